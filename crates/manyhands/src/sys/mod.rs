@@ -1,0 +1,6 @@
+//! Everything that calls the kernel or handles raw memory: the engine's one folder with unsafe code.
+
+mod error;
+pub(crate) mod memory;
+
+pub use error::OsError;
