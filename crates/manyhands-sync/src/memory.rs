@@ -81,7 +81,8 @@ pub unsafe trait Memory: Copy {
     #[must_use]
     fn copy_within(&self, from: u64, to: u64, len: usize) -> bool {
         let apart = from.abs_diff(to) >= len as u64;
-        let (Some(source), Some(target), true) = (self.resolve(from, len), self.resolve(to, len), apart) else {
+        let (Some(source), Some(target), true) = (self.resolve(from, len), self.resolve(to, len), apart)
+        else {
             return false;
         };
         // SAFETY: resolve() vouches for both; distinct offsets of one arena are distinct bytes, and `apart` says

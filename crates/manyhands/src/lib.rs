@@ -15,3 +15,4 @@ pub use manyhands_sync::ring::Locking;
 pub use manyhands_sync::wait_word::{Patience, Waited};
 pub use payload::Block;
 pub use sys::OsError;
+pub use sys::memory::adopt as adopt_descriptor;

@@ -63,6 +63,13 @@ impl Block {
         bytes
     }
 
+    /// Keeps the block beyond this value's life; who has the handle frees it.
+    pub(crate) fn into_handle(self) -> Handle {
+        let handle = self.handle;
+        std::mem::forget(self);
+        handle
+    }
+
     /// How many bytes the message has.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -82,12 +89,6 @@ impl Block {
     pub fn copy_to(&self, to: &mut [u8]) {
         assert_eq!(to.len(), self.len, "the target has the message's length");
         crate::sys::memory::copy_out(self.arena.backing(), self.handle.offset, NonNull::from(to));
-    }
-
-    /// Appends the message to `out`.
-    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
-        let whole = self.arena.backing().copy_out(self.handle.offset, self.len, out);
-        debug_assert!(whole, "checked when the block was named");
     }
 }
 

@@ -276,6 +276,17 @@ impl<B: Backing> Arena<B> {
         Ok(())
     }
 
+    /// Frees the block whose payload begins at `offset`, whichever life it is in: for the one owner of a placed
+    /// structure that keeps only offsets.
+    ///
+    /// # Errors
+    /// When no block is held there.
+    pub fn free_at(&self, offset: u64) -> Result<(), StaleHandle> {
+        let start = offset.checked_sub(BLOCK_HEADER_BYTES).ok_or(StaleHandle)?;
+        let block = self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?;
+        self.free(Handle { offset, generation: block.generation.load(Ordering::Acquire) })
+    }
+
     /// Lazily: pages stay with a freed block until the freed blocks hold too many.
     fn keep_or_give_back(&self, list: usize, payload: u64, block: &BlockHeader) {
         let Some(class) = SizeClass::from_index(list) else { return };
@@ -283,7 +294,8 @@ impl<B: Backing> Arena<B> {
         if bytes < LARGE_BYTES {
             return;
         }
-        if self.header.kept_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= MOST_KEPT_BYTES {
+        if self.header.kept_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= MOST_KEPT_BYTES
+        {
             block.kept.store(1, Ordering::Relaxed);
             return;
         }

@@ -79,7 +79,13 @@ impl Segment {
     }
 
     /// Lays an empty segment into a block.
-    pub(super) fn create<M: Memory>(memory: &M, offset: u64, capacity: u32, generation: u32, base: u32) -> Option<Self> {
+    pub(super) fn create<M: Memory>(
+        memory: &M,
+        offset: u64,
+        capacity: u32,
+        generation: u32,
+        base: u32,
+    ) -> Option<Self> {
         let header = SegmentHeader {
             capacity: AtomicU32::new(capacity),
             base: AtomicU32::new(base),
@@ -170,7 +176,13 @@ impl Segment {
     }
 
     /// Writes a frame's header.
-    pub(super) fn write_frame_header<M: Memory>(&self, memory: &M, position: u32, len: u32, tag: u32) -> bool {
+    pub(super) fn write_frame_header<M: Memory>(
+        &self,
+        memory: &M,
+        position: u32,
+        len: u32,
+        tag: u32,
+    ) -> bool {
         let at = self.start() + u64::from(position & (self.capacity - 1));
         let Some(header) = memory.place::<FrameHeader>(at) else { return false };
         header.0.store(u64::from(tag) << 32 | u64::from(len), Ordering::Relaxed);

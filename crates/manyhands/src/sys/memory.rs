@@ -110,8 +110,11 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// A descriptor that a parent passed by number.
-pub(crate) fn adopt(number: i32) -> Result<OwnedFd, OsError> {
+/// A descriptor of one's own for what `number` names: one that a parent passed, or that somebody else will close.
+///
+/// # Errors
+/// When the number is no descriptor.
+pub fn adopt(number: i32) -> Result<OwnedFd, OsError> {
     if number < 0 {
         return Err(OsError { call: "fcntl(F_DUPFD_CLOEXEC)", errno: libc::EBADF });
     }
@@ -121,7 +124,11 @@ pub(crate) fn adopt(number: i32) -> Result<OwnedFd, OsError> {
 }
 
 /// Copies from the arena to a slice of this process.
-pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(memory: &M, offset: u64, to: NonNull<[u8]>) -> bool {
+pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(
+    memory: &M,
+    offset: u64,
+    to: NonNull<[u8]>,
+) -> bool {
     // SAFETY: the only caller passes a slice it borrows mutably, which cannot lie in the arena: no slice into
     // the arena is ever made.
     unsafe { memory.copy_out_to(offset, to.len(), to.cast()) }

@@ -1,5 +1,6 @@
 //! Everything that calls the kernel or handles raw memory: the engine's one folder with unsafe code.
 
+pub(crate) mod bell;
 mod error;
 pub(crate) mod memory;
 
