@@ -106,7 +106,7 @@ def show_loss(console: Console, run: Run, total: int, rest_equal: bool) -> None:
         f"With a worker killed (SIGKILL) in the middle, {run.name}, {run.seconds:.2f} s:", style="bold"
     )
     for loss in run.losses:
-        console.print(f"  lost: {loss.path} ({loss.reason})", highlight=False, markup=False)
+        console.print(f"  lost: {loss.path} ({loss.reason})", highlight=False, markup=False, soft_wrap=True)
     verdict = "equal to the serial run's" if rest_equal else "NOT equal to the serial run's"
     console.print(
         f"  the other {len(run.reports):,} of {total:,} files arrived, their results {verdict}.",
