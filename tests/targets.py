@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing import process as processes
-from typing import Any
+from typing import Any, ClassVar
 
 # --- processes ---
 
@@ -38,10 +38,15 @@ def fail(text: str = "no luck") -> None:
 
 
 def with_output(path: str, target: Callable[..., Any], *args: Any) -> None:
-    """`target` with its standard output and error in a file: a fork server's children have not the parent's."""
+    """`target` with its standard output and error in a file: a fork server's children have not the parent's.
+
+    With new stream objects too: a forked child has those by which pytest captures.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     target(*args)
 
 
@@ -253,25 +258,30 @@ def numbers_then_fail(count: int) -> Iterable[int]:
 
 # --- death ---
 
-VICTIM = 437
 
+class Dying:
+    """Squares numbers, and dies on some of them, in one of the ways that give no time for a farewell.
 
-def die_by_sigkill(number: int) -> int:
-    if number == VICTIM:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
+    Writes down when: the clock is the same in all processes.
+    """
 
+    WAYS: ClassVar[dict[str, Callable[[], None]]] = {
+        "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "os._exit": lambda: os._exit(3),
+        "segfault": segfault,
+    }
 
-def die_by_exit(number: int) -> int:
-    if number == VICTIM:
-        os._exit(3)
-    return number
+    def __init__(self, way: str, victims: Iterable[int], record: str) -> None:
+        self.way = way
+        self.victims = frozenset(victims)
+        self.record = record
 
-
-def die_by_segfault(number: int) -> int:
-    if number == VICTIM:
-        segfault()
-    return number
+    def __call__(self, number: int) -> int:
+        if number in self.victims:
+            with open(self.record, "w") as record:
+                record.write(repr(time.monotonic()))
+            self.WAYS[self.way]()
+        return number * number
 
 
 def die_always(_item: Any = None) -> None:
@@ -296,7 +306,8 @@ def address_space_limit(_item: Any = None) -> int:
     return resource.getrlimit(resource.RLIMIT_AS)[0]
 
 
-def allow_core_dumps() -> None:
-    """As far as the hard limit lets us."""
+def allow_core_dumps(folder: str) -> None:
+    """As far as the hard limit lets us; what is dumped, if a file, goes to `folder`."""
+    os.chdir(folder)
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
