@@ -1,0 +1,102 @@
+# One command for everything. `make help` lists the targets; the README's first screen names two.
+#
+# Needed beforehand: cargo, a C compiler, make, and CPython 3.11 or later with venv and pip.
+# Everything else comes from crates.io and PyPI into .venv/ and target/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The interpreter that .venv is made from; ci/find-python.sh looks for a fitting one when this one is too old.
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+# PyO3 asks an interpreter for its build settings: always the same one, or every crate is built twice.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+# maturin refuses to choose between a conda environment and a virtual one.
+unexport CONDA_PREFIX
+PYTEST := $(BIN)/python -m pytest -W error::DeprecationWarning
+
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock
+
+.PHONY: help ## This list
+help:
+	@grep -hE '^\.PHONY: [a-z-]+ +## ' $(MAKEFILE_LIST) | sed -E 's/^\.PHONY: ([a-z-]+) +## /\1|/' | \
+	    while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+# --- environment and build: both are stamps, so that a second `make test` starts testing at once ---
+
+.PHONY: setup ## Create .venv with everything the other targets need
+setup: $(VENV)/.setup
+
+$(VENV)/.setup: ci/requirements.txt ci/find-python.sh ci/setup.sh
+	@ci/setup.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+.PHONY: build ## Compile the engine and install manyhands into .venv, editable
+build: $(VENV)/.built
+
+$(VENV)/.built: $(VENV)/.setup $(RUST_SOURCES) pyproject.toml
+	@ci/need.sh cargo cc
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+# --- the checks ---
+
+.PHONY: fmt ## Format Rust and Python
+fmt: setup
+	@ci/need.sh cargo rustfmt
+	cargo fmt --all
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+.PHONY: lint ## Formatting, clippy, ruff, mypy: everything that needs no running
+lint: setup
+	@ci/need.sh cargo rustfmt clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy --strict python/manyhands
+
+.PHONY: cargo-test ## The Rust tests and the examples in the Rust docs
+cargo-test: setup
+	@ci/cargo-test.sh
+
+.PHONY: loom ## The bounded model checks of what lives in shared memory
+loom:
+	@ci/need.sh cargo cc
+	@ci/loom.sh
+
+.PHONY: pytest ## The Python tests, the examples and the doc examples
+pytest: build
+	$(PYTEST)
+
+# pytest comes last so that its closing line, with the count, is the end of the output.
+.PHONY: test ## Everything: lint, Rust tests, loom, then all of pytest
+test:
+	@$(MAKE) --no-print-directory setup
+	@ci/step.sh lint       $(MAKE) --no-print-directory lint
+	@ci/step.sh cargo-test $(MAKE) --no-print-directory cargo-test
+	@ci/step.sh loom       $(MAKE) --no-print-directory loom
+	@ci/step.sh build      $(MAKE) --no-print-directory build
+	@ci/step.sh pytest     $(MAKE) --no-print-directory pytest
+
+# --- the rest ---
+
+.PHONY: demo ## Rank the functions of Python's own library: serially, with manyhands, with multiprocessing
+demo: build
+	@$(BIN)/python -m manyhands.demo
+
+.PHONY: pyright ## A second type checker (downloads node from PyPI the first time)
+pyright: build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pyright[nodejs]'
+	$(BIN)/pyright
+
+.PHONY: clean ## Remove everything that make has made
+clean:
+	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache
+	find python tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f python/manyhands/*.so

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The Rust tests: units, integration tests and the examples in the docs.
+# Without the binding crate: a test binary of it links against libpython, which many interpreters do not ship as a
+# shared library. What the binding does is tested from Python, through the very module that users import.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ci/need.sh cargo cc
+exec cargo test --workspace --exclude manyhands-python --quiet "$@"
