@@ -18,9 +18,10 @@ pub(crate) fn family(error: FamilyError) -> PyErr {
     match error {
         FamilyError::Os(error) => os(error),
         FamilyError::BadLimit(_) => PyValueError::new_err(error.to_string()),
-        FamilyError::NotAFamily | FamilyError::OtherBuild | FamilyError::AlreadyInAFamily => {
-            PyRuntimeError::new_err(error.to_string())
-        }
+        FamilyError::NotAFamily
+        | FamilyError::OtherBuild
+        | FamilyError::AlreadyInAFamily
+        | FamilyError::Full => PyRuntimeError::new_err(error.to_string()),
     }
 }
 

@@ -111,6 +111,12 @@ impl ProcessTable {
             .then(|| (slot.pid.load(Ordering::Relaxed), slot.start_time.load(Ordering::Relaxed)))
     }
 
+    /// The pid of the process that reserved the slot; 0 when its member took it by itself.
+    #[must_use]
+    pub fn parent(&self, index: SlotIndex) -> u32 {
+        self.slot(index).parent.load(Ordering::Relaxed)
+    }
+
     /// Every slot in which a member lives.
     pub fn members(&self) -> impl Iterator<Item = SlotIndex> + '_ {
         (0..MOST_MEMBERS as u32).map(SlotIndex).filter(|&i| self.member(i).is_some())

@@ -51,7 +51,7 @@ pub(super) enum Form {
 
 /// What a job wants to have done after it has taken something in.
 #[derive(Debug, Default)]
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     /// Items that are settled by it.
     pub(super) items: usize,
     /// The job is complete.

@@ -7,10 +7,13 @@ use pyo3::prelude::*;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+/// A worker's process and its sentinel.
+type Seated = (Py<PyAny>, Arc<OwnedFd>);
+
 /// The workers' processes, by seat.
 #[derive(Debug)]
 pub(super) struct Workers {
-    seated: Vec<Option<(Py<PyAny>, Arc<OwnedFd>)>>,
+    seated: Vec<Option<Seated>>,
     /// What a leader polls; made anew when a worker comes or goes.
     watched: Arc<[Watched]>,
 }
@@ -49,9 +52,9 @@ impl Workers {
         Arc::clone(&self.watched)
     }
 
-    fn seat(&mut self, seat: usize, worker: Option<(Py<PyAny>, Arc<OwnedFd>)>) -> Option<Py<PyAny>> {
+    fn seat(&mut self, seat: usize, worker: Option<Seated>) -> Option<Py<PyAny>> {
         let before = std::mem::replace(&mut self.seated[seat], worker);
-        let watch = |(seat, worker): (usize, &Option<(Py<PyAny>, Arc<OwnedFd>)>)| {
+        let watch = |(seat, worker): (usize, &Option<Seated>)| {
             worker.as_ref().map(|(_, sentinel)| Watched { seat, sentinel: Arc::clone(sentinel) })
         };
         self.watched = self.seated.iter().enumerate().filter_map(watch).collect();

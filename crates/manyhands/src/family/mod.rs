@@ -3,15 +3,13 @@
 //! **Invariant:** a family has no name anywhere in the system. Members reach its memory by an inherited
 //! descriptor only, and the kernel frees it when the last of them is gone, however they went.
 
-mod extents;
 mod member;
 
-pub use extents::Extents;
+pub use crate::sys::Extents;
 pub use member::Slot;
 
 use crate::sys::{OsError, memory};
 use manyhands_sync::arena::{Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
-use manyhands_sync::memory::Memory;
 use manyhands_sync::process_table::ProcessTable;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -43,6 +41,8 @@ pub enum FamilyError {
     OtherBuild,
     /// This process belongs to another family already.
     AlreadyInAFamily,
+    /// The family has as many members as it can.
+    Full,
 }
 
 impl std::fmt::Display for FamilyError {
@@ -60,6 +60,7 @@ impl std::fmt::Display for FamilyError {
                 "the parent process runs another build of manyhands: \
                  parent and child must use the same installation",
             ),
+            Self::Full => f.write_str("the family has as many processes as it can"),
             Self::AlreadyInAFamily => f.write_str("this process belongs to another manyhands family already"),
         }
     }
@@ -133,11 +134,6 @@ impl Family {
     /// The family's memory.
     pub fn arena(&self) -> Arena<Extents> {
         self.arena
-    }
-
-    /// The memory behind the arena.
-    pub(crate) fn memory(&self) -> impl Memory + use<> {
-        *self.arena.backing()
     }
 
     /// The descriptor by which a child joins: inherited by `fork`, passed on by the other ways to start.

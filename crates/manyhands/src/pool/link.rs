@@ -5,39 +5,17 @@ use crate::family::{Extents, Family};
 use crate::payload::Block;
 use crate::queue::{OpenError, SendError};
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind};
-use manyhands_sync::memory::{Memory, Shareable};
-use manyhands_sync::primitive::{AtomicU32, AtomicU64, Ordering};
-use manyhands_sync::ring::{Ring, RingHeader};
+use manyhands_sync::memory::Memory;
+use manyhands_sync::pool_header::PoolHeader;
+use manyhands_sync::ring::Ring;
 use manyhands_sync::seat::Seat;
-use manyhands_sync::wait_word::EVERYONE;
-
-/// How many workers a pool can have.
-pub const MOST_SEATS: usize = 512;
-
-const OPEN: u32 = 0;
-const DISMISSED: u32 = 1;
-
-/// A pool's shared words.
-#[repr(C, align(64))]
-struct LinkHeader {
-    /// `OPEN`, then `DISMISSED`: workers leave once the task ring is empty.
-    state: AtomicU32,
-    seat_count: AtomicU32,
-    seats: [AtomicU64; MOST_SEATS],
-    tasks: RingHeader,
-    results: RingHeader,
-}
-
-// SAFETY: repr(C), atomics and ring headers; seats are checked when opened.
-#[allow(unsafe_code)]
-unsafe impl Shareable for LinkHeader {}
 
 /// A pool's shared memory, seen from one process.
 #[derive(Clone, Copy)]
 pub(super) struct Link {
     pub(super) arena: Arena<Extents>,
     pub(super) handle: Handle,
-    header: &'static LinkHeader,
+    header: &'static PoolHeader,
     pub(super) tasks: Ring<Extents>,
     pub(super) results: Ring<Extents>,
 }
@@ -51,20 +29,14 @@ impl std::fmt::Debug for Link {
 impl Link {
     pub(super) fn create(family: &Family, seats: usize) -> Result<Self, SendError> {
         let arena = family.arena();
-        let handle = arena.allocate_kind(Kind::Pool, size_of::<LinkHeader>() as u64)?;
-        let header = LinkHeader {
-            state: AtomicU32::new(OPEN),
-            seat_count: AtomicU32::new(seats.min(MOST_SEATS) as u32),
-            seats: std::array::from_fn(|_| AtomicU64::new(0)),
-            tasks: Ring::new_header(&arena, 0)?,
-            results: Ring::new_header(&arena, 0)?,
-        };
+        let handle = arena.allocate_kind(Kind::Pool, size_of::<PoolHeader>() as u64)?;
+        let header = PoolHeader::new(seats, Ring::new_header(&arena, 0)?, Ring::new_header(&arena, 0)?);
         let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
         let link = Self::over(arena, handle, header);
-        for entry in &header.seats[..seats.min(MOST_SEATS)] {
+        for index in 0..header.seat_count() {
             let seat = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64)?;
             arena.backing().place_new(seat.offset, Seat::new()).ok_or(SendError::Corrupted)?;
-            entry.store(seat.offset, Ordering::Release);
+            header.set_seat(index, seat.offset);
         }
         Ok(link)
     }
@@ -76,25 +48,24 @@ impl Link {
         Ok(Self::over(arena, handle, header))
     }
 
-    fn over(arena: Arena<Extents>, handle: Handle, header: &'static LinkHeader) -> Self {
+    fn over(arena: Arena<Extents>, handle: Handle, header: &'static PoolHeader) -> Self {
         let (tasks, results) = (Ring::new(arena, &header.tasks), Ring::new(arena, &header.results));
         Self { arena, handle, header, tasks, results }
     }
 
     /// The seat with that number and where it lies; `None` when the pool has no such seat.
     pub(super) fn seat(&self, index: usize) -> Option<(&'static Seat, u64)> {
-        let count = self.header.seat_count.load(Ordering::Relaxed) as usize;
-        let offset = self.header.seats.get(..count)?.get(index)?.load(Ordering::Acquire);
+        let offset = self.header.seat(index)?;
         Some((self.arena.backing().place::<Seat>(offset)?, offset))
     }
 
     pub(super) fn seats(&self) -> impl Iterator<Item = &'static Seat> + '_ {
-        (0..MOST_SEATS).map_while(|index| self.seat(index)).map(|(seat, _)| seat)
+        (0..self.seat_count()).filter_map(|index| self.seat(index)).map(|(seat, _)| seat)
     }
 
     /// How many seats the pool has.
     pub(super) fn seat_count(&self) -> usize {
-        (self.header.seat_count.load(Ordering::Relaxed) as usize).min(MOST_SEATS)
+        self.header.seat_count()
     }
 
     /// Whoever repairs the head of the task ring settles the notes of the worker that died there.
@@ -105,12 +76,11 @@ impl Link {
     }
 
     pub(super) fn dismiss(&self) {
-        self.header.state.store(DISMISSED, Ordering::Release);
-        self.tasks.header().not_empty.wake(EVERYONE);
+        self.header.dismiss();
     }
 
     pub(super) fn is_dismissed(&self) -> bool {
-        self.header.state.load(Ordering::Acquire) == DISMISSED
+        self.header.is_dismissed()
     }
 
     /// Puts a function where workers find it.

@@ -8,7 +8,7 @@ mod task;
 mod worker;
 
 pub use chunk::ChunkPlan;
-pub use link::MOST_SEATS;
+pub use manyhands_sync::pool_header::MOST_SEATS;
 pub use manyhands_sync::seat::Phase;
 pub use scheduler::{Action, Event, Scheduler, State};
 pub use task::{Answer, Function, Status, Task};

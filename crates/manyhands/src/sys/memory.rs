@@ -6,6 +6,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 
 /// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)`, without the last flag where the kernel
 /// does not know it; then sized to `bytes` and sealed against any other size. Sparse: it takes no memory yet.
@@ -72,8 +73,8 @@ pub(crate) fn give_back(fd: BorrowedFd<'_>, offset: u64, len: u64) {
     let _ = rustix::fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len);
 }
 
-/// A page of this process that reads as zeroes in every forked child, whoever forked it.
-pub(crate) fn wiped_on_fork() -> Result<NonNull<u8>, OsError> {
+/// A word of this process that reads as zero in every forked child, whoever forked it (`MADV_WIPEONFORK`).
+pub(crate) fn wiped_on_fork_word() -> Result<&'static AtomicU32, OsError> {
     const LEN: usize = 4096;
     // SAFETY: a new private mapping at an address of the kernel's choice disturbs nothing.
     let place = unsafe {
@@ -88,7 +89,8 @@ pub(crate) fn wiped_on_fork() -> Result<NonNull<u8>, OsError> {
     // SAFETY: the range was mapped just now by the call above.
     unsafe { rustix::mm::madvise(place, LEN, Advice::LinuxWipeOnFork) }
         .map_err(OsError::new("madvise(MADV_WIPEONFORK)"))?;
-    NonNull::new(place.cast()).ok_or(OsError { call: "mmap", errno: libc::ENOMEM })
+    // SAFETY: the page is zeroed, aligned, never unmapped, and nobody else knows it.
+    Ok(unsafe { &*place.cast::<AtomicU32>() })
 }
 
 /// A second descriptor of the same thing, closed on exec.

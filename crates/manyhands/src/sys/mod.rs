@@ -2,6 +2,8 @@
 
 pub(crate) mod bell;
 mod error;
+mod extents;
 pub(crate) mod memory;
 
 pub use error::OsError;
+pub use extents::Extents;

@@ -1,7 +1,7 @@
 //! Which extents of the arena this process has mapped, and where.
 #![allow(unsafe_code)] // implements Memory, whose contract is the mapping's lifetime
 
-use crate::sys::{OsError, memory};
+use super::{OsError, memory};
 use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS};
 use manyhands_sync::memory::Memory;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// The table of mapped chunks. A forked child inherits it with the mappings.
 #[derive(Debug)]
-pub(super) struct ExtentTable {
+struct ExtentTable {
     fd: OwnedFd,
     size: u64,
     /// Where each chunk begins in this process; null while it is not mapped. Never goes back to null.
@@ -23,7 +23,7 @@ pub struct Extents(&'static ExtentTable);
 
 impl Extents {
     /// Maps the first extent. The table lives until the process ends, as the mappings do.
-    pub(super) fn new(fd: OwnedFd) -> Result<Self, OsError> {
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, OsError> {
         let size = memory::size_of(fd.as_fd())?;
         let chunks = (0..MOST_CHUNKS).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect();
         let extents = Self(Box::leak(Box::new(ExtentTable { fd, size, chunks })));
@@ -32,7 +32,7 @@ impl Extents {
     }
 
     /// The descriptor of the memory.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'static> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'static> {
         self.0.fd.as_fd()
     }
 
