@@ -8,7 +8,7 @@ so joining a process before draining its queue cannot deadlock.
 from __future__ import annotations
 
 from queue import Empty, Full
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from . import _manyhands
 
@@ -27,11 +27,14 @@ class Queue(_manyhands.Queue, Generic[T]):
     consumer dies after it has taken an item, that item is gone with it, as with a pipe.
     """
 
-    def __new__(cls, maxsize: int = 0, *, ctx: object = None, _handle: tuple[int, int] | None = None) -> Queue[T]:
-        return super().__new__(cls, maxsize, handle=_handle)
+    def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
+        self._create(maxsize)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._maxsize, self._handle())
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
 
     def put_nowait(self, obj: T) -> None:
         """Put an item without waiting; `Full` when the queue holds as many items as it may."""
@@ -52,11 +55,18 @@ class Queue(_manyhands.Queue, Generic[T]):
 class SimpleQueue(_manyhands.Queue, Generic[T]):
     """A queue without a bound and without timeouts."""
 
-    def __new__(cls, *, ctx: object = None, _handle: tuple[int, int] | None = None) -> SimpleQueue[T]:
-        return super().__new__(cls, 0, handle=_handle)
+    def __init__(self, *, ctx: object = None) -> None:
+        self._create(0)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), 0, self._handle())
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
+
+    def close(self) -> None:
+        """This process will neither put nor get any more."""
+        super().close()
 
     def get(self) -> T:  # type: ignore[override]
         """Take the next item, waiting for it."""
@@ -75,8 +85,3 @@ class SimpleQueue(_manyhands.Queue, Generic[T]):
         if self._closed:
             raise OSError("handle is closed")
         return super().empty()
-
-
-def _rebuild(cls: type[Any], maxsize: int, handle: tuple[int, int]) -> Any:
-    """Another process's queue, or this process's own under another object."""
-    return cls(_handle=handle) if maxsize == 0 else cls(maxsize, _handle=handle)

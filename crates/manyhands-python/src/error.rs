@@ -2,6 +2,7 @@
 
 use manyhands::OsError;
 use manyhands::family::FamilyError;
+use manyhands::launch::LaunchError;
 use manyhands::pool::PoolError;
 use manyhands::queue::{OpenError, ReceiveError, SendError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -22,6 +23,16 @@ pub(crate) fn family(error: FamilyError) -> PyErr {
         | FamilyError::OtherBuild
         | FamilyError::AlreadyInAFamily
         | FamilyError::Full => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+pub(crate) fn launch(error: LaunchError) -> PyErr {
+    match error {
+        LaunchError::Os(error) => os(error),
+        LaunchError::Family(error) => family(error),
+        LaunchError::TooManyDescriptors => PyValueError::new_err(error.to_string()),
+        // EPIPE: Python makes it a BrokenPipeError.
+        LaunchError::ZygoteGone => PyOSError::new_err((32, error.to_string())),
     }
 }
 

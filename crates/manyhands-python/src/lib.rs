@@ -2,6 +2,7 @@
 
 mod blocking;
 mod error;
+mod launch;
 mod pickling;
 mod pool;
 mod queue;
@@ -12,6 +13,11 @@ use pyo3::prelude::*;
 /// The list of what Python sees.
 #[pymodule]
 mod _manyhands {
+    #[pymodule_export]
+    use super::launch::{
+        PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, die_with_parent,
+        family_descriptor, job_descriptor, join_family, note_exit,
+    };
     #[pymodule_export]
     use super::pool::{PyJob, PyPool};
     #[pymodule_export]

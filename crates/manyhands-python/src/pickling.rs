@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 struct Pickling {
     /// `_pickle.dumps`, for objects on which no reducer can have a say.
     plain_dumps: Py<PyAny>,
-    /// `manyhands.reduction.dumps`, which knows the reducers registered with the standard library's
+    /// `manyhands._pickler.dumps`, which knows the reducers registered with the standard library's
     /// `ForkingPickler`.
     dumps: Py<PyAny>,
     /// `_pickle.loads`.
@@ -23,7 +23,7 @@ fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
         let pickle = py.import("_pickle")?;
         Ok(Pickling {
             plain_dumps: pickle.getattr("dumps")?.unbind(),
-            dumps: py.import("manyhands.reduction")?.getattr("dumps")?.unbind(),
+            dumps: py.import("manyhands._pickler")?.getattr("dumps")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
         })
     })

@@ -6,18 +6,17 @@ use crate::pickling;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
 use manyhands::{Deadline, Handle, Locking, Patience};
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::cell::Cell;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// A queue in shared memory; `manyhands.queues` gives it the standard library's face.
 #[pyclass(name = "Queue", module = "manyhands._manyhands", subclass, frozen)]
 #[derive(Debug)]
 pub(crate) struct PyQueue {
-    queue: Queue,
-    bound: u32,
+    queue: OnceLock<Queue>,
     own: Mutex<Own>,
 }
 
@@ -38,26 +37,32 @@ thread_local! {
 
 #[pymethods]
 impl PyQueue {
-    /// A new queue, or with a handle the one that another process made.
+    /// Whatever a subclass is made with: `_create` or `_attach` gives the object its queue.
     #[new]
-    #[pyo3(signature = (maxsize=0, *, handle=None))]
-    fn new(maxsize: i64, handle: Option<(u64, u32)>) -> PyResult<Self> {
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        let own = Own { closed: false, used: false, shared: false, patience: Patience::new() };
+        Self { queue: OnceLock::new(), own: Mutex::new(own) }
+    }
+
+    /// Makes a new queue.
+    fn _create(&self, maxsize: i64) -> PyResult<()> {
         let bound = u32::try_from(maxsize.max(0)).unwrap_or(u32::MAX);
         let family = Family::current().map_err(error::family)?;
-        let (queue, shared) = match handle {
-            Some((offset, generation)) => {
-                (Queue::open(family, Handle { offset, generation }).map_err(error::open)?, true)
-            }
-            None => (Queue::create(family, bound).map_err(error::send)?, false),
-        };
-        let own = Own { closed: false, used: false, shared, patience: Patience::new() };
-        Ok(Self { queue, bound, own: Mutex::new(own) })
+        self.be(Queue::create(family, bound).map_err(error::send)?)
+    }
+
+    /// Becomes another object of a queue that a process of the family made.
+    fn _attach(&self, offset: u64, generation: u32) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        self.own()?.shared = true;
+        self.be(Queue::open(family, Handle { offset, generation }).map_err(error::open)?)
     }
 
     /// By what another process of the family opens the queue.
     fn _handle(&self) -> PyResult<(u64, u32)> {
         self.own()?.shared = true;
-        let handle = self.queue.handle();
+        let handle = self.queue()?.handle();
         Ok((handle.offset, handle.generation))
     }
 
@@ -75,8 +80,8 @@ impl PyQueue {
 
     /// The bound; 0 when there is none.
     #[getter]
-    fn _maxsize(&self) -> u32 {
-        self.bound
+    fn _maxsize(&self) -> PyResult<u32> {
+        Ok(self.queue()?.bound())
     }
 
     /// Put an item into the queue. See `manyhands.queues.Queue.put`.
@@ -99,8 +104,8 @@ impl PyQueue {
     }
 
     /// How many items lie in the queue.
-    fn qsize(&self) -> u32 {
-        self.queue.len()
+    fn qsize(&self) -> PyResult<u32> {
+        Ok(self.queue()?.len())
     }
 
     /// Whether no item lies in the queue.
@@ -110,13 +115,13 @@ impl PyQueue {
         if own.closed && own.used {
             Err(PyOSError::new_err("handle is closed"))
         } else {
-            Ok(self.queue.is_empty())
+            Ok(self.queue()?.is_empty())
         }
     }
 
     /// Whether the queue holds as many items as it may.
-    fn full(&self) -> bool {
-        self.queue.is_full()
+    fn full(&self) -> PyResult<bool> {
+        Ok(self.queue()?.is_full())
     }
 
     /// This process will neither put nor get any more.
@@ -127,6 +132,15 @@ impl PyQueue {
 }
 
 impl PyQueue {
+    fn queue(&self) -> PyResult<Queue> {
+        let made = || PyRuntimeError::new_err("Queue.__init__() not called");
+        self.queue.get().copied().ok_or_else(made)
+    }
+
+    fn be(&self, queue: Queue) -> PyResult<()> {
+        self.queue.set(queue).map_err(|_| PyRuntimeError::new_err("Queue.__init__() called twice"))
+    }
+
     fn own(&self) -> PyResult<std::sync::MutexGuard<'_, Own>> {
         self.own.lock().map_err(|_| PyValueError::new_err("the queue's state was left by a panic"))
     }
@@ -146,15 +160,15 @@ impl PyQueue {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         // WAYPOINT message 3/8: one try with the GIL held; only waiting releases it.
-        let payload = bytes.as_bytes();
+        let (queue, payload) = (self.queue()?, bytes.as_bytes());
         let deadline = blocking::deadline(block, timeout)?;
         let mut locking = Locking::Try;
         loop {
             let sent = match locking {
                 Locking::Try if payload.len() < blocking::LONG_COPY_BYTES => {
-                    self.queue.send(&[payload], Locking::Try)
+                    queue.send(&[payload], Locking::Try)
                 }
-                _ => py.detach(|| self.queue.send(&[payload], Locking::Wait)),
+                _ => py.detach(|| queue.send(&[payload], Locking::Wait)),
             };
             match sent {
                 Ok(()) => return Ok(()),
@@ -167,7 +181,8 @@ impl PyQueue {
 
     fn wait_for_room(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<()> {
         let Some(deadline) = deadline else { return Err(error::full(py)) };
-        let wait = |patience: &mut Patience| self.queue.wait_for_room(patience, deadline);
+        let queue = self.queue()?;
+        let wait = |patience: &mut Patience| queue.wait_for_room(patience, deadline);
         match blocking::wait(py, &mut Patience::new(), wait)? {
             Wait::Ready => Ok(()),
             Wait::TimedOut => Err(error::full(py)),
@@ -206,12 +221,13 @@ impl PyQueue {
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<Received> {
+        let queue = self.queue()?;
         let mut deadline = None;
         let mut locking = Locking::Try;
         loop {
             let received = match locking {
-                Locking::Try => self.queue.receive(buffer, Locking::Try),
-                Locking::Wait => py.detach(|| self.queue.receive(buffer, Locking::Wait)),
+                Locking::Try => queue.receive(buffer, Locking::Try),
+                Locking::Wait => py.detach(|| queue.receive(buffer, Locking::Wait)),
             };
             match received {
                 Ok(received) => return Ok(received),
@@ -231,7 +247,8 @@ impl PyQueue {
     fn wait_for_message(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<()> {
         let Some(deadline) = deadline else { return Err(error::empty(py)) };
         let mut patience = std::mem::take(&mut self.own()?.patience);
-        let wait = |patience: &mut Patience| self.queue.wait_for_message(patience, deadline);
+        let queue = self.queue()?;
+        let wait = |patience: &mut Patience| queue.wait_for_message(patience, deadline);
         let waited = blocking::wait(py, &mut patience, wait);
         self.own()?.patience = patience;
         match waited? {
@@ -244,8 +261,8 @@ impl PyQueue {
 impl Drop for PyQueue {
     fn drop(&mut self) {
         let shared = self.own.get_mut().map_or(true, |own| own.shared);
-        if !shared {
-            self.queue.destroy();
+        if let (false, Some(queue)) = (shared, self.queue.get()) {
+            queue.destroy();
         }
     }
 }

@@ -4,8 +4,10 @@
 //! the others go on.
 
 pub mod family;
+pub mod launch;
 mod payload;
 pub mod pool;
+pub mod process;
 pub mod queue;
 mod sys;
 

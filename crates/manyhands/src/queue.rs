@@ -152,6 +152,12 @@ impl Queue {
         self.handle
     }
 
+    /// The most messages it may hold; 0 for as many as there is memory for.
+    #[must_use]
+    pub fn bound(&self) -> u32 {
+        self.ring.bound()
+    }
+
     /// How many messages lie in it.
     #[must_use]
     pub fn len(&self) -> u32 {

@@ -4,7 +4,7 @@
 use super::OsError;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
@@ -134,4 +134,32 @@ pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(
     // SAFETY: the only caller passes a slice it borrows mutably, which cannot lie in the arena: no slice into
     // the arena is ever made.
     unsafe { memory.copy_out_to(offset, to.len(), to.cast()) }
+}
+
+/// `read(fd, bytes)`.
+pub(crate) fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, OsError> {
+    rustix::io::read(fd, bytes).map_err(OsError::new("read"))
+}
+
+/// `write(fd, bytes)`, all of them.
+pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), OsError> {
+    while !bytes.is_empty() {
+        let written = rustix::io::write(fd, bytes).map_err(OsError::new("write"))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// Bytes behind a descriptor that can be read from the start: what a child reads its job from. The kernel frees it
+/// with the last descriptor.
+pub(crate) fn file_of(name: &str, bytes: &[u8]) -> Result<OwnedFd, OsError> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map_err(OsError::new("memfd_create"))?;
+    write_all(fd.as_fd(), bytes)?;
+    rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0)).map_err(OsError::new("lseek"))?;
+    Ok(fd)
+}
+
+/// `pipe2(O_CLOEXEC)`: read end, write end.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), OsError> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(OsError::new("pipe2"))
 }

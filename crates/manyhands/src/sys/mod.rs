@@ -3,7 +3,11 @@
 pub(crate) mod bell;
 mod error;
 mod extents;
+pub(crate) mod life_pipe;
 pub(crate) mod memory;
+pub(crate) mod passing;
+pub(crate) mod pidfd;
+pub(crate) mod posix_spawn;
 
 pub use error::OsError;
 pub use extents::Extents;

@@ -1,0 +1,289 @@
+//! Starting processes, as Python sees it. The three ways meet in [`PyStart`]; what each does in Python is in
+//! `popen_fork.py`, `popen_spawn_posix.py` and `popen_forkserver.py`.
+
+use crate::blocking;
+use crate::error;
+use manyhands::family::Family;
+use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
+use manyhands::process::Process;
+use manyhands::{Deadline, Waited, adopt_descriptor};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A child about to be started; it can be started once.
+#[pyclass(name = "Start", module = "manyhands._manyhands")]
+#[derive(Debug)]
+pub(crate) struct PyStart(Option<Start>);
+
+#[pymethods]
+impl PyStart {
+    #[new]
+    fn new() -> PyResult<Self> {
+        Ok(Self(Some(Start::prepare().map_err(error::launch)?)))
+    }
+
+    /// The number of the child's slot in the process table.
+    #[getter]
+    fn slot(&self) -> PyResult<u32> {
+        Ok(self.start()?.slot())
+    }
+
+    /// The child's end of its life pipe.
+    #[getter]
+    fn life(&self) -> PyResult<i32> {
+        Ok(self.start()?.life().as_raw_fd())
+    }
+
+    /// In a forked child: takes the slot; the life pipe is the caller's from then on.
+    fn in_child(&mut self) -> PyResult<i32> {
+        let life = adopt_descriptor(self.start()?.life().as_raw_fd()).map_err(error::os)?;
+        let slot = self.start()?.slot();
+        self.0 = None;
+        Family::current().and_then(|family| family.take_slot(slot)).map_err(error::family)?;
+        Ok(life.into_raw_fd())
+    }
+
+    /// The child was forked from this process.
+    fn forked(&mut self, pid: u32) -> PyResult<PyProcess> {
+        self.take()?.forked(pid).map(PyProcess::from).map_err(error::launch)
+    }
+
+    /// Starts a program with this process's environment; it inherits the descriptors with the numbers in `passed`.
+    fn spawn(&mut self, program: OsString, argv: Vec<OsString>, passed: Vec<i32>) -> PyResult<PyProcess> {
+        let (program, environment) = (text(program)?, environment()?);
+        let argv = argv.into_iter().map(text).collect::<PyResult<Vec<_>>>()?;
+        let process = self.take()?.spawn(&program, &argv, &environment, &passed);
+        process.map(PyProcess::from).map_err(error::launch)
+    }
+
+    /// Has a fork server start it; `job` and the descriptors in `passed` reach the child.
+    fn request(
+        &mut self,
+        py: Python<'_>,
+        zygote: &PyZygoteClient,
+        job: i32,
+        passed: Vec<i32>,
+    ) -> PyResult<PyProcess> {
+        let job = adopt_descriptor(job).map_err(error::os)?;
+        let passed =
+            passed.into_iter().map(adopt_descriptor).collect::<Result<Vec<_>, _>>().map_err(error::os)?;
+        let start = self.take()?;
+        let process = py.detach(|| {
+            let fds: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
+            start.request(&zygote.client, job.as_fd(), &fds)
+        });
+        process.map(PyProcess::from).map_err(error::launch)
+    }
+}
+
+impl PyStart {
+    fn start(&self) -> PyResult<&Start> {
+        self.0.as_ref().ok_or_else(already_started)
+    }
+
+    fn take(&mut self) -> PyResult<Start> {
+        self.0.take().ok_or_else(already_started)
+    }
+}
+
+fn already_started() -> PyErr {
+    PyValueError::new_err("this start was carried out already")
+}
+
+fn text(string: OsString) -> PyResult<CString> {
+    CString::new(string.into_vec()).map_err(|_| PyValueError::new_err("embedded null byte"))
+}
+
+/// This process's environment as it is now: what Python has set through `os.environ` included.
+fn environment() -> PyResult<Vec<CString>> {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            let mut entry = name.into_vec();
+            entry.push(b'=');
+            entry.extend(value.into_vec());
+            text(OsString::from_vec(entry))
+        })
+        .collect()
+}
+
+/// A process that was started.
+#[pyclass(name = "Process", module = "manyhands._manyhands", frozen)]
+#[derive(Debug)]
+pub(crate) struct PyProcess {
+    pid: u32,
+    /// Apart from the process, so that waiting holds no lock.
+    sentinel: Arc<OwnedFd>,
+    process: Mutex<Process>,
+}
+
+impl From<Process> for PyProcess {
+    fn from(process: Process) -> Self {
+        let sentinel = process.shared_sentinel();
+        Self { pid: process.pid(), sentinel, process: Mutex::new(process) }
+    }
+}
+
+#[pymethods]
+impl PyProcess {
+    /// Its process id.
+    #[getter]
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A descriptor that becomes readable when the process has ended.
+    #[getter]
+    fn sentinel(&self) -> i32 {
+        self.sentinel.as_raw_fd()
+    }
+
+    /// The exit code, or minus the signal; `None` while it runs.
+    fn poll(&self) -> PyResult<Option<i32>> {
+        self.process().poll().map_err(error::os)
+    }
+
+    /// Waits for the end, at most `timeout` seconds; then as `poll`.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+        loop {
+            if let Some(status) = self.poll()? {
+                return Ok(Some(status));
+            }
+            let waited = py.detach(|| manyhands::process::wait_for(self.sentinel.as_fd(), deadline));
+            match waited.map_err(error::os)? {
+                Waited::Ready => {}
+                Waited::TimedOut => return self.poll(),
+                Waited::Interrupted => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Sends a signal; nothing happens when the process has ended.
+    fn signal(&self, signal: i32) -> PyResult<()> {
+        self.process().signal(signal).map_err(error::os)
+    }
+}
+
+impl PyProcess {
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client's end of a connection to a fork server.
+#[pyclass(name = "ZygoteClient", module = "manyhands._manyhands", frozen)]
+#[derive(Debug)]
+pub(crate) struct PyZygoteClient {
+    client: ZygoteClient,
+    servers_end: Mutex<Option<OwnedFd>>,
+}
+
+#[pymethods]
+impl PyZygoteClient {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let (client, servers) = ZygoteClient::new().map_err(error::os)?;
+        Ok(Self { client, servers_end: Mutex::new(Some(servers)) })
+    }
+
+    /// The number of the socket that the fork server must inherit.
+    #[getter]
+    fn servers_end(&self) -> Option<i32> {
+        self.end().as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The fork server has its socket: this process needs it no more.
+    fn close_servers_end(&self) {
+        self.end().take();
+    }
+}
+
+impl PyZygoteClient {
+    fn end(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.servers_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The fork server's end.
+#[pyclass(name = "Zygote", module = "manyhands._manyhands")]
+#[derive(Debug)]
+pub(crate) struct PyZygote {
+    zygote: Zygote,
+    request: Option<Request>,
+}
+
+#[pymethods]
+impl PyZygote {
+    #[new]
+    fn new(socket: i32) -> PyResult<Self> {
+        let socket = adopt_descriptor(socket).map_err(error::os)?;
+        Ok(Self { zygote: Zygote::new(socket), request: None })
+    }
+
+    /// Waits for a request; `False` when the client is gone.
+    fn next_request(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let zygote = &mut self.zygote;
+        self.request = py.detach(|| zygote.next_request()).map_err(error::os)?;
+        Ok(self.request.is_some())
+    }
+
+    /// In the zygote: the request became this child.
+    fn forked(&mut self, pid: u32) -> PyResult<()> {
+        let request = self.request.take().ok_or_else(already_started)?;
+        self.zygote.forked(request, pid).map_err(error::os)
+    }
+
+    /// In the child: takes the slot; the descriptors of the job, the life pipe and what was passed are the caller's. Drop
+    /// this object afterwards, so that nothing of the zygote's stays open.
+    fn in_child(&mut self) -> PyResult<(i32, i32, Vec<i32>)> {
+        let request = self.request.take().ok_or_else(already_started)?;
+        Family::current().and_then(|family| family.take_slot(request.slot)).map_err(error::family)?;
+        let passed = request.passed.into_iter().map(IntoRawFd::into_raw_fd).collect();
+        Ok((request.job.into_raw_fd(), request.life.into_raw_fd(), passed))
+    }
+}
+
+/// The number of the family's descriptor; founds the family if there is none.
+#[pyfunction]
+pub(crate) fn family_descriptor() -> PyResult<i32> {
+    Ok(Family::current().map_err(error::family)?.descriptor().as_raw_fd())
+}
+
+/// Joins the family behind an inherited descriptor, on the slot the parent reserved.
+#[pyfunction]
+pub(crate) fn join_family(descriptor: i32, slot: u32) -> PyResult<()> {
+    let family = Family::join_number(descriptor).map_err(error::family)?;
+    family.take_slot(slot).map_err(error::family)
+}
+
+/// A descriptor from which a child reads these bytes.
+#[pyfunction]
+pub(crate) fn job_descriptor(bytes: &[u8]) -> PyResult<i32> {
+    launch::job_descriptor(bytes).map(IntoRawFd::into_raw_fd).map_err(error::os)
+}
+
+/// The kernel kills this process when its parent is gone; `False` when it is gone already.
+#[pyfunction]
+pub(crate) fn die_with_parent(life: i32) -> PyResult<bool> {
+    // The descriptor is made asynchronous, not its duplicate: both are the same pipe end.
+    let life = adopt_descriptor(life).map_err(error::os)?;
+    launch::die_with_parent(life.as_fd()).map_err(error::os)
+}
+
+/// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.
+#[pyfunction]
+pub(crate) fn note_exit(status: i32) -> PyResult<()> {
+    Family::current().map_err(error::family)?.note_exit(status);
+    Ok(())
+}
+
+/// In a forked child, whoever forked it.
+#[pyfunction]
+pub(crate) fn after_fork_in_child() {
+    launch::after_fork_in_child();
+}

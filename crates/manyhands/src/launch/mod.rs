@@ -1,0 +1,147 @@
+//! Starting processes: `fork` (by the interpreter, or by a Rust program that knows what it does), `spawn` (a fresh
+//! program), and the zygote (a fork server).
+//!
+//! Every start goes through a [`Start`]: it reserves the child's slot in the process table and makes its life pipe
+//! *before* the child exists, so that nothing about the child depends on what its parent does afterwards.
+
+mod zygote;
+
+pub use zygote::{Request, Zygote, ZygoteClient};
+
+use crate::family::{Family, FamilyError, Slot};
+use crate::process::{Process, Source};
+use crate::sys::life_pipe::{self, LifeEnd};
+use crate::sys::{OsError, memory, pidfd, posix_spawn};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+/// Why no process was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaunchError {
+    /// The kernel refused.
+    Os(OsError),
+    /// There is no family to start it in.
+    Family(FamilyError),
+    /// The fork server is gone, or did not answer as it should.
+    ZygoteGone,
+    /// More descriptors than one message can carry.
+    TooManyDescriptors,
+}
+
+impl std::fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Os(error) => error.fmt(f),
+            Self::Family(error) => error.fmt(f),
+            Self::ZygoteGone => f.write_str("the fork server is gone"),
+            Self::TooManyDescriptors => f.write_str("too many descriptors for one child"),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {}
+
+impl From<OsError> for LaunchError {
+    fn from(error: OsError) -> Self {
+        Self::Os(error)
+    }
+}
+
+impl From<FamilyError> for LaunchError {
+    fn from(error: FamilyError) -> Self {
+        Self::Family(error)
+    }
+}
+
+/// A child about to be started.
+#[derive(Debug)]
+pub struct Start {
+    slot: Slot,
+    life_read: OwnedFd,
+    life: Arc<LifeEnd>,
+}
+
+impl Start {
+    /// Reserves what the child needs.
+    ///
+    /// # Errors
+    /// When the kernel or the family has no room.
+    pub fn prepare() -> Result<Self, LaunchError> {
+        let slot = Family::current()?.reserve_slot()?;
+        let (life_read, life) = life_pipe::create()?;
+        Ok(Self { slot, life_read, life })
+    }
+
+    /// The number of the child's slot; the child takes it with [`Family::take_slot`].
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.slot.index()
+    }
+
+    /// The child's end of the life pipe, to be inherited or passed.
+    #[must_use]
+    pub fn life(&self) -> BorrowedFd<'_> {
+        self.life_read.as_fd()
+    }
+
+    /// The child was forked from this process.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor for it.
+    pub fn forked(self, pid: u32) -> Result<Process, LaunchError> {
+        let pidfd = pidfd::open(pid)?;
+        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life))
+    }
+
+    /// Starts a fresh program, which inherits the descriptors in `passed` under their numbers.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn spawn(
+        self,
+        program: &CStr,
+        arguments: &[CString],
+        environment: &[CString],
+        passed: &[RawFd],
+    ) -> Result<Process, LaunchError> {
+        let pid = posix_spawn::spawn(program, arguments, environment, passed)?;
+        self.forked(pid)
+    }
+
+    /// Has a fork server start it. `job` and `passed` reach the child.
+    ///
+    /// # Errors
+    /// When the fork server is gone or the kernel refuses.
+    pub fn request(
+        self,
+        zygote: &ZygoteClient,
+        job: BorrowedFd<'_>,
+        passed: &[BorrowedFd<'_>],
+    ) -> Result<Process, LaunchError> {
+        let (pid, pidfd, status) = zygote.request(self.slot.index(), self.life(), job, passed)?;
+        Ok(Process::new(pid, pidfd, Source::Zygote(status), self.slot, self.life))
+    }
+}
+
+/// In a forked child, whoever forked it, before anything else: lets go of what belongs to the parent.
+pub fn after_fork_in_child() {
+    life_pipe::let_go_in_child();
+}
+
+/// In a child that must not outlive its parent: the kernel kills it when the parent is gone. `false` when the parent is
+/// gone already: then end at once.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn die_with_parent(life: BorrowedFd<'_>) -> Result<bool, OsError> {
+    life_pipe::die_with_parent(life)
+}
+
+/// A descriptor from which a child reads its job, whatever its length.
+///
+/// # Errors
+/// When the kernel refuses the memory.
+pub fn job_descriptor(bytes: &[u8]) -> Result<OwnedFd, OsError> {
+    memory::file_of("manyhands-job", bytes)
+}

@@ -1,0 +1,177 @@
+//! The zygote: a single-threaded fork server, connected to its one client by an unnamed socket pair.
+//!
+//! | message | from | bytes | descriptors |
+//! |---|---|---|---|
+//! | request | client | the slot | job, life pipe, status pipe, whatever the child is passed |
+//! | reply | zygote | the child's pid | the child's pidfd, opened before anybody could reap it |
+//!
+//! When a child ends, the zygote reaps it and writes its status (4 bytes) into the child's status pipe. A client that
+//! finds the pipe closed without a status knows that the zygote is gone. The zygote ends with its client: the socket
+//! closes, and its own life pipe kills it even if it is stuck.
+
+use super::LaunchError;
+use crate::process::UNKNOWN_EXIT;
+use crate::sys::pidfd::{self, Ended};
+use crate::sys::{OsError, memory, passing};
+use rustix::event::{PollFd, PollFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Descriptors in front of those a child is passed.
+const OWN_DESCRIPTORS: usize = 3;
+
+/// The client's end.
+#[derive(Debug)]
+pub struct ZygoteClient {
+    socket: OwnedFd,
+}
+
+impl ZygoteClient {
+    /// A client, and the socket that the zygote must inherit.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor.
+    pub fn new() -> Result<(Self, OwnedFd), OsError> {
+        let (socket, servers) = passing::pair()?;
+        Ok((Self { socket }, servers))
+    }
+
+    /// One request at a time: the caller keeps others off.
+    pub(super) fn request(
+        &self,
+        slot: u32,
+        life: BorrowedFd<'_>,
+        job: BorrowedFd<'_>,
+        passed: &[BorrowedFd<'_>],
+    ) -> Result<(u32, OwnedFd, OwnedFd), LaunchError> {
+        if passed.len() > passing::MOST_DESCRIPTORS - OWN_DESCRIPTORS {
+            return Err(LaunchError::TooManyDescriptors);
+        }
+        let (status_read, status_write) = memory::pipe()?;
+        let mut fds = vec![job, life, status_write.as_fd()];
+        fds.extend_from_slice(passed);
+        passing::send(self.socket.as_fd(), &slot.to_le_bytes(), &fds).map_err(|_| LaunchError::ZygoteGone)?;
+        let mut reply = [0; 4];
+        let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut reply)?;
+        match (len, fds.pop()) {
+            (4, Some(pidfd)) => Ok((u32::from_le_bytes(reply), pidfd, status_read)),
+            _ => Err(LaunchError::ZygoteGone),
+        }
+    }
+}
+
+/// The server's end: asks for requests, reports children.
+#[derive(Debug)]
+pub struct Zygote {
+    socket: OwnedFd,
+    children: Vec<Forked>,
+}
+
+#[derive(Debug)]
+struct Forked {
+    pidfd: OwnedFd,
+    status: OwnedFd,
+}
+
+/// What a client wants started.
+#[derive(Debug)]
+pub struct Request {
+    /// The child's slot.
+    pub slot: u32,
+    /// What the child reads its job from.
+    pub job: OwnedFd,
+    /// The child's end of its life pipe.
+    pub life: OwnedFd,
+    /// Descriptors the child is passed.
+    pub passed: Vec<OwnedFd>,
+    status: OwnedFd,
+}
+
+impl Zygote {
+    /// A server over the inherited socket.
+    #[must_use]
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, children: Vec::new() }
+    }
+
+    /// Waits for the next request, reaping children in passing; `None` when the client is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses to poll.
+    pub fn next_request(&mut self) -> Result<Option<Request>, OsError> {
+        loop {
+            let (asked, ended) = self.poll()?;
+            for place in ended.into_iter().rev() {
+                self.report(place);
+            }
+            if asked {
+                match self.receive()? {
+                    Received::Request(request) => return Ok(Some(request)),
+                    Received::Nonsense => {}
+                    Received::End => return Ok(None),
+                }
+            }
+        }
+    }
+
+    /// Whether the socket has something, and which children have ended.
+    fn poll(&self) -> Result<(bool, Vec<usize>), OsError> {
+        let mut fds = Vec::with_capacity(1 + self.children.len());
+        fds.push(PollFd::new(&self.socket, PollFlags::IN));
+        fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        loop {
+            match rustix::event::poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(OsError::new("poll")(errno)),
+                Ok(_) => break,
+            }
+        }
+        let ended = (1..fds.len()).filter(|&i| !fds[i].revents().is_empty()).map(|i| i - 1).collect();
+        Ok((!fds[0].revents().is_empty(), ended))
+    }
+
+    fn report(&mut self, place: usize) {
+        let status = match pidfd::reap(self.children[place].pidfd.as_fd()) {
+            Ok(None) => return,
+            Ok(Some(Ended::With(status))) => status,
+            Ok(Some(Ended::Unknown)) | Err(_) => UNKNOWN_EXIT,
+        };
+        let child = self.children.swap_remove(place);
+        // A client that has dropped the process does not read it.
+        let _ = memory::write_all(child.status.as_fd(), &status.to_le_bytes());
+    }
+
+    fn receive(&self) -> Result<Received, OsError> {
+        let mut slot = [0; 4];
+        let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut slot)?;
+        if len == 0 {
+            return Ok(Received::End);
+        }
+        if fds.len() < OWN_DESCRIPTORS {
+            return Ok(Received::Nonsense);
+        }
+        let passed = fds.split_off(OWN_DESCRIPTORS);
+        let mut own = fds.into_iter();
+        let (Some(job), Some(life), Some(status)) = (own.next(), own.next(), own.next()) else {
+            return Ok(Received::Nonsense);
+        };
+        Ok(Received::Request(Request { slot: u32::from_le_bytes(slot), job, life, passed, status }))
+    }
+
+    /// The request was carried out: the child is this process's, and its client is told.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor for it.
+    pub fn forked(&mut self, request: Request, pid: u32) -> Result<(), OsError> {
+        let pidfd = pidfd::open(pid)?;
+        // A client that is gone meanwhile is noticed at the next request.
+        let _ = passing::send(self.socket.as_fd(), &pid.to_le_bytes(), &[pidfd.as_fd()]);
+        self.children.push(Forked { pidfd, status: request.status });
+        Ok(())
+    }
+}
+
+enum Received {
+    Request(Request),
+    Nonsense,
+    End,
+}

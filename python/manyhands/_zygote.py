@@ -1,0 +1,82 @@
+"""What the fork server runs: import what children need, then fork one for each request."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from multiprocessing import process, resource_tracker, spawn, util
+from typing import Any
+
+from . import _child, _manyhands, forkserver
+
+# What almost every child needs, imported once here.
+from . import _worker as _worker
+from . import context as _context
+from . import queues as _queues
+
+
+def main(
+    slot: int, family: int, socket: int, life: int, tracker: int, preload: list[str], data: dict[str, Any]
+) -> None:
+    """Serve until the client is gone."""
+    _manyhands.join_family(family, slot)
+    os.close(family)
+    if not _manyhands.die_with_parent(life):
+        return
+    _adopt_tracker(tracker)
+    _import(preload, data)
+    util._close_stdin()  # type: ignore[attr-defined]
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = _manyhands.Zygote(socket)
+    os.close(socket)
+    forkserver.freeze()
+    while server.next_request():
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                atexit._clear()
+                atexit.register(util._exit_function)  # type: ignore[attr-defined]
+                signal.signal(signal.SIGINT, interrupt)
+                os.close(life)
+                request = server.in_child()
+                del server
+                code = _serve(*request)
+            except Exception:
+                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                sys.stderr.flush()
+            finally:
+                atexit._run_exitfuncs()
+                os._exit(code)
+        server.forked(pid)
+
+
+def _serve(job: int, life: int, passed: list[int]) -> int:
+    forkserver._forkserver._inherited_fds = passed
+    process_obj = _child.read_job(job, spawn.prepare)
+    return _child.run(process_obj, life)
+
+
+def _adopt_tracker(descriptor: int) -> None:
+    resource_tracker._resource_tracker._fd = descriptor  # type: ignore[attr-defined]
+
+
+def _import(preload: list[str], data: dict[str, Any]) -> None:
+    """As the standard library's fork server: the main module, if asked for, then the others."""
+    if "sys_path" in data:
+        sys.path[:] = data["sys_path"]
+    main_path = data.get("init_main_from_path")
+    if "__main__" in preload and main_path is not None:
+        current: Any = process.current_process()
+        current._inheriting = True
+        try:
+            spawn.import_main_path(main_path)  # type: ignore[attr-defined]
+        finally:
+            del current._inheriting
+    for name in preload:
+        try:
+            __import__(name)
+        except ImportError:
+            pass

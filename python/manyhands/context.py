@@ -1,0 +1,159 @@
+"""Contexts: the standard library's, with our processes, queues and pools in them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from multiprocessing import context as _std
+from multiprocessing import queues as _std_queues
+from multiprocessing.context import (
+    AuthenticationError,
+    BufferTooShort,
+    ProcessError,
+    TimeoutError,
+    assert_spawning,
+    get_spawning_popen,
+    set_spawning_popen,
+)
+from typing import TYPE_CHECKING, Any
+
+from . import process
+from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
+
+if TYPE_CHECKING:
+    from .pool import Pool
+    from .queues import Queue, SimpleQueue
+
+__all__ = [
+    "AuthenticationError",
+    "BaseContext",
+    "BufferTooShort",
+    "DefaultContext",
+    "ForkContext",
+    "ForkProcess",
+    "ForkServerContext",
+    "ForkServerProcess",
+    "Process",
+    "ProcessError",
+    "SpawnContext",
+    "SpawnProcess",
+    "TimeoutError",
+    "assert_spawning",
+    "get_spawning_popen",
+    "set_spawning_popen",
+]
+
+
+class BaseContext(_std.BaseContext):
+    """What our contexts make that is not the standard library's."""
+
+    current_process = staticmethod(process.current_process)
+    parent_process = staticmethod(process.parent_process)
+    active_children = staticmethod(process.active_children)
+
+    def Queue(self, maxsize: int = 0) -> Queue[Any]:  # type: ignore[override]
+        """A queue in shared memory; see `manyhands.queues.Queue`."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> SimpleQueue[Any]:  # type: ignore[override]
+        """A queue without a bound; see `manyhands.queues.SimpleQueue`."""
+        if sys._getframe(1).f_globals.get("__name__") == "concurrent.futures.process":
+            # The standard library's executor polls the pipe inside its result queue.
+            return _std_queues.SimpleQueue(ctx=self.get_context())  # type: ignore[return-value]
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(  # type: ignore[override]
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> Pool:
+        """A pool of worker processes; see `manyhands.pool.Pool`."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Modules that the fork server imports before it forks its first child."""
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names)
+
+    def get_context(self, method: str | None = None) -> Any:
+        """This context, or the one of that start method."""
+        if method is None:
+            return self
+        try:
+            return _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"cannot find context for {method!r}") from None
+
+
+class ForkContext(BaseContext, _std.ForkContext):
+    """Children begin as copies of this process."""
+
+    _name = "fork"
+    Process = ForkProcess  # type: ignore[assignment]
+
+
+class SpawnContext(BaseContext, _std.SpawnContext):
+    """Children begin as fresh interpreters."""
+
+    _name = "spawn"
+    Process = SpawnProcess  # type: ignore[assignment]
+
+
+class ForkServerContext(BaseContext, _std.ForkServerContext):
+    """Children begin as copies of the fork server."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess  # type: ignore[assignment]
+
+
+class DefaultContext(BaseContext, _std.DefaultContext):
+    """The context whose start method can be set, once."""
+
+    Process = Process  # type: ignore[assignment]
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context of that start method; by default of the one that is set."""
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+
+_concrete_contexts: dict[str, Any] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+
+
+def _force_start_method(method: str | None) -> None:
+    if method is not None:
+        _default_context._actual_context = _concrete_contexts[method]
+
+
+def _make_default() -> DefaultContext:
+    # The running interpreter's own default: fork up to 3.13, forkserver from 3.14.
+    own = _std._default_context._default_context.get_start_method()  # type: ignore[attr-defined]
+    return DefaultContext(_concrete_contexts[own])
+
+
+_default_context = _make_default()
+
+
+def _in_child() -> None:
+    """In a child that was started before it imported this module: its start method is the one it was started by."""
+    child = sys.modules.get(__package__ + "._child")
+    _force_start_method(getattr(child, "start_method", None))
+
+
+_in_child()

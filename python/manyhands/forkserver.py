@@ -1,0 +1,113 @@
+"""The fork server: a single-threaded process that has imported what children need, and forks them.
+
+Each process that uses the ``forkserver`` start method has a server of its own, started at first use and again when it
+was killed: a child's status comes from the process that forked it, and a server that dies with its one client can
+leave nobody behind.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from multiprocessing import spawn as _spawn
+from typing import Any
+
+from . import _manyhands, spawn
+
+__all__ = [
+    "ForkServer",
+    "ensure_running",
+    "get_inherited_fds",
+    "set_forkserver_preload",
+    "start",
+]
+
+
+class ForkServer:
+    """This process's fork server, as its client sees it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._client: _manyhands.ZygoteClient | None = None
+        self._process: _manyhands.Process | None = None
+        self._preload_modules = ["__main__"]
+        self._inherited_fds: list[int] | None = None
+
+    @property
+    def _forkserver_pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def set_forkserver_preload(self, modules_names: list[str]) -> None:
+        """Modules that the server imports before it forks its first child; those it cannot import are left out."""
+        if not all(type(mod) is str for mod in modules_names):
+            raise TypeError("module_names must be a list of strings")
+        self._preload_modules = modules_names
+
+    def get_inherited_fds(self) -> list[int] | None:
+        """The descriptors this process was passed by the server that forked it; ``None`` when none did."""
+        return self._inherited_fds
+
+    def ensure_running(self) -> None:
+        """Start the server, unless it runs."""
+        with self._lock:
+            self._ensure_running()
+
+    def start(self, job: int, fds: list[int]) -> _manyhands.Process:
+        """Start a child that reads its job from ``job`` and is passed ``fds``."""
+        with self._lock:
+            client = self._ensure_running()
+            try:
+                return _manyhands.Start().request(client, job, fds)
+            except BrokenPipeError:
+                # The server was killed since we looked: a new one gets the request.
+                client = self._launch()
+                return _manyhands.Start().request(client, job, fds)
+
+    def _ensure_running(self) -> _manyhands.ZygoteClient:
+        if self._client is None or self._process is None or self._process.poll() is not None:
+            return self._launch()
+        return self._client
+
+    def _launch(self) -> _manyhands.ZygoteClient:
+        data: dict[str, Any] = {}
+        if self._preload_modules:
+            known = _spawn.get_preparation_data("ignore")
+            data = {key: known[key] for key in ("init_main_from_path", "sys_path") if key in known}
+        client, start = _manyhands.ZygoteClient(), _manyhands.Start()
+        fds = (_manyhands.family_descriptor(), client.servers_end, start.life, spawn.tracker_descriptor())
+        arguments = ", ".join(map(str, (start.slot, *fds)))
+        call = f"manyhands._zygote.main({arguments}, {self._preload_modules!r}, {data!r})"
+        program, argv = spawn.command(call)
+        self._process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
+        client.close_servers_end()
+        self._client = client
+        return client
+
+    def _stop(self) -> None:
+        with self._lock:
+            process, self._process, self._client = self._process, None, None
+            if process is not None and self._owner == os.getpid():
+                process.wait()
+
+    def _forget(self) -> None:
+        """In a forked child: the server is the parent's."""
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._client = self._process = None
+
+
+_forkserver = ForkServer()
+ensure_running = _forkserver.ensure_running
+get_inherited_fds = _forkserver.get_inherited_fds
+set_forkserver_preload = _forkserver.set_forkserver_preload
+start = _forkserver.start
+
+os.register_at_fork(after_in_child=_forkserver._forget)
+
+
+def freeze() -> None:
+    """In the server, before the first fork: nothing there is garbage any more, so no collection copies its pages."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,88 @@
+"""How a process is started by ``fork``, and what all three ways have in common."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+from multiprocessing import util
+from typing import Any
+
+from . import _manyhands
+from .context import _force_start_method
+
+__all__ = ["Popen"]
+
+
+class Popen:
+    """A started process, as `BaseProcess` wants it."""
+
+    method = "fork"
+    _process: _manyhands.Process
+
+    def __init__(self, process_obj: Any) -> None:
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        self.returncode: int | None = None
+        self._launch(process_obj)
+        self.pid = self._process.pid
+        self.sentinel = self._process.sentinel
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """A descriptor's number in the child: a forked child has the parent's."""
+        return fd
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or minus the signal; ``None`` while the process runs."""
+        if self.returncode is None:
+            self.returncode = self._process.poll() if flag == os.WNOHANG else self._process.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end, at most ``timeout`` seconds, on the process's own descriptor; then as `poll`."""
+        if self.returncode is None:
+            self.returncode = self._process.wait(timeout)
+        return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            self._process.signal(sig)
+
+    def interrupt(self) -> None:
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """For compatibility: the descriptors go with this object."""
+
+    def _launch(self, process_obj: Any) -> None:
+        start = _manyhands.Start()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                # In the child at-exit functions of the parent's are not ours to run.
+                atexit._clear()
+                atexit.register(util._exit_function)  # type: ignore[attr-defined]
+                code = run_child(process_obj, start.in_child())
+            finally:
+                atexit._run_exitfuncs()
+                os._exit(code)
+        self._process = start.forked(pid)
+
+
+def run_child(process_obj: Any, life: int) -> int:
+    """The child's whole life, from here; its exit status."""
+    if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
+        return -signal.SIGKILL & 0xFF
+    _force_start_method(process_obj._start_method)
+    code: int = process_obj._bootstrap(parent_sentinel=life)
+    _manyhands.note_exit(code)
+    return code
+
+
+os.register_at_fork(after_in_child=_manyhands.after_fork_in_child)

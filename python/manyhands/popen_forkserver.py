@@ -1,0 +1,45 @@
+"""How a process is started by the fork server: it forks, and the child reads its job from a descriptor."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import forkserver, popen_fork, spawn
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor on its way to the child, known by its place among those passed."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def detach(self) -> int:
+        inherited = forkserver.get_inherited_fds()
+        assert inherited is not None, "not a child of the fork server"
+        return inherited[self.place]
+
+
+class Popen(popen_fork.Popen):
+    """A started process."""
+
+    method = "forkserver"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: Any) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Notes a descriptor that the child is passed; its place among them."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj: Any) -> None:
+        job = spawn.job_of(self, process_obj)
+        try:
+            self._process = forkserver.start(job, self._fds)
+        finally:
+            os.close(job)

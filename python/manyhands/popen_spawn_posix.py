@@ -1,0 +1,51 @@
+"""How a process is started by ``spawn``: a fresh interpreter that reads its job from a descriptor."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import _manyhands, popen_fork, spawn
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor on its way to the child, where it has the same number."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        return self.fd
+
+
+class Popen(popen_fork.Popen):
+    """A started process."""
+
+    method = "spawn"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: Any) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Notes a descriptor that the child inherits, under the same number."""
+        self._fds.append(fd)
+        return fd
+
+    def _launch(self, process_obj: Any) -> None:
+        tracker = spawn.tracker_descriptor()
+        family = _manyhands.family_descriptor()
+        start = _manyhands.Start()
+        job = spawn.job_of(self, process_obj)
+        try:
+            fds = (family, job, start.life, tracker)
+            arguments = ", ".join(map(str, (start.slot, *fds)))
+            program, argv = spawn.command(f"manyhands._child.spawned({arguments})")
+            # The resource tracker's pipe can also be one that the job needs.
+            passed = list(dict.fromkeys([*fds, *self._fds]))
+            self._process = start.spawn(program, argv, passed)
+        finally:
+            os.close(job)
