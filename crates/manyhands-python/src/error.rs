@@ -1,0 +1,74 @@
+//! Engine errors become the standard library's exceptions, here and nowhere else.
+
+use manyhands::OsError;
+use manyhands::family::FamilyError;
+use manyhands::pool::PoolError;
+use manyhands::queue::{OpenError, ReceiveError, SendError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+/// `OSError` with its errno, so that Python chooses the subclass.
+pub(crate) fn os(error: OsError) -> PyErr {
+    let text = std::io::Error::from_raw_os_error(error.errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((error.errno, format!("{text} ({})", error.call)))
+}
+
+pub(crate) fn family(error: FamilyError) -> PyErr {
+    match error {
+        FamilyError::Os(error) => os(error),
+        FamilyError::BadLimit(_) => PyValueError::new_err(error.to_string()),
+        FamilyError::NotAFamily
+        | FamilyError::OtherBuild
+        | FamilyError::AlreadyInAFamily
+        | FamilyError::Full => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+pub(crate) fn open(error: OpenError) -> PyErr {
+    match error {
+        OpenError::Stale => PyOSError::new_err((9, error.to_string())),
+    }
+}
+
+/// `Full` needs no text and `Busy` never gets out of a wait; both are here to keep the match whole.
+pub(crate) fn send(error: SendError) -> PyErr {
+    match error {
+        SendError::OutOfMemory { .. } => PyMemoryError::new_err(error.to_string()),
+        SendError::Full | SendError::Busy | SendError::Corrupted => {
+            PyOSError::new_err((5, error.to_string()))
+        }
+    }
+}
+
+pub(crate) fn receive(error: ReceiveError) -> PyErr {
+    match error {
+        ReceiveError::Empty | ReceiveError::Busy | ReceiveError::Corrupted => {
+            PyOSError::new_err((5, error.to_string()))
+        }
+    }
+}
+
+pub(crate) fn pool(error: PoolError) -> PyErr {
+    match error {
+        PoolError::Os(error) => os(error),
+        PoolError::Memory(error) => send(error),
+    }
+}
+
+/// `queue.Full`.
+pub(crate) fn full(py: Python<'_>) -> PyErr {
+    named(py, "queue", "Full")
+}
+
+/// `queue.Empty`.
+pub(crate) fn empty(py: Python<'_>) -> PyErr {
+    named(py, "queue", "Empty")
+}
+
+fn named(py: Python<'_>, module: &str, name: &str) -> PyErr {
+    match py.import(module).and_then(|m| m.getattr(name)).and_then(|class| class.call0()) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}

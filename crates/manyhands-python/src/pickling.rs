@@ -1,0 +1,59 @@
+//! Objects to bytes and back: the interpreter's C pickler, called as cheaply as it can be.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+
+/// The callables used for every message; looked up once.
+#[derive(Debug)]
+struct Pickling {
+    /// `_pickle.dumps`, for objects on which no reducer can have a say.
+    plain_dumps: Py<PyAny>,
+    /// `manyhands.reduction.dumps`, which knows the reducers registered with the standard library's
+    /// `ForkingPickler`.
+    dumps: Py<PyAny>,
+    /// `_pickle.loads`.
+    loads: Py<PyAny>,
+}
+
+static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
+
+fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
+    PICKLING.get_or_try_init(py, || {
+        let pickle = py.import("_pickle")?;
+        Ok(Pickling {
+            plain_dumps: pickle.getattr("dumps")?.unbind(),
+            dumps: py.import("manyhands.reduction")?.getattr("dumps")?.unbind(),
+            loads: pickle.getattr("loads")?.unbind(),
+        })
+    })
+}
+
+/// WAYPOINT message 2/8: an object becomes bytes, in the caller, so that an error is raised where it is made.
+pub(crate) fn dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let py = object.py();
+    let pickling = pickling(py)?;
+    let dumps = if is_plain(object) { &pickling.plain_dumps } else { &pickling.dumps };
+    Ok(dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
+}
+
+/// WAYPOINT message 8/8: bytes become an object, with no lock held.
+pub(crate) fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    loads_bytes(&PyBytes::new(py, bytes))
+}
+
+/// As [`loads`], for bytes that Python has already.
+pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    let py = bytes.py();
+    pickling(py)?.loads.bind(py).call1((bytes,))
+}
+
+/// Exact built-in scalars: pickling them asks no reducer and runs no code.
+fn is_plain(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<PyInt>()
+        || object.is_exact_instance_of::<PyString>()
+        || object.is_exact_instance_of::<PyBytes>()
+        || object.is_exact_instance_of::<PyFloat>()
+        || object.is_none()
+        || object.is_exact_instance_of::<PyBool>()
+}

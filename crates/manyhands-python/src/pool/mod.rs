@@ -1,0 +1,716 @@
+//! The pool that Python sees: jobs of Python objects over the engine's tasks of bytes.
+//!
+//! Nothing here holds a lock while Python code runs: a callback, an unpickling or a `__del__` may use the pool.
+
+mod job;
+mod leadership;
+mod map;
+mod stream;
+mod workers;
+
+pub(crate) use job::PyJob;
+
+use crate::error;
+use crate::pickling;
+use crate::worker::kind;
+use job::{Accepted, Form, call_arguments};
+use leadership::{Driver, Leadership};
+use manyhands::family::Family;
+use manyhands::pool::{
+    Action, Answer, AnswerBatch, Event, Function, Payload, Pool, Scheduler, State, Status, Task, TaskBatch,
+    Woken,
+};
+use manyhands::{Deadline, Handle, Patience};
+use map::{Arguments, Map};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use stream::Stream;
+use workers::Workers;
+
+/// Tasks put into the ring at a time.
+const SUBMIT_TOGETHER: usize = 64;
+/// How long the driver thread lets callers lead themselves.
+const GRACE: Duration = Duration::from_millis(2);
+
+/// The engine of `manyhands.pool.Pool`.
+#[pyclass(name = "Pool", module = "manyhands._manyhands", frozen, weakref)]
+#[derive(Debug)]
+pub(crate) struct PyPool {
+    engine: Pool,
+    /// The process that made the pool; in a forked child it is only a picture of a pool.
+    owner: u32,
+    leadership: Leadership,
+    state: Mutex<PoolState>,
+    hooks: Hooks,
+}
+
+/// What Python does for the pool; see `manyhands.pool._Workers`.
+#[derive(Debug)]
+struct Hooks {
+    /// `start(seat) -> Process`
+    start: Py<PyAny>,
+    /// `died(process, item) -> WorkerDied`
+    died: Py<PyAny>,
+    /// `decode_error(bytes) -> exception`
+    decode_error: Py<PyAny>,
+    /// `undecodable(error) -> exception`
+    undecodable: Py<PyAny>,
+}
+
+#[derive(Debug)]
+struct PoolState {
+    scheduler: Scheduler,
+    jobs: HashMap<u32, Py<PyJob>>,
+    workers: Workers,
+    /// Functions that pickle by name, by their identity: sent once, for the pool's life.
+    functions: HashMap<usize, (Py<PyAny>, Function)>,
+    next_job: u32,
+    next_function: u32,
+    /// Why the pool cannot work.
+    broken: Option<Py<PyAny>>,
+    collected: AnswerBatch,
+    destroyed: bool,
+}
+
+#[pymethods]
+impl PyPool {
+    #[new]
+    fn new(
+        seats: usize,
+        start: Py<PyAny>,
+        died: Py<PyAny>,
+        decode_error: Py<PyAny>,
+        undecodable: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let most = manyhands::pool::MOST_SEATS;
+        if seats == 0 || seats > most {
+            return Err(PyValueError::new_err(format!("a pool has 1 to {most} workers, not {seats}")));
+        }
+        let family = Family::current().map_err(error::family)?;
+        let engine = Pool::create(family, seats).map_err(error::pool)?;
+        // The first workers are started by `start_workers`, once Python can reach the pool.
+        let (scheduler, _) = Scheduler::new(seats);
+        let state = PoolState {
+            scheduler,
+            jobs: HashMap::new(),
+            workers: Workers::new(seats),
+            functions: HashMap::new(),
+            next_job: 0,
+            next_function: 0,
+            broken: None,
+            collected: AnswerBatch::default(),
+            destroyed: false,
+        };
+        Ok(Self {
+            engine,
+            owner: std::process::id(),
+            leadership: Leadership::default(),
+            state: Mutex::new(state),
+            hooks: Hooks { start, died, decode_error, undecodable },
+        })
+    }
+
+    /// By what workers find the pool, and the descriptor they must inherit.
+    fn _address(&self) -> ((u64, u32), i32) {
+        use std::os::fd::AsRawFd;
+        let Handle { offset, generation } = self.engine.handle();
+        ((offset, generation), self.engine.bell().as_raw_fd())
+    }
+
+    /// Starts a worker for every seat.
+    fn start_workers(&self, py: Python<'_>) -> PyResult<()> {
+        let seats = self.state().workers.seats();
+        let mut started = Vec::with_capacity(seats);
+        for seat in 0..seats {
+            match self.hooks.start.bind(py).call1((seat,)) {
+                Ok(process) => started.push(process),
+                Err(refused) => {
+                    for process in &started {
+                        process.call_method0("terminate")?;
+                    }
+                    for process in &started {
+                        process.call_method0("join")?;
+                    }
+                    return Err(refused);
+                }
+            }
+        }
+        started.into_iter().enumerate().try_for_each(|(seat, process)| self.seat_worker(seat, &process))
+    }
+
+    /// Submits one call, as the whole of `job`.
+    #[pyo3(signature = (job, func, args, kwds=None))]
+    fn submit_call(
+        &self,
+        job: &Bound<'_, PyJob>,
+        func: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let py = job.py();
+        self.check_running(py)?;
+        let pair = call_arguments(py, args, kwds)?;
+        let (function, kind, arguments) = match self.known_function(func)? {
+            Some(function) => (function, kind::CALL, pickling::dumps(&pair)?),
+            None => {
+                let whole = (func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?;
+                (NO_FUNCTION, kind::WHOLE, pickling::dumps(&whole)?)
+            }
+        };
+        let id = self.enlist(job, |id| (id, Form::Single, None));
+        let task = Task { job: id, index: 0, items: 1, kind, function };
+        let mut batch = TaskBatch::default();
+        let submitted = self.engine.batch(&mut batch, task, arguments.as_bytes());
+        if let Err(refused) = submitted.and_then(|()| self.engine.submit(&mut batch)) {
+            self.state().jobs.remove(&id);
+            return Err(error::send(refused));
+        }
+        self.note_submitted(py, 1)
+    }
+
+    /// Submits a list of items, as the whole of `job`.
+    #[pyo3(signature = (job, func, items, star, chunksize=None))]
+    fn submit_map(
+        &self,
+        job: &Bound<'_, PyJob>,
+        func: &Bound<'_, PyAny>,
+        items: Bound<'_, PyList>,
+        star: bool,
+        chunksize: Option<usize>,
+    ) -> PyResult<()> {
+        let py = job.py();
+        self.check_running(py)?;
+        let (function, own) = self.function_for_job(func)?;
+        let (total, workers) = (items.len(), self.state().workers.seats());
+        let map = Map::new(py, items, star, function, workers, chunksize)?;
+        self.enlist(job, |id| (id, Form::Map(map), own));
+        self.note_submitted(py, total)?;
+        if total == 0 {
+            return self.after(
+                py,
+                job,
+                job.get().id(),
+                Accepted { items: 0, complete: job.get().settle_empty(py) },
+            );
+        }
+        self.feed_job(py, job)
+    }
+
+    /// Makes `job` a stream of results, whose items are pushed to it.
+    fn submit_stream(
+        &self,
+        job: &Bound<'_, PyJob>,
+        func: &Bound<'_, PyAny>,
+        ordered: bool,
+        star: bool,
+        chunksize: usize,
+    ) -> PyResult<()> {
+        self.check_running(job.py())?;
+        let (function, own) = self.function_for_job(func)?;
+        let stream = Stream::new(function, ordered, star, chunksize);
+        self.enlist(job, |id| (id, Form::Stream(stream), own));
+        // The open stream itself counts; see `Job.push`.
+        self.note_submitted(job.py(), 1)
+    }
+
+    /// `close`: no more jobs.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let actions = self.state().scheduler.on(Event::Close);
+        self.carry_out(py, actions)
+    }
+
+    /// `terminate`: workers are told to end, and whatever was not done fails.
+    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        let actions = self.state().scheduler.on(Event::Terminate);
+        self.carry_out(py, actions)?;
+        let reason = PyRuntimeError::new_err("the pool was terminated before this was done");
+        self.abandon_jobs(py, &reason.into_value(py).into_any())
+    }
+
+    /// Waits until every worker is gone, at most `timeout` seconds; whether they are.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), crate::blocking::after)?;
+        self.wait_until(py, &|| self.state().scheduler.is_deserted(), deadline)
+    }
+
+    /// The workers' processes, as they are now.
+    #[getter]
+    fn processes(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.state().workers.processes(py)
+    }
+
+    /// Where the pool is in its life: `RUN`, `CLOSE`, `TERMINATE` or `BROKEN`.
+    #[getter]
+    fn state_name(&self) -> &'static str {
+        match self.state().scheduler.state() {
+            State::Running => "RUN",
+            State::Closing => "CLOSE",
+            State::Terminating => "TERMINATE",
+            State::Broken => "BROKEN",
+        }
+    }
+
+    /// Items submitted and not settled.
+    #[getter]
+    fn outstanding(&self) -> usize {
+        self.state().scheduler.outstanding()
+    }
+
+    /// Buries and replaces workers that have died, without waiting.
+    fn look_after_workers(&self, py: Python<'_>) -> PyResult<()> {
+        self.glance(py)
+    }
+
+    /// The body of the driver thread: leads whenever there is work and nobody else leads.
+    fn drive(&self, py: Python<'_>) {
+        self.leadership.set_driver(Driver::Wanted);
+        while py.detach(|| self.leadership.await_driving(GRACE)) != Driver::Stopping {
+            if self.leadership.try_lead() {
+                let led = self.lead_as_driver(py);
+                self.leadership.resign();
+                if let Err(error) = led {
+                    error.write_unraisable(py, None);
+                }
+            }
+        }
+        self.leadership.set_driver(Driver::Absent);
+    }
+
+    /// There is work that nobody may wait for; `False` when there is no driver thread to do it.
+    fn want_driver(&self) -> bool {
+        self.leadership.tell_driver(Driver::Wanted)
+    }
+
+    /// Tells the driver thread to end.
+    fn stop_driver(&self) {
+        if self.leadership.has_driver() {
+            self.leadership.set_driver(Driver::Stopping);
+            self.engine.ring();
+        }
+    }
+
+    /// Frees the pool's shared memory. Every worker must be gone.
+    fn destroy(&self) {
+        let mut state = self.state();
+        let gone = self.owner == std::process::id() && state.scheduler.is_deserted();
+        if gone && !std::mem::replace(&mut state.destroyed, true) {
+            self.engine.destroy();
+        }
+    }
+}
+
+/// In a task that carries its function with its arguments.
+const NO_FUNCTION: Function = Function { id: u32::MAX, handle: Handle { offset: 0, generation: 0 }, len: 0 };
+
+impl PyPool {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_running(&self, py: Python<'_>) -> PyResult<()> {
+        let state = self.state();
+        if let Some(reason) = &state.broken {
+            return Err(PyErr::from_value(reason.bind(py).clone()));
+        }
+        if state.scheduler.state() == State::Running && !state.destroyed {
+            return Ok(());
+        }
+        Err(PyValueError::new_err("Pool not running"))
+    }
+
+    fn enlist(&self, job: &Bound<'_, PyJob>, form: impl FnOnce(u32) -> (u32, Form, Option<Function>)) -> u32 {
+        let id = {
+            let mut state = self.state();
+            state.next_job = state.next_job.wrapping_add(1);
+            state.next_job
+        };
+        let (id, form, own) = form(id);
+        job.get().begin(id, form, own);
+        self.state().jobs.insert(id, job.clone().unbind());
+        id
+    }
+
+    /// A function that pickles by name never changes: it is sent once for the pool's life. `None` for any other.
+    fn known_function(&self, func: &Bound<'_, PyAny>) -> PyResult<Option<Function>> {
+        let key = func.as_ptr() as usize;
+        if let Some((_, function)) = self.state().functions.get(&key) {
+            return Ok(Some(*function));
+        }
+        if !pickles_by_name(func)? {
+            return Ok(None);
+        }
+        let function = self.publish(func)?;
+        self.state().functions.insert(key, (func.clone().unbind(), function));
+        Ok(Some(function))
+    }
+
+    /// WAYPOINT task 1/9: the function is sent once for the pool, or once for this job; the job's own is withdrawn with it.
+    fn function_for_job(&self, func: &Bound<'_, PyAny>) -> PyResult<(Function, Option<Function>)> {
+        if let Some(function) = self.known_function(func)? {
+            return Ok((function, None));
+        }
+        let function = self.publish(func)?;
+        Ok((function, Some(function)))
+    }
+
+    fn publish(&self, func: &Bound<'_, PyAny>) -> PyResult<Function> {
+        let bytes = pickling::dumps(func)?;
+        let id = {
+            let mut state = self.state();
+            state.next_function += 1;
+            state.next_function
+        };
+        self.engine.publish(id, bytes.as_bytes()).map_err(error::send)
+    }
+
+    /// WAYPOINT task 3/9: tasks of one job are encoded and submitted, as many as may be ahead.
+    pub(crate) fn feed_job(&self, py: Python<'_>, job: &Bound<'_, PyJob>) -> PyResult<()> {
+        let this = job.get();
+        let mut batch = TaskBatch::default();
+        loop {
+            let next = {
+                let mut state = this.state();
+                let id = state.id;
+                match &mut state.form {
+                    Form::Map(map) => map.next_task(py, id),
+                    Form::Stream(stream) => stream.next_task(py, id),
+                    Form::Fresh | Form::Single => None,
+                }
+            };
+            let Some((task, arguments)) = next else { break };
+            self.encode_task(py, job, &mut batch, task, &arguments)?;
+            if batch.len() >= SUBMIT_TOGETHER {
+                self.submit(py, &mut batch)?;
+            }
+        }
+        self.submit(py, &mut batch)
+    }
+
+    /// Arguments that cannot be pickled fail their task, as if a worker had raised.
+    fn encode_task(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, PyJob>,
+        batch: &mut TaskBatch,
+        task: Task,
+        arguments: &Arguments,
+    ) -> PyResult<()> {
+        let refused = match arguments.encode(py) {
+            Ok(bytes) => match self.engine.batch(batch, task, bytes.as_bytes()) {
+                Ok(()) => return Ok(()),
+                Err(refused) => error::send(refused),
+            },
+            Err(refused) => refused,
+        };
+        let answer = Answer {
+            job: task.job,
+            index: task.index,
+            items: task.items,
+            status: Status::Raised,
+            nanoseconds: 0,
+        };
+        let accepted = job.get().accept(py, answer, Err(refused));
+        self.after(py, job, task.job, accepted)
+    }
+
+    fn submit(&self, py: Python<'_>, batch: &mut TaskBatch) -> PyResult<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let _ = py;
+        self.engine.submit(batch).map_err(error::send)
+    }
+
+    pub(crate) fn note_submitted(&self, py: Python<'_>, items: usize) -> PyResult<()> {
+        let actions = self.state().scheduler.on(Event::Submitted { tasks: items });
+        self.carry_out(py, actions)
+    }
+
+    /// What follows from something a job has accepted.
+    pub(crate) fn after(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, PyJob>,
+        id: u32,
+        accepted: Accepted,
+    ) -> PyResult<()> {
+        if accepted.complete {
+            self.retire(py, job, id);
+        }
+        if accepted.items > 0 {
+            let actions = self.state().scheduler.on(Event::Answered { tasks: accepted.items });
+            self.carry_out(py, actions)?;
+        }
+        Ok(())
+    }
+
+    fn retire(&self, py: Python<'_>, job: &Bound<'_, PyJob>, id: u32) {
+        let listed = self.state().jobs.remove(&id);
+        if listed.is_none() {
+            return;
+        }
+        if let Some(function) = job.get().state().own_function.take() {
+            self.engine.withdraw(function);
+        }
+        job.get().complete(py);
+        self.leadership.tell_followers();
+    }
+
+    /// WAYPOINT task 9/9: collects answers and gives them to their jobs; whether there were any.
+    fn advance(&self, py: Python<'_>) -> PyResult<bool> {
+        let mut batch = std::mem::take(&mut self.state().collected);
+        let any = self.engine.collect(&mut batch).map_err(error::open)?;
+        if any {
+            let mut current: Option<(u32, Py<PyJob>)> = None;
+            let mut fed = Ok(());
+            batch.drain(|answer, payload| {
+                if let Err(error) = self.take_in(py, answer, payload, &mut current) {
+                    fed = Err(error);
+                }
+            });
+            fed?;
+            if let Some((_, job)) = current {
+                self.feed_job(py, job.bind(py))?;
+            }
+        }
+        self.state().collected = batch;
+        Ok(any)
+    }
+
+    fn take_in(
+        &self,
+        py: Python<'_>,
+        answer: Answer,
+        payload: Payload<'_>,
+        current: &mut Option<(u32, Py<PyJob>)>,
+    ) -> PyResult<()> {
+        let value = self.decode(py, answer.status, payload);
+        if answer.status == Status::Unready {
+            return self.worker_unready(py, value);
+        }
+        if current.as_ref().is_none_or(|(id, _)| *id != answer.job) {
+            let next = self.state().jobs.get(&answer.job).map(|job| (answer.job, job.clone_ref(py)));
+            if let Some((_, job)) = std::mem::replace(current, next) {
+                self.feed_job(py, job.bind(py))?;
+            }
+        }
+        // A job that is gone was abandoned: its late answers are nobody's.
+        let Some((id, job)) = current.as_ref() else { return Ok(()) };
+        let accepted = job.get().accept(py, answer, value);
+        self.after(py, job.bind(py), *id, accepted)
+    }
+
+    /// A payload becomes an object; one that cannot be decoded fails its own item only.
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        status: Status,
+        payload: Payload<'_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let bytes = match payload {
+            Payload::Bytes(bytes) if status == Status::Returned => return self.loads(py, bytes),
+            Payload::Bytes(bytes) => PyBytes::new(py, bytes),
+            Payload::Block(block) => PyBytes::new_with(py, block.len(), |to| {
+                block.copy_to(to);
+                Ok(())
+            })?,
+        };
+        match status {
+            Status::Returned => pickling::loads_bytes(&bytes).or_else(|error| self.undecodable(py, error)),
+            Status::Raised | Status::Unready => self.hooks.decode_error.bind(py).call1((bytes,)),
+        }
+    }
+
+    fn loads<'py>(&self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        pickling::loads(py, bytes).or_else(|error| self.undecodable(py, error))
+    }
+
+    fn undecodable<'py>(&self, py: Python<'py>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
+        let exception = self.hooks.undecodable.bind(py).call1((error.into_value(py),))?;
+        Err(PyErr::from_value(exception))
+    }
+
+    fn worker_unready(&self, py: Python<'_>, reason: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+        let reason = reason.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
+        self.state().broken.get_or_insert(reason.unbind());
+        let actions = self.state().scheduler.on(Event::WorkerUnready);
+        self.carry_out(py, actions)
+    }
+
+    fn carry_out(&self, py: Python<'_>, actions: Vec<Action>) -> PyResult<()> {
+        for action in actions {
+            match action {
+                Action::Start { seat } => self.replace_worker(py, seat)?,
+                Action::Dismiss => self.engine.dismiss(),
+                Action::Kill => self
+                    .state()
+                    .workers
+                    .processes(py)
+                    .iter()
+                    .try_for_each(|process| process.bind(py).call_method0("terminate").map(drop))?,
+                Action::Break => self.break_down(py)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn break_down(&self, py: Python<'_>) -> PyResult<()> {
+        let reason = self.state().broken.as_ref().map(|reason| reason.clone_ref(py));
+        let reason = match reason {
+            Some(reason) => reason,
+            None => {
+                let text =
+                    "the pool's workers end before they are ready: see what they wrote to standard error";
+                let reason = PyRuntimeError::new_err(text).into_value(py).into_any();
+                self.state().broken = Some(reason.clone_ref(py));
+                reason
+            }
+        };
+        self.abandon_jobs(py, &reason)
+    }
+
+    fn abandon_jobs(&self, py: Python<'_>, reason: &Py<PyAny>) -> PyResult<()> {
+        self.engine.discard_tasks();
+        let jobs: Vec<_> = {
+            let state = self.state();
+            state.jobs.iter().map(|(id, job)| (*id, job.clone_ref(py))).collect()
+        };
+        for (id, job) in jobs {
+            job.get().abandon(py, reason);
+            self.retire(py, job.bind(py), id);
+        }
+        self.engine.ring();
+        Ok(())
+    }
+
+    /// Does what there is to do, if nobody else leads, without waiting.
+    pub(crate) fn glance(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.leadership.try_lead() {
+            return Ok(());
+        }
+        let done = self.look_around(py);
+        self.leadership.resign();
+        done
+    }
+
+    fn look_around(&self, py: Python<'_>) -> PyResult<()> {
+        while self.advance(py)? {}
+        while let Some(seat) = self.exited_worker() {
+            self.worker_exited(py, seat)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody who waits on a stream should look at it again: items or an end were pushed by another thread.
+    pub(crate) fn look_again(&self) {
+        self.leadership.tell_followers();
+        self.engine.ring();
+    }
+
+    /// Waits until `done` or the deadline: leads if nobody does, else follows. Whether it is done.
+    pub(crate) fn wait_until(
+        &self,
+        py: Python<'_>,
+        done: &(dyn Fn() -> bool + Sync),
+        deadline: Deadline,
+    ) -> PyResult<bool> {
+        self.check_owner()?;
+        loop {
+            if done() {
+                return Ok(true);
+            }
+            if self.leadership.try_lead() {
+                let led = self.lead(py, done, deadline);
+                self.leadership.resign();
+                return led;
+            }
+            if deadline.passed() {
+                return Ok(false);
+            }
+            py.detach(|| self.leadership.follow(deadline, || self.engine.ring()));
+            py.check_signals()?;
+        }
+    }
+
+    fn check_owner(&self) -> PyResult<()> {
+        if self.owner == std::process::id() {
+            return Ok(());
+        }
+        let text = "this pool belongs to the parent process: a forked child must make its own";
+        Err(PyRuntimeError::new_err(text))
+    }
+
+    fn lead(&self, py: Python<'_>, done: &(dyn Fn() -> bool + Sync), deadline: Deadline) -> PyResult<bool> {
+        let mut patience = Patience::new();
+        loop {
+            if self.advance(py)? {
+                if done() {
+                    return Ok(true);
+                }
+                continue;
+            }
+            if done() {
+                return Ok(true);
+            }
+            if deadline.passed() {
+                return Ok(false);
+            }
+            self.sleep(py, &mut patience, deadline)?;
+        }
+    }
+
+    /// Leads until nothing is outstanding, somebody else wants to, or the driver must end.
+    fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
+        let mut patience = Patience::new();
+        loop {
+            while self.advance(py)? {}
+            let idle = self.state().jobs.is_empty();
+            if idle {
+                self.leadership.tell_driver(Driver::Idle);
+            }
+            if idle || self.leadership.has_followers() || self.leadership.driver() == Driver::Stopping {
+                return Ok(());
+            }
+            self.sleep(py, &mut patience, Deadline::NEVER)?;
+        }
+    }
+
+    fn sleep(&self, py: Python<'_>, patience: &mut Patience, deadline: Deadline) -> PyResult<()> {
+        let watched = self.state().workers.watched();
+        let woken = py.detach(|| {
+            let pidfds: Vec<_> = watched.iter().map(|w| w.descriptor()).collect();
+            self.engine.wait(&pidfds, patience, deadline)
+        });
+        match woken.map_err(error::os)? {
+            Woken::Exited(place) => self.worker_exited(py, watched[place].seat()),
+            Woken::Interrupted => py.check_signals(),
+            Woken::Answers | Woken::TimedOut => Ok(()),
+        }
+    }
+}
+
+/// Whether pickling the function says nothing but its name: true of plain functions and classes found in modules, not of
+/// bound methods, partials and instances, whose state may differ from one call to the next.
+fn pickles_by_name(func: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind = func.get_type().qualname()?;
+    let by_name = match kind.to_str()? {
+        "function" | "type" => true,
+        "builtin_function_or_method" => {
+            let of = func.getattr("__self__")?;
+            of.is_none() || of.is_instance_of::<pyo3::types::PyModule>()
+        }
+        _ => false,
+    };
+    Ok(by_name)
+}
+
+impl Drop for PyPool {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}

@@ -1,0 +1,131 @@
+//! The workers of a pool: their processes, and what follows when one ends.
+
+use super::PyPool;
+use crate::error;
+use manyhands::pool::{Event, Phase};
+use pyo3::prelude::*;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// A worker's process and its sentinel.
+type Seated = (Py<PyAny>, Arc<OwnedFd>);
+
+/// The workers' processes, by seat.
+#[derive(Debug)]
+pub(super) struct Workers {
+    seated: Vec<Option<Seated>>,
+    /// What a leader polls; made anew when a worker comes or goes.
+    watched: Arc<[Watched]>,
+}
+
+/// A process to watch.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    seat: usize,
+    sentinel: Arc<OwnedFd>,
+}
+
+impl Watched {
+    pub(super) fn seat(&self) -> usize {
+        self.seat
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.sentinel.as_fd()
+    }
+}
+
+impl Workers {
+    pub(super) fn new(seats: usize) -> Self {
+        Self { seated: (0..seats).map(|_| None).collect(), watched: Arc::new([]) }
+    }
+
+    pub(super) fn seats(&self) -> usize {
+        self.seated.len()
+    }
+
+    pub(super) fn processes(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.seated.iter().flatten().map(|(process, _)| process.clone_ref(py)).collect()
+    }
+
+    pub(super) fn watched(&self) -> Arc<[Watched]> {
+        Arc::clone(&self.watched)
+    }
+
+    fn seat(&mut self, seat: usize, worker: Option<Seated>) -> Option<Py<PyAny>> {
+        let before = std::mem::replace(&mut self.seated[seat], worker);
+        let watch = |(seat, worker): (usize, &Option<Seated>)| {
+            worker.as_ref().map(|(_, sentinel)| Watched { seat, sentinel: Arc::clone(sentinel) })
+        };
+        self.watched = self.seated.iter().enumerate().filter_map(watch).collect();
+        before.map(|(process, _)| process)
+    }
+}
+
+impl PyPool {
+    /// Starts a worker for an empty seat.
+    pub(super) fn start_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
+        let process = self.hooks.start.bind(py).call1((seat,))?;
+        self.seat_worker(seat, &process)
+    }
+
+    /// A started process takes its seat.
+    pub(super) fn seat_worker(&self, seat: usize, process: &Bound<'_, PyAny>) -> PyResult<()> {
+        let sentinel: i32 = process.getattr("sentinel")?.extract()?;
+        let sentinel = manyhands::adopt_descriptor(sentinel).map_err(error::os)?;
+        self.state().workers.seat(seat, Some((process.clone().unbind(), Arc::new(sentinel))));
+        Ok(())
+    }
+
+    /// As `start_worker`; a worker that cannot even be started breaks the pool with that error.
+    pub(super) fn replace_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
+        let Err(refused) = self.start_worker(py, seat) else { return Ok(()) };
+        let exited = {
+            let mut state = self.state();
+            state.broken.get_or_insert(refused.into_value(py).into_any());
+            let mut actions = state.scheduler.on(Event::WorkerUnready);
+            actions.extend(state.scheduler.on(Event::WorkerExited { seat, was_ready: false }));
+            actions
+        };
+        self.carry_out(py, exited)
+    }
+
+    /// The seat of a worker that has ended and is not buried.
+    pub(super) fn exited_worker(&self) -> Option<usize> {
+        let watched = self.state().workers.watched();
+        let pidfds: Vec<_> = watched.iter().map(Watched::descriptor).collect();
+        manyhands::pool::first_exited(&pidfds).map(|place| watched[place].seat())
+    }
+
+    /// A worker has ended: what it had answered counts, what it was doing is lost, what it had not begun goes back.
+    pub(super) fn worker_exited(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
+        let Some(process) = self.state().workers.seat(seat, None) else { return Ok(()) };
+        process.bind(py).call_method0("join")?;
+        while self.advance(py)? {}
+        let estate = self.engine.bury(seat).map_err(error::open)?;
+        if let Some((task, begun)) = estate.in_progress {
+            self.task_lost(py, &process, task, begun)?;
+        }
+        let was_ready = estate.phase != Phase::Starting;
+        let actions = self.state().scheduler.on(Event::WorkerExited { seat, was_ready });
+        self.carry_out(py, actions)
+    }
+
+    fn task_lost(
+        &self,
+        py: Python<'_>,
+        process: &Py<PyAny>,
+        task: manyhands::pool::Task,
+        begun: u32,
+    ) -> PyResult<()> {
+        let job = self.state().jobs.get(&task.job).map(|job| job.clone_ref(py));
+        let Some(job) = job else { return Ok(()) };
+        let died = |item: Option<u32>| match self.hooks.died.bind(py).call1((process, item)) {
+            Ok(exception) => exception.unbind(),
+            Err(error) => error.into_value(py).into_any(),
+        };
+        let accepted = job.get().lose(py, task, begun, died);
+        self.feed_job(py, job.bind(py))?;
+        self.after(py, job.bind(py), task.job, accepted)
+    }
+}

@@ -1,0 +1,278 @@
+//! The worker's loop: take a task, call the function, answer. In Rust, so that a task costs the call and little else.
+
+use crate::error;
+use crate::pickling;
+use manyhands::family::Family;
+use manyhands::pool::{Answer, Function, Next, Phase, Status, Task, Worker};
+use manyhands::{Block, Handle, Waited};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use std::collections::HashMap;
+
+/// How a task's arguments are to be understood.
+pub(crate) mod kind {
+    /// `(args, kwds)`: one call.
+    pub(crate) const CALL: u32 = 0;
+    /// One item.
+    pub(crate) const ITEM: u32 = 1;
+    /// A list of items, answered together.
+    pub(crate) const LIST: u32 = 2;
+    /// A list of items, answered one by one.
+    pub(crate) const EACH: u32 = 3;
+    /// `(function, args, kwds)`: one call of a function that is not sent once and for all.
+    pub(crate) const WHOLE: u32 = 4;
+    /// Added to the others: an item is a tuple of arguments.
+    pub(crate) const STAR: u32 = 8;
+}
+
+/// Functions a worker remembers; a forgotten one is read again.
+const MOST_FUNCTIONS: usize = 256;
+
+/// A pool worker's loop.
+#[pyclass(name = "Worker", module = "manyhands._manyhands")]
+#[derive(Debug)]
+pub(crate) struct PyWorker {
+    worker: Worker,
+    functions: HashMap<u32, Py<PyAny>>,
+    /// `manyhands._worker.encode_error(exception) -> bytes`.
+    encode_error: Py<PyAny>,
+    /// `manyhands._worker.encode_result_error(error, result) -> bytes`.
+    encode_result_error: Py<PyAny>,
+}
+
+#[pymethods]
+impl PyWorker {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        pool: (u64, u32),
+        seat: usize,
+        bell: i32,
+        encode_error: Py<PyAny>,
+        encode_result_error: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let _ = py;
+        let family = Family::current().map_err(error::family)?;
+        let bell = manyhands::adopt_descriptor(bell).map_err(error::os)?;
+        let handle = Handle { offset: pool.0, generation: pool.1 };
+        let worker = Worker::sit(family, handle, seat, bell).map_err(error::open)?;
+        Ok(Self { worker, functions: HashMap::new(), encode_error, encode_result_error })
+    }
+
+    /// The initializer failed: says so, and why.
+    fn unready(&mut self, reason: &[u8]) -> PyResult<()> {
+        let answer = Answer { job: 0, index: 0, items: 0, status: Status::Unready, nanoseconds: 0 };
+        self.worker.enter(Phase::Leaving);
+        self.worker.answer(answer, &[reason]).map_err(error::send)
+    }
+
+    /// Works until the pool wants it to leave, or for `most` tasks (0: no limit); whether it left after its share.
+    fn run(&mut self, py: Python<'_>, most: u64) -> PyResult<bool> {
+        self.worker.enter(Phase::Ready);
+        let mut arguments = Vec::new();
+        let mut done = 0;
+        while most == 0 || done < most {
+            arguments.clear();
+            match self.worker.next(&mut arguments).map_err(|_| damaged())? {
+                Next::Task(task, block) => {
+                    self.work(py, task, &arguments, block)?;
+                    done += 1;
+                }
+                Next::Nothing => {
+                    let worker = &mut self.worker;
+                    if py.detach(|| worker.wait()) == Waited::Interrupted {
+                        py.check_signals()?;
+                    }
+                }
+                Next::Leave => return Ok(false),
+            }
+        }
+        self.worker.enter(Phase::Leaving);
+        Ok(true)
+    }
+}
+
+fn damaged() -> PyErr {
+    PyOSError::new_err((5, "the pool's shared memory is damaged"))
+}
+
+impl PyWorker {
+    /// WAYPOINT task 6/9: arguments become objects, the function is called, its result becomes bytes.
+    fn work(&mut self, py: Python<'_>, task: Task, bytes: &[u8], block: Option<Block>) -> PyResult<()> {
+        match self.prepare(py, task, bytes, block) {
+            Ok((function, arguments)) => self.call(py, task, &function, &arguments)?,
+            Err(error) => self.raised(py, task, 0, task.items, error)?,
+        }
+        self.worker.finish();
+        Ok(())
+    }
+
+    fn prepare<'py>(
+        &mut self,
+        py: Python<'py>,
+        task: Task,
+        bytes: &[u8],
+        block: Option<Block>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let arguments = decode(py, bytes, block)?;
+        if task.kind == kind::WHOLE {
+            let whole = arguments.cast_into::<PyTuple>()?;
+            return Ok((whole.get_item(0)?, whole.get_slice(1, 3).into_any()));
+        }
+        Ok((self.function(py, task.function)?, arguments))
+    }
+
+    fn call(
+        &mut self,
+        py: Python<'_>,
+        task: Task,
+        function: &Bound<'_, PyAny>,
+        arguments: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let star = task.kind & kind::STAR != 0;
+        match task.kind & !kind::STAR {
+            kind::CALL | kind::WHOLE => {
+                self.worker.begin_item(1);
+                let result = call_with(function, arguments);
+                self.settle(py, task, 0, 1, result)
+            }
+            kind::ITEM => {
+                self.worker.begin_item(1);
+                let result = call_item(function, arguments, star);
+                self.settle(py, task, 0, 1, result)
+            }
+            kind::LIST => {
+                let results = self.call_each(py, function, arguments, star);
+                self.settle(py, task, 0, task.items, results.map(Bound::into_any))
+            }
+            kind::EACH => {
+                for (number, item) in (0u32..).zip(arguments.cast::<PyList>()?) {
+                    self.worker.begin_item(number + 1);
+                    let result = call_item(function, &item, star);
+                    self.settle(py, task, number, 1, result)?;
+                }
+                Ok(())
+            }
+            _ => Err(damaged()),
+        }
+    }
+
+    fn call_each<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyAny>,
+        star: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let results = PyList::empty(py);
+        for (number, item) in (1u32..).zip(items.cast::<PyList>()?) {
+            self.worker.begin_item(number);
+            results.append(call_item(function, &item, star)?)?;
+        }
+        Ok(results)
+    }
+
+    fn settle(
+        &mut self,
+        py: Python<'_>,
+        task: Task,
+        offset: u32,
+        items: u32,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let object = match result {
+            Ok(object) => object,
+            Err(error) => return self.raised(py, task, offset, items, error),
+        };
+        match pickling::dumps(&object) {
+            Ok(bytes) => self.answer(task, offset, items, Status::Returned, &bytes),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
+                self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An exception is the task's outcome; what is none (`SystemExit`, `KeyboardInterrupt`) ends the worker, as in the
+    /// standard library, and the pool's side sees a worker that died over this task.
+    fn raised(&mut self, py: Python<'_>, task: Task, offset: u32, items: u32, error: PyErr) -> PyResult<()> {
+        if !error.is_instance_of::<PyException>(py) {
+            return Err(error);
+        }
+        let bytes = self.encode_error.bind(py).call1((error.value(py),))?;
+        self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
+    }
+
+    fn answer(
+        &mut self,
+        task: Task,
+        offset: u32,
+        items: u32,
+        status: Status,
+        bytes: &Bound<'_, PyBytes>,
+    ) -> PyResult<()> {
+        let nanoseconds = u64::try_from(self.worker.running_for().as_nanos()).unwrap_or(u64::MAX);
+        let answer = Answer { job: task.job, index: task.index + offset, items, status, nanoseconds };
+        self.worker.answer(answer, &[bytes.as_bytes()]).map_err(error::send)
+    }
+
+    fn function<'py>(&mut self, py: Python<'py>, function: Function) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(known) = self.functions.get(&function.id) {
+            return Ok(known.bind(py).clone());
+        }
+        let missing = || PyRuntimeError::new_err("the pool has dropped the function of this task");
+        let bytes = self.worker.function(function).ok_or_else(missing)?;
+        let object = pickling::loads(py, &bytes)?;
+        if self.functions.len() >= MOST_FUNCTIONS {
+            self.functions.clear();
+        }
+        self.functions.insert(function.id, object.clone().unbind());
+        Ok(object)
+    }
+}
+
+fn decode<'py>(py: Python<'py>, bytes: &[u8], block: Option<Block>) -> PyResult<Bound<'py, PyAny>> {
+    let Some(block) = block else { return pickling::loads(py, bytes) };
+    let bytes = PyBytes::new_with(py, block.len(), |to| {
+        block.copy_to(to);
+        Ok(())
+    })?;
+    drop(block);
+    pickling::loads_bytes(&bytes)
+}
+
+fn call_with<'py>(
+    function: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let pair = arguments.cast::<PyTuple>()?;
+    let args = pair.get_item(0)?.cast_into::<PyTuple>()?;
+    let keywords = pair.get_item(1)?;
+    if keywords.is_none() {
+        return function.call1(args);
+    }
+    function.call(args, Some(keywords.cast::<PyDict>()?))
+}
+
+fn call_item<'py>(
+    function: &Bound<'py, PyAny>,
+    item: &Bound<'py, PyAny>,
+    star: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    if star { function.call1(item.try_iter()?.collect_tuple()?) } else { function.call1((item,)) }
+}
+
+/// Unpacking as `f(*item)` does it.
+trait CollectTuple<'py> {
+    fn collect_tuple(self) -> PyResult<Bound<'py, PyTuple>>;
+}
+
+impl<'py> CollectTuple<'py> for Bound<'py, pyo3::types::PyIterator> {
+    fn collect_tuple(self) -> PyResult<Bound<'py, PyTuple>> {
+        let py = self.py();
+        let items = self.collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(py, items)
+    }
+}

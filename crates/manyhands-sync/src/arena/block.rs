@@ -1,0 +1,82 @@
+//! The header in front of every block, and the handle by which others name a block.
+//!
+//! | state | who may touch the block | when its holder dies |
+//! |---|---|---|
+//! | `FREE` | the list it is on, under that list's lock | nothing to do |
+//! | `HELD` | whoever has its handle | the block is lost to the arena until its holder's family ends |
+//!
+//! The generation grows by one each time the block is freed, so a handle from before is told apart.
+
+use crate::memory::Shareable;
+use crate::primitive::{AtomicU32, AtomicU64};
+
+/// How many bytes the header takes; payloads are aligned to it.
+pub const BLOCK_HEADER_BYTES: u64 = 64;
+
+pub(super) const MAGIC: u32 = 0x6d68_626c;
+pub(super) const FREE: u32 = 1;
+pub(super) const HELD: u32 = 2;
+
+/// In front of every block.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct BlockHeader {
+    pub(super) magic: AtomicU32,
+    pub(super) state: AtomicU32,
+    pub(super) generation: AtomicU32,
+    pub(super) list: AtomicU32,
+    /// The next free block of the list; meaningful while `FREE`.
+    pub(super) next: AtomicU64,
+    /// 1 while a freed large block counts among those that keep their pages.
+    pub(super) kept: AtomicU32,
+}
+
+// SAFETY: repr(C), atomics only; every reader checks magic, state and list.
+#[allow(unsafe_code)]
+unsafe impl Shareable for BlockHeader {}
+
+impl BlockHeader {
+    pub(super) fn new(list: u32) -> Self {
+        Self {
+            magic: AtomicU32::new(MAGIC),
+            state: AtomicU32::new(HELD),
+            generation: AtomicU32::new(1),
+            list: AtomicU32::new(list),
+            next: AtomicU64::new(0),
+            kept: AtomicU32::new(0),
+        }
+    }
+}
+
+/// Names a block: where its payload begins, and which life of the block is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle {
+    /// Where the payload begins in the arena.
+    pub offset: u64,
+    /// The block's generation when the handle was made.
+    pub generation: u32,
+}
+
+/// How many bytes an encoded handle takes.
+pub const HANDLE_BYTES: usize = 12;
+
+impl Handle {
+    /// The handle as bytes, for a message.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; HANDLE_BYTES] {
+        let mut bytes = [0; HANDLE_BYTES];
+        bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.generation.to_le_bytes());
+        bytes
+    }
+
+    /// Reads what [`Handle::to_bytes`] wrote; `None` when the length is another.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (offset, generation) = bytes.split_first_chunk::<8>()?;
+        Some(Self {
+            offset: u64::from_le_bytes(*offset),
+            generation: u32::from_le_bytes(generation.try_into().ok()?),
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! A list of free blocks, last in first out, under a robust mutex of its own.
+
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle, MAGIC};
+use crate::kill_point;
+use crate::memory::Memory;
+use crate::mutex::{LockError, RobustMutex};
+use crate::primitive::{AtomicU64, Ordering};
+
+/// The free blocks of one size class or kind.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct FreeList {
+    lock: RobustMutex,
+    /// Where the first free block's header lies; 0 when there is none.
+    head: AtomicU64,
+}
+
+impl FreeList {
+    pub(super) fn lay_out(&'static self) {
+        self.lock.lay_out();
+    }
+
+    /// Takes a block off the list.
+    pub(super) fn pop<M: Memory>(&self, memory: &M, list: u32) -> Result<Option<Handle>, LockError> {
+        if self.head.load(Ordering::Relaxed) == 0 {
+            return Ok(None);
+        }
+        let guard = self.lock.lock(|| self.repair(memory))?;
+        let start = self.head.load(Ordering::Relaxed);
+        if start == 0 {
+            return Ok(None);
+        }
+        let Some(block) = free_block(memory, start, list) else {
+            // The list leads out of the arena or to something else: everything behind it is lost, not used.
+            self.head.store(0, Ordering::Relaxed);
+            return Err(LockError::Corrupted);
+        };
+        let next = block.next.load(Ordering::Relaxed);
+        block.state.store(HELD, Ordering::Release);
+        kill_point!(ArenaPopMarked);
+        self.head.store(next, Ordering::Release);
+        kill_point!(ArenaPopCommitted);
+        drop(guard);
+        let generation = block.generation.load(Ordering::Relaxed);
+        Ok(Some(Handle { offset: start + BLOCK_HEADER_BYTES, generation }))
+    }
+
+    /// Puts a block, already marked free, on the list.
+    pub(super) fn push<M: Memory>(
+        &self,
+        memory: &M,
+        start: u64,
+        block: &BlockHeader,
+    ) -> Result<(), LockError> {
+        let _guard = self.lock.lock(|| self.repair(memory))?;
+        block.next.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.head.store(start, Ordering::Release);
+        Ok(())
+    }
+
+    /// A holder died between marking the first block held and taking it off the list.
+    fn repair<M: Memory>(&self, memory: &M) {
+        let start = self.head.load(Ordering::Relaxed);
+        if let Some(block) = memory.place::<BlockHeader>(start)
+            && block.magic.load(Ordering::Relaxed) == MAGIC
+        {
+            block.state.store(FREE, Ordering::Release);
+        }
+    }
+}
+
+fn free_block<M: Memory>(memory: &M, start: u64, list: u32) -> Option<&'static BlockHeader> {
+    let block = memory.place::<BlockHeader>(start)?;
+    let sound = block.magic.load(Ordering::Relaxed) == MAGIC
+        && block.state.load(Ordering::Relaxed) == FREE
+        && block.list.load(Ordering::Relaxed) == list;
+    sound.then_some(block)
+}

@@ -1,0 +1,86 @@
+//! Numbered steps of the shared-memory protocols at which a fault-injection build kills its own process.
+//!
+//! In an ordinary build [`kill_point!`](crate::kill_point) is nothing. With the feature `kill-points` a test
+//! arms one step, and the process dies by SIGKILL when it gets there for the n-th time; a survivor then checks
+//! the invariants. A step's number never changes its meaning; new steps get new numbers.
+
+macro_rules! steps {
+    ($($name:ident = $number:literal, $meaning:literal;)*) => {
+        /// A step of a shared-memory protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum KillPoint { $(#[doc = $meaning] $name = $number,)* }
+
+        impl KillPoint {
+            /// Every step there is.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What has happened, and what has not, when a process dies here.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    RingPutLocked = 1, "ring: a producer holds the tail lock and has written nothing";
+    RingPutCopied = 2, "ring: a frame lies in the segment, not committed";
+    RingPutCommitted = 3, "ring: a frame is committed, the mirror count is not";
+    RingPutUnlocked = 4, "ring: the tail lock is free, nobody has been woken";
+    RingLinkWritten = 5, "ring: a new segment holds the frame and is not linked";
+    RingLinkCommitted = 6, "ring: the new segment is linked, the tail still names the old one";
+    RingTakeLocked = 7, "ring: a consumer holds the head lock and has read nothing";
+    RingTakeCopied = 8, "ring: a frame was copied out, not committed";
+    RingTakeCommitted = 9, "ring: a frame is taken, the mirror count is not";
+    RingUnlinkCommitted = 10, "ring: the head names the next segment, the old one is not freed";
+    ArenaPopMarked = 11, "arena: the first free block is marked held and still on its list";
+    ArenaPopCommitted = 12, "arena: the block is off its list, nobody knows it yet";
+    ArenaPushMarked = 13, "arena: a freed block is marked free and not on its list";
+    ArenaCarved = 14, "arena: fresh memory is carved off, its block header is not written";
+    ArenaExtentReserved = 15, "arena: a new extent is in the directory, nothing is carved from it";
+    SeatInboxWritten = 16, "seat: a batch lies in the inbox, not yet taken from the ring";
+    SeatBatchTaken = 17, "seat: a batch is taken, none of it started";
+    SeatItemStarted = 18, "seat: an item is marked started and has no result";
+    SeatItemAnswered = 19, "seat: an item's result is committed and the item is not marked done";
+}
+
+#[cfg(feature = "kill-points")]
+mod armed {
+    #![allow(clippy::disallowed_types)] // process-local: not part of any shared structure
+    use super::KillPoint;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    static POINT: AtomicU32 = AtomicU32::new(0);
+    static PASSES_LEFT: AtomicU32 = AtomicU32::new(0);
+
+    /// Arms `point`: the process dies when it gets there for the `nth` time (1 is the first).
+    pub fn arm(point: KillPoint, nth: u32) {
+        PASSES_LEFT.store(nth, Ordering::SeqCst);
+        POINT.store(point as u32, Ordering::SeqCst);
+    }
+
+    /// What the macro calls.
+    #[doc(hidden)]
+    pub fn pass(point: KillPoint) {
+        if POINT.load(Ordering::Relaxed) == point as u32 && PASSES_LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+#[cfg(feature = "kill-points")]
+pub use armed::{arm, pass};
+
+/// Marks a numbered step; nothing in an ordinary build.
+#[macro_export]
+macro_rules! kill_point {
+    ($name:ident) => {
+        #[cfg(feature = "kill-points")]
+        $crate::kill_point::pass($crate::kill_point::KillPoint::$name);
+    };
+}

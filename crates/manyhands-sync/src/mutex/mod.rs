@@ -1,0 +1,85 @@
+//! The lock inside shared memory that survives its holder.
+//!
+//! # Protocol
+//! A robust, process-shared pthread mutex. When a holder's thread dies, the kernel marks the word and the next
+//! one who locks is told. `RobustMutex::lock` then runs the structure's *repair* (which must be idempotent: the
+//! repairer may die too, and then the next one repairs), declares the lock consistent and goes on.
+//!
+//! Rules for every critical section: no allocation, no system call, no call back into the caller's code; short
+//! enough that a waiter may spin. Members of a family come from glibc's `fork` or from `exec` only: a raw
+//! `clone` breaks the ownership the kernel records.
+
+#[cfg(loom)]
+mod double;
+#[cfg(not(loom))]
+mod pthread;
+
+#[cfg(loom)]
+pub use double::RobustMutex;
+#[cfg(not(loom))]
+pub use pthread::RobustMutex;
+
+use core::marker::PhantomData;
+
+/// Why a lock was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockError {
+    /// Somebody else holds it, for longer than a try is willing to wait.
+    Busy,
+    /// The words of the lock make no sense; the structure it guards must not be touched again.
+    Corrupted,
+}
+
+/// A held lock; dropping it unlocks.
+#[must_use]
+#[derive(Debug)]
+pub struct Guard<'a> {
+    mutex: &'a RobustMutex,
+    // A pthread mutex is unlocked by the thread that locked it: keep the guard in that thread.
+    in_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.mutex.unlock();
+    }
+}
+
+impl RobustMutex {
+    /// Takes the lock if that is possible within about a microsecond; `repair` runs when the last holder died.
+    ///
+    /// # Errors
+    /// `Busy` when somebody else holds it, `Corrupted` when it cannot be a lock.
+    #[inline]
+    pub fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        let owner_died = self.try_acquire()?;
+        self.finish(owner_died, repair)
+    }
+
+    /// Takes the lock, waiting for as long as its holder lives. Critical sections last microseconds, so this
+    /// does not look at signals or deadlines.
+    ///
+    /// # Errors
+    /// `Corrupted` when it cannot be a lock.
+    pub fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        let owner_died = match self.try_acquire() {
+            Err(LockError::Busy) => self.acquire()?,
+            other => other?,
+        };
+        self.finish(owner_died, repair)
+    }
+
+    #[inline]
+    fn finish(&self, owner_died: bool, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        if owner_died {
+            self.repaired_by(repair)?;
+        }
+        Ok(Guard { mutex: self, in_this_thread: PhantomData })
+    }
+
+    #[cold]
+    fn repaired_by(&self, repair: impl FnOnce()) -> Result<(), LockError> {
+        repair();
+        self.make_consistent()
+    }
+}

@@ -1,0 +1,119 @@
+//! The robust pthread mutex of glibc.
+#![allow(unsafe_code)] // calls into libpthread on a mutex that lives in shared memory
+
+use super::LockError;
+use crate::memory::Shareable;
+use crate::primitive::pause;
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+
+/// A lock in shared memory; see the module's protocol.
+#[repr(transparent)]
+pub struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: a pthread mutex with PTHREAD_PROCESS_SHARED is made to be used by many threads and processes at once.
+unsafe impl Sync for RobustMutex {}
+// SAFETY: repr(transparent) over pthread_mutex_t, which holds no pointer that anyone but the kernel's robust
+// list follows, and that list is per thread; pthread calls check the kind word they find.
+unsafe impl Shareable for RobustMutex {}
+
+impl core::fmt::Debug for RobustMutex {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("RobustMutex")
+    }
+}
+
+impl Default for RobustMutex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const SPINS: u32 = 40;
+
+unsafe extern "C" {
+    // glibc 2.30; not in the libc crate.
+    fn pthread_mutex_clocklock(
+        mutex: *mut libc::pthread_mutex_t,
+        clock: libc::clockid_t,
+        end: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+impl RobustMutex {
+    /// An unlocked lock, to be moved to its place in shared memory before anyone locks it.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+        let mut mutex = MaybeUninit::<libc::pthread_mutex_t>::zeroed();
+        // SAFETY: the pointer is to an attribute object of this function.
+        unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) };
+        // SAFETY: initialised by the line above.
+        unsafe { libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED) };
+        // SAFETY: as above.
+        unsafe { libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST) };
+        // SAFETY: both objects belong to this function. glibc's mutexes hold no address of themselves while
+        // unlocked, so moving one before its first use is sound.
+        unsafe { libc::pthread_mutex_init(mutex.as_mut_ptr(), attributes.as_ptr()) };
+        // SAFETY: initialised above, not used afterwards.
+        unsafe { libc::pthread_mutexattr_destroy(attributes.as_mut_ptr()) };
+        // SAFETY: zeroed, then initialised by pthread_mutex_init.
+        Self(UnsafeCell::new(unsafe { mutex.assume_init() }))
+    }
+
+    /// Makes an unlocked lock of the zeroed bytes at this place.
+    pub fn lay_out(&'static self) {
+        // SAFETY: the caller is the only one who knows this place yet; the cell may be overwritten.
+        unsafe { self.0.get().write(Self::new().0.into_inner()) };
+    }
+
+    /// Whether the last owner died, once the lock is held.
+    #[inline]
+    pub(super) fn try_acquire(&self) -> Result<bool, LockError> {
+        for _ in 0..SPINS {
+            // SAFETY: the cell holds a mutex made by new(), or bytes that the call checks.
+            match unsafe { libc::pthread_mutex_trylock(self.0.get()) } {
+                0 => return Ok(false),
+                libc::EOWNERDEAD => return Ok(true),
+                libc::EBUSY => pause(),
+                _ => return Err(LockError::Corrupted),
+            }
+        }
+        Err(LockError::Busy)
+    }
+
+    /// As `try_acquire`, but waits; in slices, because a lost futex wake must not be for ever.
+    #[cold]
+    pub(super) fn acquire(&self) -> Result<bool, LockError> {
+        loop {
+            let end = tenth_of_a_second_from_now();
+            // SAFETY: as in try_acquire(); `end` lives across the call.
+            match unsafe { pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const end) } {
+                0 => return Ok(false),
+                libc::EOWNERDEAD => return Ok(true),
+                libc::ETIMEDOUT => {}
+                _ => return Err(LockError::Corrupted),
+            }
+        }
+    }
+
+    pub(super) fn make_consistent(&self) -> Result<(), LockError> {
+        // SAFETY: called by the holder only, after EOWNERDEAD.
+        match unsafe { libc::pthread_mutex_consistent(self.0.get()) } {
+            0 => Ok(()),
+            _ => Err(LockError::Corrupted),
+        }
+    }
+
+    #[inline]
+    pub(super) fn unlock(&self) {
+        // SAFETY: only Guard's drop calls this, in the thread that locked (Guard is not Send).
+        unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+    }
+}
+
+fn tenth_of_a_second_from_now() -> libc::timespec {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let nanoseconds = now.tv_nsec + 100_000_000;
+    libc::timespec { tv_sec: now.tv_sec + nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 }
+}

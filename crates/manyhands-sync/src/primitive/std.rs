@@ -1,0 +1,58 @@
+//! The real atomics, and the futex of the kernel, shared between processes (never `FUTEX_PRIVATE_FLAG`).
+#![allow(unsafe_code)] // rustix's futex calls are `unsafe` for commands this file does not use.
+#![allow(clippy::disallowed_types)] // this is the door
+
+use super::Slept;
+use core::time::Duration;
+use rustix::io::Errno;
+use rustix::thread::futex;
+
+/// A 32-bit atomic.
+pub type AtomicU32 = core::sync::atomic::AtomicU32;
+/// A 64-bit atomic.
+pub type AtomicU64 = core::sync::atomic::AtomicU64;
+
+/// A memory fence.
+#[inline]
+pub fn fence(order: core::sync::atomic::Ordering) {
+    core::sync::atomic::fence(order);
+}
+
+/// Tells the processor that this is a spin loop.
+#[inline]
+pub fn pause() {
+    core::hint::spin_loop();
+}
+
+/// Gives the processor to another runnable thread, if there is one.
+#[inline]
+pub fn yield_now() {
+    rustix::thread::sched_yield();
+}
+
+/// Whether spinning and yielding can gain anything (under a model checker it only adds states).
+#[inline]
+pub const fn yields_worth_trying() -> bool {
+    true
+}
+
+/// `futex(word, FUTEX_WAIT, expected, timeout)`: sleeps while `word` holds `expected`, for at most `timeout`.
+pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Slept {
+    let timeout = rustix::time::Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    match futex::wait(word, futex::Flags::empty(), expected, Some(&timeout)) {
+        Err(Errno::AGAIN) => Slept::Changed,
+        Err(Errno::TIMEDOUT) => Slept::TimedOut,
+        Err(Errno::INTR) => Slept::Interrupted,
+        // Any other error (a kernel that refuses) must not become a busy loop that never looks again: the
+        // caller re-checks its condition, and a refused sleep costs one yield.
+        Ok(()) | Err(_) => Slept::Woken,
+    }
+}
+
+/// `futex(word, FUTEX_WAKE, count)`: wakes at most `count` sleepers; how many were woken.
+pub fn futex_wake(word: &AtomicU32, count: u32) -> usize {
+    futex::wake(word, futex::Flags::empty(), count).unwrap_or(0)
+}

@@ -1,0 +1,206 @@
+//! The consumers' side of a ring.
+
+use super::segment::{FRAME_HEADER_BYTES, Mark, Segment, frame_bytes};
+use super::{Locking, MOST_INLINE_BYTES, Ring, TakeError, free_segment};
+use crate::arena::Backing;
+use crate::kill_point;
+use crate::memory::Memory;
+use crate::mutex::Guard;
+use crate::primitive::Ordering;
+use crate::wait_word::EVERYONE;
+
+/// A frame that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What the producer said it is.
+    pub tag: u32,
+    /// How many bytes its payload has.
+    pub payload_bytes: u32,
+}
+
+/// The head lock, held: frames may be read, then taken by [`Taking::commit`]. Dropping it unlocks; what was
+/// read and not committed stays in the ring.
+#[derive(Debug)]
+pub struct Taking<'a, B: Backing> {
+    ring: &'a Ring<B>,
+    segment: Segment,
+    head: Mark,
+    guard: Option<Guard<'a>>,
+}
+
+impl<B: Backing> Ring<B> {
+    /// Locks the head, at a segment that has frames.
+    ///
+    /// # Errors
+    /// `Busy` (when only trying), `Empty` or `Corrupted`.
+    pub fn taking(&self, locking: Locking) -> Result<Taking<'_, B>, TakeError> {
+        self.taking_with(locking, |_| {})
+    }
+
+    /// As [`Ring::taking`]; when the last consumer died holding the lock, `settle` runs with the exact total of
+    /// frames taken, before anybody can take another: a consumer that keeps notes of what it takes puts the dead
+    /// one's notes right there.
+    ///
+    /// # Errors
+    /// As [`Ring::taking`].
+    pub fn taking_with(
+        &self,
+        locking: Locking,
+        settle: impl FnOnce(u32),
+    ) -> Result<Taking<'_, B>, TakeError> {
+        let repair = || {
+            self.repair_head();
+            settle(self.taken_total());
+        };
+        let guard = match locking {
+            Locking::Try => self.header.consumers.lock.try_lock(repair)?,
+            Locking::Wait => self.header.consumers.lock.lock(repair)?,
+        };
+        kill_point!(RingTakeLocked);
+        let segment = self.segment_with_frames()?;
+        Ok(Taking { ring: self, segment, head: segment.head(), guard: Some(guard) })
+    }
+
+    /// Takes one frame, appending its payload to `out`; its tag.
+    ///
+    /// # Errors
+    /// See [`TakeError`].
+    pub fn try_take(&self, out: &mut Vec<u8>, locking: Locking) -> Result<u32, TakeError> {
+        let mut taking = self.taking(locking)?;
+        let frame = taking.peek()?.ok_or(TakeError::Empty)?;
+        taking.read(frame, out)?;
+        taking.commit();
+        Ok(frame.tag)
+    }
+
+    /// Puts right what a consumer that died holding the head lock has left, as [`Ring::taking_with`] would.
+    ///
+    /// # Errors
+    /// `Corrupted`.
+    pub fn settle(&self, settle: impl FnOnce(u32)) -> Result<(), TakeError> {
+        let repair = || {
+            self.repair_head();
+            settle(self.taken_total());
+        };
+        drop(self.header.consumers.lock.lock(repair)?);
+        Ok(())
+    }
+
+    fn head_segment(&self) -> Option<Segment> {
+        Segment::open(self.arena.backing(), self.header.consumers.segment.load(Ordering::Acquire))
+    }
+
+    /// Leaves drained segments behind, frees them, and finds the one with the next frame.
+    fn segment_with_frames(&self) -> Result<Segment, TakeError> {
+        loop {
+            let segment = self.head_segment().ok_or(TakeError::Corrupted)?;
+            let head = segment.head();
+            if segment.waiting(head) != 0 {
+                return Ok(segment);
+            }
+            // Pairs with the commit of a link.
+            let next = segment.header.next.load(Ordering::Acquire);
+            if next == 0 {
+                return Err(TakeError::Empty);
+            }
+            // Frames may have come between the first look at the tail and the link; none can come after it.
+            if segment.waiting(head) == 0 {
+                self.leave(&segment, next);
+            }
+        }
+    }
+
+    fn leave(&self, segment: &Segment, next: u64) {
+        self.header.consumers.segment.store(next, Ordering::Release);
+        kill_point!(RingUnlinkCommitted);
+        // A producer may not have moved the tail yet, or have died before it could: nobody must be able to find
+        // the old segment once it is freed.
+        self.move_tail(segment.offset, next);
+        free_segment(&self.arena, segment);
+    }
+
+    /// The last consumer died holding the lock: copy the count from the mark.
+    fn repair_head(&self) {
+        if let Some(segment) = self.head_segment() {
+            let base = segment.header.base.load(Ordering::Relaxed);
+            let total = base.wrapping_add(segment.head().frames);
+            self.header.consumers.total.store(total, Ordering::Release);
+        }
+    }
+}
+
+impl<B: Backing> Taking<'_, B> {
+    /// The next frame that was not read yet; `None` at the end of what lies in this segment.
+    ///
+    /// # Errors
+    /// `Corrupted` when the frame leads out of what was committed.
+    pub fn peek(&self) -> Result<Option<Frame>, TakeError> {
+        let waiting = self.segment.waiting(self.head);
+        if waiting == 0 {
+            return Ok(None);
+        }
+        let memory = self.ring.arena.backing();
+        let (payload_bytes, tag) =
+            self.segment.frame_header(memory, self.head.bytes).ok_or(TakeError::Corrupted)?;
+        let sound = payload_bytes as usize <= MOST_INLINE_BYTES && frame_bytes(payload_bytes) <= waiting;
+        if sound { Ok(Some(Frame { tag, payload_bytes })) } else { Err(TakeError::Corrupted) }
+    }
+
+    /// Frames taken before the next one, modulo 2^32: the number of the frame that [`Taking::peek`] shows.
+    #[must_use]
+    pub fn next_number(&self) -> u32 {
+        self.segment.header.base.load(Ordering::Relaxed).wrapping_add(self.head.frames)
+    }
+
+    /// Appends the payload of the frame that `peek` showed to `out`, and goes past it.
+    ///
+    /// # Errors
+    /// `Corrupted` when the arena does not hold it.
+    pub fn read(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<(), TakeError> {
+        let at = self.head.bytes.wrapping_add(FRAME_HEADER_BYTES);
+        if !self.segment.read(self.ring.arena.backing(), at, frame.payload_bytes, out) {
+            return Err(TakeError::Corrupted);
+        }
+        self.head = self.head.advanced(frame_bytes(frame.payload_bytes));
+        Ok(())
+    }
+
+    /// Copies the payload to another place of the arena, and goes past the frame.
+    ///
+    /// # Errors
+    /// `Corrupted` when the arena does not hold it.
+    pub fn read_within(&mut self, frame: Frame, to: u64) -> Result<(), TakeError> {
+        let at = self.head.bytes.wrapping_add(FRAME_HEADER_BYTES);
+        if !self.segment.read_within(self.ring.arena.backing(), at, frame.payload_bytes, to) {
+            return Err(TakeError::Corrupted);
+        }
+        self.head = self.head.advanced(frame_bytes(frame.payload_bytes));
+        Ok(())
+    }
+
+    /// Takes every frame that was read, unlocks, and wakes a producer of a bounded ring.
+    pub fn commit(self) {
+        self.commit_with(|| {});
+    }
+
+    /// As [`Taking::commit`]; `noted` runs after the commit and before the lock is free.
+    pub fn commit_with(mut self, noted: impl FnOnce()) {
+        kill_point!(RingTakeCopied);
+        // The commit. Pairs with the producers' acquire of the head mark.
+        self.segment.header.head.mark.store(self.head.to_word(), Ordering::Release);
+        kill_point!(RingTakeCommitted);
+        let total = self.next_number();
+        self.ring.header.consumers.total.store(total, Ordering::Release);
+        noted();
+        self.guard = None;
+        if self.ring.bound() != 0 {
+            self.ring.header.not_full.wake(EVERYONE);
+        }
+    }
+
+    /// The memory the ring lies in.
+    #[must_use]
+    pub fn memory(&self) -> &impl Memory {
+        self.ring.arena.backing()
+    }
+}

@@ -1,0 +1,204 @@
+//! The ring: frames of bytes from many producers to many consumers, any of whom may be killed. The protocol, who
+//! may touch which word, and what happens to whom are in `README.md` beside this file.
+
+mod consumer;
+mod producer;
+mod segment;
+
+pub use consumer::{Frame, Taking};
+pub use producer::Putting;
+
+use crate::arena::{AllocateError, Arena, Backing, Handle};
+use crate::memory::Shareable;
+use crate::mutex::{LockError, RobustMutex};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::wait_word::WaitWord;
+use segment::{SMALLEST_CAPACITY, Segment};
+
+/// The longest payload a frame may have; longer ones go into a block of their own.
+pub const MOST_INLINE_BYTES: usize = 8 << 10;
+
+/// A ring's shared words, placed in the arena.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct RingHeader {
+    producers: Side,
+    consumers: Side,
+    /// Consumers wait here.
+    pub not_empty: WaitWord,
+    /// Producers of a bounded ring wait here.
+    pub not_full: WaitWord,
+    /// The most frames the ring may hold; 0 when it has no bound.
+    bound: AtomicU32,
+    /// 1 while a consumer sleeps on a descriptor instead of `not_empty`, and wants it rung.
+    bell_wanted: AtomicU32,
+}
+
+/// What one side shares: its lock, its segment, its count.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Side {
+    lock: RobustMutex,
+    segment: AtomicU64,
+    total: AtomicU32,
+}
+
+impl Side {
+    fn new(segment: u64) -> Self {
+        Self { lock: RobustMutex::new(), segment: AtomicU64::new(segment), total: AtomicU32::new(0) }
+    }
+}
+
+// SAFETY: repr(C), atomics, wait words and robust mutexes; segments are checked when opened.
+#[allow(unsafe_code)]
+unsafe impl Shareable for RingHeader {}
+
+/// Why nothing was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutError {
+    /// Another producer holds the tail lock.
+    Busy,
+    /// The ring's bound is reached.
+    Full,
+    /// There is no room in the segment: call [`Ring::grow`], then try again.
+    NoRoom,
+    /// The frame is longer than [`MOST_INLINE_BYTES`].
+    TooLong,
+    /// The ring's words make no sense.
+    Corrupted,
+}
+
+/// Why nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError {
+    /// Another consumer holds the head lock.
+    Busy,
+    /// There is nothing in the ring.
+    Empty,
+    /// The ring's words make no sense.
+    Corrupted,
+}
+
+impl From<LockError> for PutError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Busy => Self::Busy,
+            LockError::Corrupted => Self::Corrupted,
+        }
+    }
+}
+
+impl From<LockError> for TakeError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Busy => Self::Busy,
+            LockError::Corrupted => Self::Corrupted,
+        }
+    }
+}
+
+/// Whether to wait for a lock that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locking {
+    /// Answer `Busy` after about a microsecond.
+    Try,
+    /// Wait for the holder: its critical section lasts microseconds, and if it dies the lock is ours.
+    Wait,
+}
+
+/// A ring, seen from one process.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring<B: Backing> {
+    arena: Arena<B>,
+    header: &'static RingHeader,
+}
+
+impl<B: Backing> Ring<B> {
+    /// A new header with its first segment, to be placed by the caller.
+    ///
+    /// # Errors
+    /// When the arena has no memory.
+    pub fn new_header(arena: &Arena<B>, bound: u32) -> Result<RingHeader, AllocateError> {
+        let segment = new_segment(arena, SMALLEST_CAPACITY, 0)?;
+        Ok(RingHeader {
+            producers: Side::new(segment.offset),
+            consumers: Side::new(segment.offset),
+            not_empty: WaitWord::new(),
+            not_full: WaitWord::new(),
+            bound: AtomicU32::new(bound),
+            bell_wanted: AtomicU32::new(0),
+        })
+    }
+
+    /// The ring with that header.
+    pub fn new(arena: Arena<B>, header: &'static RingHeader) -> Self {
+        Self { arena, header }
+    }
+
+    /// The ring's shared words.
+    pub fn header(&self) -> &'static RingHeader {
+        self.header
+    }
+
+    /// How many frames lie in the ring, as far as the two sides have said.
+    pub fn len(&self) -> u32 {
+        let taken = self.header.consumers.total.load(Ordering::Acquire);
+        let put = self.header.producers.total.load(Ordering::Acquire);
+        let len = put.wrapping_sub(taken);
+        // The two loads are not one: a take in between can make the difference negative.
+        if len > u32::MAX / 2 { 0 } else { len }
+    }
+
+    /// Whether nothing lies in the ring.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most frames it may hold; 0 when it has no bound.
+    pub fn bound(&self) -> u32 {
+        self.header.bound.load(Ordering::Relaxed)
+    }
+
+    /// Whether its bound is reached.
+    pub fn is_full(&self) -> bool {
+        let bound = self.bound();
+        bound != 0 && self.len() >= bound
+    }
+
+    /// Frames that were ever taken, modulo 2^32. Exact only while the caller holds the head lock.
+    pub fn taken_total(&self) -> u32 {
+        self.header.consumers.total.load(Ordering::Acquire)
+    }
+
+    /// Asks the next producer to ring the consumer's bell; look at the ring once more before sleeping on it.
+    pub fn want_bell(&self) {
+        self.header.bell_wanted.store(1, Ordering::SeqCst);
+        crate::primitive::fence(Ordering::SeqCst);
+    }
+
+    /// The consumer is awake: no need to ring.
+    pub fn unwant_bell(&self) {
+        self.header.bell_wanted.store(0, Ordering::Relaxed);
+    }
+
+    /// Frees every segment. Nobody may use the ring afterwards.
+    pub fn dismantle(&self) {
+        let mut offset = self.header.consumers.segment.load(Ordering::Acquire);
+        while let Some(segment) = Segment::open(self.arena.backing(), offset) {
+            offset = segment.header.next.load(Ordering::Acquire);
+            free_segment(&self.arena, &segment);
+        }
+    }
+}
+
+fn new_segment<B: Backing>(arena: &Arena<B>, capacity: u32, base: u32) -> Result<Segment, AllocateError> {
+    let handle = arena.allocate(Segment::block_bytes(capacity))?;
+    Segment::create(arena.backing(), handle.offset, capacity, handle.generation, base)
+        .ok_or(AllocateError::Corrupted)
+}
+
+fn free_segment<B: Backing>(arena: &Arena<B>, segment: &Segment) {
+    let generation = segment.header.generation.load(Ordering::Relaxed);
+    // A stale handle here means that the block was already recycled: nothing is left to free.
+    let _ = arena.free(Handle { offset: segment.offset, generation });
+}

@@ -1,0 +1,190 @@
+//! The producers' side of a ring.
+
+use super::segment::{FRAME_HEADER_BYTES, LARGEST_CAPACITY, Mark, SMALLEST_CAPACITY, Segment, frame_bytes};
+use super::{Locking, MOST_INLINE_BYTES, PutError, Ring, free_segment, new_segment};
+use crate::arena::{AllocateError, Backing};
+use crate::kill_point;
+use crate::mutex::Guard;
+use crate::primitive::{Ordering, fence};
+
+/// The tail lock, held: frames may be put. Dropping it unlocks and wakes; see [`Putting::finish`].
+#[derive(Debug)]
+pub struct Putting<'a, B: Backing> {
+    ring: &'a Ring<B>,
+    segment: Segment,
+    tail: Mark,
+    put: u32,
+    guard: Option<Guard<'a>>,
+}
+
+impl<B: Backing> Ring<B> {
+    /// Locks the tail.
+    ///
+    /// # Errors
+    /// `Busy` (when only trying) or `Corrupted`.
+    pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
+        let repair = || self.repair_tail();
+        let guard = match locking {
+            Locking::Try => self.header.producers.lock.try_lock(repair)?,
+            Locking::Wait => self.header.producers.lock.lock(repair)?,
+        };
+        kill_point!(RingPutLocked);
+        let segment = self.tail_segment().ok_or(PutError::Corrupted)?;
+        Ok(Putting { ring: self, segment, tail: segment.tail(), put: 0, guard: Some(guard) })
+    }
+
+    /// Puts one frame and wakes one consumer; whether the consumer's bell must be rung.
+    ///
+    /// # Errors
+    /// See [`PutError`].
+    pub fn try_put(&self, tag: u32, parts: &[&[u8]], locking: Locking) -> Result<bool, PutError> {
+        let mut putting = self.putting(locking)?;
+        putting.put(tag, parts)?;
+        Ok(putting.finish())
+    }
+
+    /// Puts one frame, growing the ring if need be, waiting for the lock; whether the bell must be rung.
+    ///
+    /// # Errors
+    /// See [`PutError`]; `NoRoom` when the arena has no memory for a larger segment.
+    pub fn put(&self, tag: u32, parts: &[&[u8]]) -> Result<bool, PutError> {
+        loop {
+            match self.try_put(tag, parts, Locking::Wait) {
+                Err(PutError::NoRoom) => self.grow(parts).map_err(|_| PutError::NoRoom)?,
+                Err(PutError::Busy) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Links a larger segment, if there is still no room for that frame. The memory is allocated before the
+    /// lock is taken, and given back when another producer was faster.
+    ///
+    /// # Errors
+    /// When the arena has no memory.
+    pub fn grow(&self, parts: &[&[u8]]) -> Result<(), AllocateError> {
+        let wanted = frame_bytes(payload_bytes(parts).map_err(|_| AllocateError::Corrupted)?);
+        let capacity = self.tail_segment().map_or(SMALLEST_CAPACITY, |s| s.next_capacity());
+        let spare = new_segment(&self.arena, capacity.clamp(SMALLEST_CAPACITY, LARGEST_CAPACITY), 0)?;
+        let linked = self.putting(Locking::Wait).is_ok_and(|mut putting| putting.link(spare, wanted));
+        if !linked {
+            free_segment(&self.arena, &spare);
+        }
+        Ok(())
+    }
+
+    fn tail_segment(&self) -> Option<Segment> {
+        Segment::open(self.arena.backing(), self.header.producers.segment.load(Ordering::Acquire))
+    }
+
+    /// The last producer died holding the lock: follow a link it committed, and copy the count from the mark.
+    fn repair_tail(&self) {
+        let side = &self.header.producers;
+        while let Some(segment) = self.tail_segment() {
+            let next = segment.header.next.load(Ordering::Acquire);
+            if next == 0 {
+                let base = segment.header.base.load(Ordering::Relaxed);
+                side.total.store(base.wrapping_add(segment.tail().frames), Ordering::Release);
+                return;
+            }
+            self.move_tail(segment.offset, next);
+        }
+    }
+
+    /// Moves `tail_segment` past `from`, unless somebody has done it already.
+    pub(super) fn move_tail(&self, from: u64, to: u64) {
+        let tail = &self.header.producers.segment;
+        let _ = tail.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+impl<B: Backing> Putting<'_, B> {
+    /// Puts and commits one frame.
+    ///
+    /// # Errors
+    /// `Full`, `NoRoom`, `TooLong` or `Corrupted`; the frames put before stay.
+    #[inline]
+    pub fn put(&mut self, tag: u32, parts: &[&[u8]]) -> Result<(), PutError> {
+        let payload = payload_bytes(parts)?;
+        if self.ring.is_full() {
+            return Err(PutError::Full);
+        }
+        let bytes = frame_bytes(payload);
+        if self.segment.room(self.tail, bytes) < bytes {
+            return Err(PutError::NoRoom);
+        }
+        self.copy(tag, payload, parts)?;
+        kill_point!(RingPutCopied);
+        self.tail = self.tail.advanced(bytes);
+        // The commit. Pairs with the consumers' acquire of the tail mark.
+        self.segment.header.tail.mark.store(self.tail.to_word(), Ordering::Release);
+        kill_point!(RingPutCommitted);
+        self.mirror_total();
+        self.put += 1;
+        Ok(())
+    }
+
+    fn copy(&self, tag: u32, payload: u32, parts: &[&[u8]]) -> Result<(), PutError> {
+        let memory = self.ring.arena.backing();
+        let mut at = self.tail.bytes;
+        let mut sound = self.segment.write_frame_header(memory, at, payload, tag);
+        at = at.wrapping_add(FRAME_HEADER_BYTES);
+        for part in parts {
+            sound &= self.segment.write(memory, at, part);
+            at = at.wrapping_add(part.len() as u32);
+        }
+        if sound { Ok(()) } else { Err(PutError::Corrupted) }
+    }
+
+    fn mirror_total(&self) {
+        let base = self.segment.header.base.load(Ordering::Relaxed);
+        self.ring.header.producers.total.store(base.wrapping_add(self.tail.frames), Ordering::Release);
+    }
+
+    /// Puts an empty segment behind this one; `false` when there is room by now, or the segment is no larger
+    /// than what does not fit.
+    fn link(&mut self, spare: Segment, wanted: u32) -> bool {
+        if self.segment.room(self.tail, wanted) >= wanted || spare.capacity() < wanted {
+            return false;
+        }
+        let base = self.segment.header.base.load(Ordering::Relaxed).wrapping_add(self.tail.frames);
+        spare.header.base.store(base, Ordering::Relaxed);
+        kill_point!(RingLinkWritten);
+        // The commit. Pairs with the consumers' acquire; from here on nobody writes to the old segment.
+        self.segment.header.next.store(spare.offset, Ordering::Release);
+        kill_point!(RingLinkCommitted);
+        self.ring.move_tail(self.segment.offset, spare.offset);
+        self.segment = spare;
+        self.tail = spare.tail();
+        true
+    }
+
+    /// Unlocks and wakes consumers; whether the consumer's bell must be rung.
+    pub fn finish(mut self) -> bool {
+        self.unlock_and_wake()
+    }
+
+    fn unlock_and_wake(&mut self) -> bool {
+        if self.guard.take().is_none() || self.put == 0 {
+            return false;
+        }
+        kill_point!(RingPutUnlocked);
+        let header = self.ring.header;
+        // One fence for both: either we see the sleeper's bit and the wish for the bell, or they see our frame.
+        fence(Ordering::SeqCst);
+        header.not_empty.wake_fenced(self.put);
+        header.bell_wanted.load(Ordering::Relaxed) == 1 && header.bell_wanted.swap(0, Ordering::AcqRel) == 1
+    }
+}
+
+impl<B: Backing> Drop for Putting<'_, B> {
+    fn drop(&mut self) {
+        // Reached with frames put only on an error path; the bell is then rung by the next put.
+        self.unlock_and_wake();
+    }
+}
+
+fn payload_bytes(parts: &[&[u8]]) -> Result<u32, PutError> {
+    let len: usize = parts.iter().map(|p| p.len()).sum();
+    if len > MOST_INLINE_BYTES { Err(PutError::TooLong) } else { Ok(len as u32) }
+}

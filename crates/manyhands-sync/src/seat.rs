@@ -1,0 +1,208 @@
+//! A pool worker's seat: what the worker has taken, and how far it is. It outlives the worker.
+//!
+//! # Protocol
+//! One word, `progress`, tells everything: the number of the batch's first frame in the task ring, how many
+//! tasks it has, whether the ring's commit has happened, how many were started and how many answered. Every
+//! step is one store of the whole word by the worker that sits here.
+//!
+//! | step | store | killed right after it |
+//! |---|---|---|
+//! | tasks copied into the inbox | none: the word still says that the last batch is answered | nothing was taken |
+//! | batch noted | `first, count`, not taken | the tasks are still in the ring, or the ring's commit happened: whoever repairs the ring's head settles which (`settle`) |
+//! | ring committed, then noted | `taken` | the whole batch is here, none of it started |
+//! | task started | `started + 1` | that task is the one in progress; the others go back |
+//! | answer committed to the result ring | none | its answer is in the ring: not lost |
+//! | answer noted | `answered + 1` | done |
+//!
+//! Inside a task of many items, `item` counts the items begun, so a death names the item.
+//!
+//! Only the worker writes, with two exceptions: the repairer of the task ring's head (the worker is dead), and the
+//! pool, which clears the seat once it has buried the worker.
+
+use crate::memory::{Memory, Shareable};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+
+/// How many bytes of tasks a batch can have, frame headers included.
+pub const INBOX_BYTES: usize = 16 << 10;
+/// How many tasks a batch can have.
+pub const MOST_TASKS: u8 = 64;
+
+const TASK_HEADER_BYTES: u32 = 8;
+
+/// Where the worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    /// Nobody sits here, or the worker has not come up yet.
+    Starting = 0,
+    /// The worker has run its initializer and takes tasks.
+    Ready = 1,
+    /// The worker has ended of its own will: told to, or after its share of tasks.
+    Leaving = 2,
+}
+
+/// How far a worker is with its batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The number of the batch's first frame in the task ring.
+    pub first: u32,
+    /// How many tasks the batch has.
+    pub count: u8,
+    /// Whether the batch is out of the ring.
+    pub taken: bool,
+    /// How many of its tasks were started.
+    pub started: u8,
+    /// How many of its tasks were answered.
+    pub answered: u8,
+}
+
+impl Progress {
+    fn from_word(word: u64) -> Self {
+        let [_, _, _, _, count, taken, started, answered] = word.to_le_bytes();
+        Self { first: word as u32, count, taken: taken != 0, started, answered }
+    }
+
+    fn to_word(self) -> u64 {
+        let [a, b, c, d] = self.first.to_le_bytes();
+        u64::from_le_bytes([a, b, c, d, self.count, self.taken.into(), self.started, self.answered])
+    }
+}
+
+/// A seat, placed in the arena.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Seat {
+    progress: AtomicU64,
+    item: AtomicU32,
+    phase: AtomicU32,
+    inbox: [AtomicU64; INBOX_BYTES / 8],
+}
+
+// SAFETY: repr(C), atomics only; readers check counts and lengths against the inbox.
+#[allow(unsafe_code)]
+unsafe impl Shareable for Seat {}
+
+impl Default for Seat {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Seat {
+    /// A seat nobody sits on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            progress: AtomicU64::new(0),
+            item: AtomicU32::new(0),
+            phase: AtomicU32::new(Phase::Starting as u32),
+            inbox: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// How far its worker is.
+    pub fn progress(&self) -> Progress {
+        Progress::from_word(self.progress.load(Ordering::Acquire))
+    }
+
+    /// Items begun inside the task in progress.
+    pub fn item(&self) -> u32 {
+        self.item.load(Ordering::Acquire)
+    }
+
+    /// Where its worker is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            1 => Phase::Ready,
+            2 => Phase::Leaving,
+            _ => Phase::Starting,
+        }
+    }
+
+    /// The worker says where it is in its life.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u32, Ordering::Release);
+    }
+
+    /// Makes the seat ready for the next worker, once the last one is buried.
+    pub fn clear(&self) {
+        self.progress.store(0, Ordering::Release);
+        self.item.store(0, Ordering::Relaxed);
+        self.enter(Phase::Starting);
+    }
+
+    /// Stores the whole state of the batch: the worker's only way to go on.
+    #[inline]
+    pub fn note(&self, progress: Progress) {
+        self.progress.store(progress.to_word(), Ordering::Release);
+    }
+
+    /// The worker begins the `count`-th item of the task in progress.
+    #[inline]
+    pub fn begin_item(&self, count: u32) {
+        self.item.store(count, Ordering::Release);
+    }
+
+    /// Whether the ring's commit of a noted batch happened, when its worker died holding the head lock with
+    /// `taken_total` frames taken. Run by the repairer, before anybody can take another frame.
+    pub fn settle(&self, taken_total: u32) {
+        let progress = self.progress();
+        if progress.taken || progress.count == 0 {
+            return;
+        }
+        let committed = taken_total == progress.first.wrapping_add(u32::from(progress.count));
+        let settled = if committed { Progress { taken: true, ..progress } } else { Progress::default() };
+        self.note(settled);
+    }
+
+    /// Where the next task of a batch goes in the inbox, when `used` bytes are taken already: the offset for
+    /// its payload, and the bytes used afterwards. `None` when it does not fit.
+    pub fn place_task(&self, offset: u64, used: u32, tag: u32, payload_bytes: u32) -> Option<(u64, u32)> {
+        let end = (used + TASK_HEADER_BYTES).checked_add(payload_bytes)?.next_multiple_of(8);
+        let header = self.inbox.get(used as usize / 8)?;
+        if end as usize > INBOX_BYTES {
+            return None;
+        }
+        header.store(u64::from(tag) << 32 | u64::from(payload_bytes), Ordering::Relaxed);
+        Some((inbox_offset(offset) + u64::from(used + TASK_HEADER_BYTES), end))
+    }
+
+    /// Reads the task that begins `used` bytes into the inbox: its tag, its payload appended to `out`, and
+    /// where the next one begins. `None` when the inbox makes no sense.
+    pub fn read_task<M: Memory>(
+        &self,
+        memory: &M,
+        offset: u64,
+        used: u32,
+        out: &mut Vec<u8>,
+    ) -> Option<(u32, u32)> {
+        let word = self.inbox.get(used as usize / 8)?.load(Ordering::Relaxed);
+        let (payload_bytes, tag) = (word as u32, (word >> 32) as u32);
+        let end = (used + TASK_HEADER_BYTES).checked_add(payload_bytes)?.next_multiple_of(8);
+        let fits = end as usize <= INBOX_BYTES;
+        let at = inbox_offset(offset) + u64::from(used + TASK_HEADER_BYTES);
+        (fits && memory.copy_out(at, payload_bytes as usize, out)).then_some((tag, end))
+    }
+}
+
+fn inbox_offset(seat: u64) -> u64 {
+    seat + std::mem::offset_of!(Seat, inbox) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_whose_commit_happened_is_settled_as_taken_and_another_is_forgotten() {
+        let seat = Seat::new();
+        let noted = Progress { first: u32::MAX, count: 3, ..Progress::default() };
+        seat.note(noted);
+        seat.settle(2);
+        assert_eq!(seat.progress(), Progress { taken: true, ..noted });
+
+        seat.note(noted);
+        seat.settle(u32::MAX);
+        assert_eq!(seat.progress(), Progress::default());
+    }
+}

@@ -1,0 +1,189 @@
+//! A word to wait on: spin, yield, then sleep in the kernel; wake only sleepers.
+//!
+//! # Protocol
+//! Bit 0 of the word says that somebody *may* be asleep on it; the other 31 bits count wakes.
+//!
+//! | who | does | when |
+//! |---|---|---|
+//! | waiter | sets bit 0, then looks at its condition again, then sleeps while the word is unchanged | after spinning and yielding in vain |
+//! | waker | publishes, fences, loads the word; if bit 0 is set: adds 2, wakes | after each commit |
+//! | waker | clears bit 0, then wakes once more | when its wake found nobody asleep |
+//!
+//! The fences on both sides make it impossible that the waiter misses the publication *and* the waker misses
+//! the bit. A sleeper that slipped in while the bit was being cleared is woken by the second wake, and anyone
+//! later sets the bit again, so the word is different from what they would sleep on.
+//!
+//! # When somebody dies
+//! A killed sleeper leaves bit 0 set: the next wake finds nobody and clears it (one wasted system call). A
+//! process killed between its commit and its wake, or woken and then killed, loses a wake-up: every sleep is
+//! bounded by [`LONGEST_SLEEP`], after which the waiter looks again.
+
+use crate::deadline::Deadline;
+use crate::memory::Shareable;
+use crate::primitive::{
+    AtomicU32, Ordering, Slept, fence, futex_wait, futex_wake, pause, yield_now, yields_worth_trying,
+};
+use std::time::{Duration, Instant};
+
+/// No sleep is longer: the price of a wake-up that died with its waker, and of an idle process (one a second).
+pub const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// As a count of waiters to wake: all of them.
+pub const EVERYONE: u32 = i32::MAX.unsigned_abs();
+
+const SLEEPERS: u32 = 1;
+const ONE_WAKE: u32 = 2;
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The condition was seen to hold.
+    Ready,
+    /// The deadline passed first.
+    TimedOut,
+    /// A signal arrived in this thread; the condition may or may not hold.
+    Interrupted,
+}
+
+/// A word in shared memory on which processes wait for each other.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct WaitWord(AtomicU32);
+
+// SAFETY: one atomic word, any bit pattern is a valid state.
+#[allow(unsafe_code)]
+unsafe impl Shareable for WaitWord {}
+
+impl Default for WaitWord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WaitWord {
+    /// A word nobody waits on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Wakes at most `count` waiters, if any may be asleep. Call it *after* publishing what they wait for.
+    #[inline]
+    pub fn wake(&self, count: u32) {
+        // Pairs with the fence in `sleep`: either we see the bit, or the sleeper sees what we published.
+        fence(Ordering::SeqCst);
+        self.wake_fenced(count);
+    }
+
+    /// As [`WaitWord::wake`], for a caller that has put the fence behind its publication itself.
+    #[inline]
+    pub fn wake_fenced(&self, count: u32) {
+        if self.0.load(Ordering::Relaxed) & SLEEPERS != 0 {
+            self.wake_sleepers(count);
+        }
+    }
+
+    #[cold]
+    fn wake_sleepers(&self, count: u32) {
+        let seen = self.0.fetch_add(ONE_WAKE, Ordering::SeqCst).wrapping_add(ONE_WAKE);
+        if futex_wake(&self.0, count) != 0 {
+            return;
+        }
+        // Nobody was asleep: take the bit away, so that the next wake costs nothing.
+        let cleared = self.0.compare_exchange(seen, seen & !SLEEPERS, Ordering::SeqCst, Ordering::Relaxed);
+        if cleared.is_ok() {
+            futex_wake(&self.0, EVERYONE);
+        }
+    }
+
+    /// Waits until `ready` holds, the deadline passes or a signal arrives.
+    pub fn wait(
+        &self,
+        mut ready: impl FnMut() -> bool,
+        patience: &mut Patience,
+        deadline: Deadline,
+    ) -> Waited {
+        if patience.spin_and_yield(&mut ready) {
+            return Waited::Ready;
+        }
+        loop {
+            let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
+                return if ready() { Waited::Ready } else { Waited::TimedOut };
+            };
+            match self.sleep(&mut ready, slice) {
+                None => return Waited::Ready,
+                Some(Slept::Interrupted) => return Waited::Interrupted,
+                Some(_) if ready() => return Waited::Ready,
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// One sleep of at most `slice`; `None` when `ready` held before it.
+    fn sleep(&self, ready: &mut impl FnMut() -> bool, slice: Duration) -> Option<Slept> {
+        let expected = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+        // Pairs with the fence in `wake`.
+        fence(Ordering::SeqCst);
+        if ready() {
+            return None;
+        }
+        Some(futex_wait(&self.0, expected, slice))
+    }
+}
+
+/// How long a process is willing to burn cycles before it sleeps; one per waiter, not shared.
+///
+/// A spin of about a microsecond catches a partner that is running on another core; yields of about 50 us
+/// catch one that needs this core. When both keep failing (an idle pool) they are left out, and tried again
+/// now and then.
+#[derive(Debug, Default)]
+pub struct Patience {
+    failures: u32,
+}
+
+const SPINS: u32 = 50;
+const LEAST_YIELDS: u32 = 10;
+const MOST_YIELDING: Duration = Duration::from_micros(50);
+const FAILURES_BEFORE_REST: u32 = 4;
+const TRY_AGAIN_EVERY: u32 = 8;
+
+impl Patience {
+    /// Full patience.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { failures: 0 }
+    }
+
+    /// Burns cycles until `ready` holds or patience is at its end; whether it held.
+    pub fn spin_and_yield(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
+        if !yields_worth_trying() {
+            return false;
+        }
+        for _ in 0..SPINS {
+            if ready() {
+                return true;
+            }
+            pause();
+        }
+        let tired = self.failures >= FAILURES_BEFORE_REST && !self.failures.is_multiple_of(TRY_AGAIN_EVERY);
+        if !tired && Self::yield_until(ready) {
+            self.failures = 0;
+            return true;
+        }
+        self.failures = self.failures.wrapping_add(1).max(1);
+        false
+    }
+
+    fn yield_until(ready: &mut impl FnMut() -> bool) -> bool {
+        let start = Instant::now();
+        let mut yields = 0;
+        while yields < LEAST_YIELDS || start.elapsed() < MOST_YIELDING {
+            yield_now();
+            if ready() {
+                return true;
+            }
+            yields += 1;
+        }
+        false
+    }
+}

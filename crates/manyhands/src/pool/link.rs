@@ -1,0 +1,115 @@
+//! The pool's shared memory: both rings, the seats, the word that tells workers to leave.
+
+use super::task::Function;
+use crate::family::{Extents, Family};
+use crate::payload::Block;
+use crate::queue::{OpenError, SendError};
+use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind};
+use manyhands_sync::memory::Memory;
+use manyhands_sync::pool_header::PoolHeader;
+use manyhands_sync::ring::Ring;
+use manyhands_sync::seat::Seat;
+
+/// A pool's shared memory, seen from one process.
+#[derive(Clone, Copy)]
+pub(super) struct Link {
+    pub(super) arena: Arena<Extents>,
+    pub(super) handle: Handle,
+    header: &'static PoolHeader,
+    pub(super) tasks: Ring<Extents>,
+    pub(super) results: Ring<Extents>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn create(family: &Family, seats: usize) -> Result<Self, SendError> {
+        let arena = family.arena();
+        let handle = arena.allocate_kind(Kind::Pool, size_of::<PoolHeader>() as u64)?;
+        let header = PoolHeader::new(seats, Ring::new_header(&arena, 0)?, Ring::new_header(&arena, 0)?);
+        let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
+        let link = Self::over(arena, handle, header);
+        for index in 0..header.seat_count() {
+            let seat = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64)?;
+            arena.backing().place_new(seat.offset, Seat::new()).ok_or(SendError::Corrupted)?;
+            header.set_seat(index, seat.offset);
+        }
+        Ok(link)
+    }
+
+    pub(super) fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
+        let arena = family.arena();
+        arena.check(handle)?;
+        let header = arena.backing().place(handle.offset).ok_or(OpenError::Stale)?;
+        Ok(Self::over(arena, handle, header))
+    }
+
+    fn over(arena: Arena<Extents>, handle: Handle, header: &'static PoolHeader) -> Self {
+        let (tasks, results) = (Ring::new(arena, &header.tasks), Ring::new(arena, &header.results));
+        Self { arena, handle, header, tasks, results }
+    }
+
+    /// The seat with that number and where it lies; `None` when the pool has no such seat.
+    pub(super) fn seat(&self, index: usize) -> Option<(&'static Seat, u64)> {
+        let offset = self.header.seat(index)?;
+        Some((self.arena.backing().place::<Seat>(offset)?, offset))
+    }
+
+    pub(super) fn seats(&self) -> impl Iterator<Item = &'static Seat> + '_ {
+        (0..self.seat_count()).filter_map(|index| self.seat(index)).map(|(seat, _)| seat)
+    }
+
+    /// How many seats the pool has.
+    pub(super) fn seat_count(&self) -> usize {
+        self.header.seat_count()
+    }
+
+    /// Whoever repairs the head of the task ring settles the notes of the worker that died there.
+    pub(super) fn settle_seats(&self, taken_total: u32) {
+        for seat in self.seats() {
+            seat.settle(taken_total);
+        }
+    }
+
+    pub(super) fn dismiss(&self) {
+        self.header.dismiss();
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.header.is_dismissed()
+    }
+
+    /// Puts a function where workers find it.
+    pub(super) fn publish(&self, id: u32, bytes: &[u8]) -> Result<Function, AllocateError> {
+        let block = Block::with(self.arena, &[bytes])?;
+        Ok(Function { id, handle: block.into_handle(), len: bytes.len() as u32 })
+    }
+
+    /// Reads a function; `None` when it is there no more.
+    pub(super) fn read_function(&self, function: Function) -> Option<Vec<u8>> {
+        if self.arena.payload_bytes(function.handle).ok()? < u64::from(function.len) {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        self.arena
+            .backing()
+            .copy_out(function.handle.offset, function.len as usize, &mut bytes)
+            .then_some(bytes)
+    }
+
+    /// Frees everything. Every worker is gone, and nobody uses the link afterwards.
+    pub(super) fn destroy(&self) {
+        self.tasks.dismantle();
+        self.results.dismantle();
+        let seats = (0..self.seat_count()).filter_map(|index| self.seat(index));
+        for (_, offset) in seats {
+            // A seat is made once and freed once, so its first life is the one meant.
+            let _ = self.arena.free_at(offset);
+        }
+        let _ = self.arena.free(self.handle);
+    }
+}

@@ -1,0 +1,377 @@
+//! A pool of workers: tasks go out through one ring, answers come back through another, and whatever a worker
+//! was doing when it was killed, exactly that is lost. `README.md` beside this file is the map.
+
+mod chunk;
+mod link;
+mod scheduler;
+mod task;
+mod worker;
+
+pub use chunk::ChunkPlan;
+pub use manyhands_sync::pool_header::MOST_SEATS;
+pub use manyhands_sync::seat::Phase;
+pub use scheduler::{Action, Event, Scheduler, State};
+pub use task::{Answer, Function, Status, Task};
+pub use worker::{Next, Worker};
+
+use crate::family::Family;
+use crate::payload::{self, BLOCK, Block, INLINE};
+use crate::queue::{OpenError, SendError};
+use crate::sys::{OsError, bell};
+use link::Link;
+use manyhands_sync::arena::Handle;
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::ring::{Locking, PutError, TakeError};
+use manyhands_sync::wait_word::Patience;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use task::{ANSWER_BYTES, TASK_BYTES};
+
+/// The pool's side: submit tasks, collect answers, bury workers. It starts no process; its owner does.
+#[derive(Debug)]
+pub struct Pool {
+    link: Link,
+    bell: OwnedFd,
+}
+
+/// Why a wait on the pool ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// There are answers, or somebody rang the bell.
+    Answers,
+    /// The process behind that descriptor (by its place in the list) has ended.
+    Exited(usize),
+    /// The deadline passed.
+    TimedOut,
+    /// A signal arrived in this thread.
+    Interrupted,
+}
+
+/// What a worker leaves behind.
+#[derive(Debug)]
+pub struct Estate {
+    /// Where it was in its life.
+    pub phase: Phase,
+    /// The task in progress, and how many of its items were begun; its answer may have been collected before.
+    pub in_progress: Option<(Task, u32)>,
+    /// How many tasks went back into the ring.
+    pub returned: usize,
+}
+
+/// Tasks that are submitted together: one lock, one wake-up.
+#[derive(Debug, Default)]
+pub struct TaskBatch {
+    bytes: Vec<u8>,
+    /// Where each frame ends, and its tag.
+    frames: Vec<(usize, u32)>,
+}
+
+/// Answers that were collected: headers, and where their payloads lie.
+#[derive(Debug, Default)]
+pub struct AnswerBatch {
+    bytes: Vec<u8>,
+    answers: Vec<(Answer, CollectedPayload)>,
+}
+
+/// Where an answer's payload is.
+#[derive(Debug)]
+enum CollectedPayload {
+    Range(usize, usize),
+    Block(Block),
+}
+
+/// Answers collected under one lock.
+const MOST_COLLECTED: usize = 256;
+
+impl Pool {
+    /// The shared memory of a pool with so many seats.
+    ///
+    /// # Errors
+    /// When there is no shared memory or descriptor left.
+    pub fn create(family: &Family, seats: usize) -> Result<Self, PoolError> {
+        let bell = bell::create().map_err(PoolError::Os)?;
+        Ok(Self { link: Link::create(family, seats).map_err(PoolError::Memory)?, bell })
+    }
+
+    /// By what a worker finds the pool.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.link.handle
+    }
+
+    /// The descriptor by which workers wake the pool's side; they must inherit it.
+    #[must_use]
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Puts a function where workers find it.
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub fn publish(&self, id: u32, bytes: &[u8]) -> Result<Function, SendError> {
+        Ok(self.link.publish(id, bytes)?)
+    }
+
+    /// Drops a function that no task names any more.
+    pub fn withdraw(&self, function: Function) {
+        let _ = self.link.arena.free(function.handle);
+    }
+
+    /// Appends a task to a batch.
+    ///
+    /// # Errors
+    /// When there is no shared memory for long arguments.
+    pub fn batch(&self, batch: &mut TaskBatch, task: Task, arguments: &[u8]) -> Result<(), SendError> {
+        batch.bytes.extend_from_slice(&task.to_bytes());
+        let tag = if payload::fits_inline(&[arguments], TASK_BYTES) {
+            batch.bytes.extend_from_slice(arguments);
+            INLINE
+        } else {
+            let block = Block::with(self.link.arena, &[arguments]).inspect_err(|_| {
+                batch.bytes.truncate(batch.bytes.len() - TASK_BYTES);
+            })?;
+            batch.bytes.extend_from_slice(&block.into_reference());
+            BLOCK
+        };
+        batch.frames.push((batch.bytes.len(), tag));
+        Ok(())
+    }
+
+    /// WAYPOINT task 4/9: the tasks of a batch enter the ring, in order. The batch is empty afterwards.
+    ///
+    /// # Errors
+    /// When there is no shared memory left; the tasks before the one that did not fit were submitted.
+    pub fn submit(&self, batch: &mut TaskBatch) -> Result<(), SendError> {
+        let ring = &self.link.tasks;
+        let (mut next, mut start) = (0, 0);
+        while next < batch.frames.len() {
+            let mut putting = ring.putting(Locking::Wait).map_err(|_| SendError::Corrupted)?;
+            let mut refused = None;
+            for &(end, tag) in &batch.frames[next..] {
+                if let Err(error) = putting.put(tag, &[&batch.bytes[start..end]]) {
+                    refused = Some((error, end));
+                    break;
+                }
+                (next, start) = (next + 1, end);
+            }
+            putting.finish();
+            match refused {
+                None => {}
+                Some((PutError::NoRoom, end)) => ring.grow(&[&batch.bytes[start..end]])?,
+                Some(_) => return Err(SendError::Corrupted),
+            }
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    /// WAYPOINT task 8/9: collects the answers that are there; `false` when there were none.
+    ///
+    /// # Errors
+    /// When the pool's memory makes no sense.
+    pub fn collect(&self, batch: &mut AnswerBatch) -> Result<bool, OpenError> {
+        batch.clear();
+        if self.link.results.is_empty() {
+            return Ok(false);
+        }
+        let mut taking = match self.link.results.taking(Locking::Wait) {
+            Ok(taking) => taking,
+            Err(TakeError::Empty | TakeError::Busy) => return Ok(false),
+            Err(TakeError::Corrupted) => return Err(OpenError::Stale),
+        };
+        let mut ends = Vec::new();
+        while ends.len() < MOST_COLLECTED {
+            let Some(frame) = taking.peek().map_err(|_| OpenError::Stale)? else { break };
+            taking.read(frame, &mut batch.bytes).map_err(|_| OpenError::Stale)?;
+            ends.push((batch.bytes.len(), frame.tag));
+        }
+        taking.commit();
+        batch.sort_out(self.link, &ends);
+        Ok(true)
+    }
+
+    /// Sleeps until there are answers, one of these processes ends, the deadline passes or a signal arrives.
+    ///
+    /// # Errors
+    /// When the kernel refuses to poll.
+    pub fn wait(
+        &self,
+        pidfds: &[BorrowedFd<'_>],
+        patience: &mut Patience,
+        deadline: Deadline,
+    ) -> Result<Woken, OsError> {
+        let results = &self.link.results;
+        if patience.spin_and_yield(&mut || !results.is_empty()) {
+            return Ok(Woken::Answers);
+        }
+        results.want_bell();
+        if !results.is_empty() {
+            results.unwant_bell();
+            return Ok(Woken::Answers);
+        }
+        let woken = bell::wait(self.bell.as_fd(), pidfds, deadline);
+        results.unwant_bell();
+        woken
+    }
+
+    /// Rings the bell: whoever sleeps in [`Pool::wait`] comes back.
+    pub fn ring(&self) {
+        bell::ring(&self.bell);
+    }
+
+    /// Tells the workers to leave once the task ring is empty.
+    pub fn dismiss(&self) {
+        self.link.dismiss();
+    }
+
+    /// Buries the worker of that seat, whose process is gone: untouched tasks go back into the ring, and the one in
+    /// progress is named. Collect every answer first.
+    ///
+    /// # Errors
+    /// When the pool's memory makes no sense.
+    pub fn bury(&self, seat: usize) -> Result<Estate, OpenError> {
+        let link = self.link;
+        let (seat, offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        link.tasks.settle(|total| link.settle_seats(total)).map_err(|_| OpenError::Stale)?;
+        let (progress, phase) = (seat.progress(), seat.phase());
+        let mut estate = Estate { phase, in_progress: None, returned: 0 };
+        let mut returned = TaskBatch::default();
+        let mut read = 0;
+        let count = if progress.taken { progress.count } else { 0 };
+        for number in 0..count {
+            let start = returned.bytes.len();
+            let task = seat.read_task(link.arena.backing(), offset, read, &mut returned.bytes);
+            let (tag, end) = task.ok_or(OpenError::Stale)?;
+            read = end;
+            if number >= progress.started {
+                returned.frames.push((returned.bytes.len(), tag));
+                continue;
+            }
+            if number >= progress.answered {
+                estate.in_progress = self.lost(&returned.bytes[start..], tag).map(|task| (task, seat.item()));
+            }
+            returned.bytes.truncate(start);
+        }
+        estate.returned = returned.frames.len();
+        self.submit(&mut returned).map_err(|_| OpenError::Stale)?;
+        seat.clear();
+        Ok(estate)
+    }
+
+    /// The header of a task that is lost; its arguments' block is freed, if the worker had not done so.
+    fn lost(&self, frame: &[u8], tag: u32) -> Option<Task> {
+        let (task, rest) = Task::split_from(frame)?;
+        if tag == BLOCK {
+            drop(Block::named_by(self.link.arena, rest));
+        }
+        Some(task)
+    }
+
+    /// Frees the pool's memory. Every worker is gone.
+    pub fn destroy(&self) {
+        let mut batch = AnswerBatch::default();
+        while self.collect(&mut batch).unwrap_or(false) {}
+        self.discard_tasks();
+        self.link.destroy();
+    }
+
+    /// Takes every task that no worker has taken out of the ring, and drops it; how many there were.
+    pub fn discard_tasks(&self) -> usize {
+        let mut discarded = 0;
+        let mut frame = Vec::new();
+        while let Ok(tag) = self.link.tasks.try_take(&mut frame, Locking::Wait) {
+            self.lost(&frame, tag);
+            frame.clear();
+            discarded += 1;
+        }
+        discarded
+    }
+}
+
+/// The first of these processes (by pidfd) that has ended, without waiting.
+#[must_use]
+pub fn first_exited(pidfds: &[BorrowedFd<'_>]) -> Option<usize> {
+    bell::first_ended(pidfds)
+}
+
+/// Why there is no pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolError {
+    /// The kernel refused a descriptor.
+    Os(OsError),
+    /// There is no shared memory.
+    Memory(SendError),
+}
+
+impl std::fmt::Display for PoolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Os(error) => error.fmt(f),
+            Self::Memory(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PoolError {}
+
+impl TaskBatch {
+    /// How many tasks are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether no task is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.frames.clear();
+    }
+}
+
+impl AnswerBatch {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.answers.clear();
+    }
+
+    fn sort_out(&mut self, link: Link, ends: &[(usize, u32)]) {
+        let mut start = 0;
+        for &(end, tag) in ends {
+            if let Some((answer, rest)) = Answer::split_from(&self.bytes[start..end]) {
+                let payload = match tag {
+                    BLOCK => Block::named_by(link.arena, rest).map(CollectedPayload::Block),
+                    _ => Some(CollectedPayload::Range(start + ANSWER_BYTES, end)),
+                };
+                // A block that is gone leaves an empty payload, which the reader refuses for that item alone.
+                self.answers.push((answer, payload.unwrap_or(CollectedPayload::Range(end, end))));
+            }
+            start = end;
+        }
+    }
+
+    /// Hands out the answers, in the order in which they came.
+    pub fn drain(&mut self, mut take: impl FnMut(Answer, Payload<'_>)) {
+        let Self { bytes, answers } = self;
+        for (answer, payload) in answers.drain(..) {
+            match payload {
+                CollectedPayload::Range(start, end) => take(answer, Payload::Bytes(&bytes[start..end])),
+                CollectedPayload::Block(block) => take(answer, Payload::Block(block)),
+            }
+        }
+        bytes.clear();
+    }
+}
+
+/// An answer's payload.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// Few bytes, copied out already.
+    Bytes(&'a [u8]),
+    /// Many bytes, to be copied once.
+    Block(Block),
+}

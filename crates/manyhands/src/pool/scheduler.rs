@@ -1,0 +1,314 @@
+//! What a pool decides: a pure function of events. It makes no system call and knows no clock, no Python and no
+//! shared memory, so every order of events can be tried in a test.
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Tasks went into the ring.
+    Submitted {
+        /// How many.
+        tasks: usize,
+    },
+    /// Tasks were answered, or failed because their worker died.
+    Answered {
+        /// How many.
+        tasks: usize,
+    },
+    /// A worker's process is gone and buried.
+    WorkerExited {
+        /// Where it sat.
+        seat: usize,
+        /// Whether it had made itself ready.
+        was_ready: bool,
+    },
+    /// A worker could not make itself ready and said why.
+    WorkerUnready,
+    /// No more tasks will be submitted.
+    Close,
+    /// Whatever is going on shall end.
+    Terminate,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a worker for that seat.
+    Start {
+        /// The seat.
+        seat: usize,
+    },
+    /// Tell the workers to leave once the task ring is empty.
+    Dismiss,
+    /// End the workers, whatever they do.
+    Kill,
+    /// Fail every job: workers keep dying before they are ready, or say that they cannot be.
+    Break,
+}
+
+/// Where a pool is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Takes tasks.
+    Running,
+    /// Takes no more tasks, answers those it has.
+    Closing,
+    /// Ends.
+    Terminating,
+    /// Cannot work; every job has failed.
+    Broken,
+}
+
+/// Workers that die before they are ready, one after the other, until the pool breaks: per seat.
+const UNREADY_DEATHS_PER_SEAT: usize = 2;
+
+/// The decisions of one pool.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    state: State,
+    occupied: Vec<bool>,
+    outstanding: usize,
+    unready_deaths: usize,
+    dismissed: bool,
+}
+
+impl Scheduler {
+    /// A running pool whose seats are empty, and the workers to start.
+    #[must_use]
+    pub fn new(seats: usize) -> (Self, Vec<Action>) {
+        let mut scheduler = Self {
+            state: State::Running,
+            occupied: vec![false; seats],
+            outstanding: 0,
+            unready_deaths: 0,
+            dismissed: false,
+        };
+        let actions = (0..seats).map(|seat| scheduler.start(seat)).collect();
+        (scheduler, actions)
+    }
+
+    /// Where the pool is in its life.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Tasks submitted and not answered.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Whether no worker is left.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        !self.occupied.contains(&true)
+    }
+
+    /// Takes in an event; what to do about it.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        match event {
+            Event::Submitted { tasks } => {
+                self.outstanding += tasks;
+                Vec::new()
+            }
+            Event::Answered { tasks } => {
+                self.outstanding = self.outstanding.saturating_sub(tasks);
+                self.dismiss_when_idle()
+            }
+            Event::WorkerExited { seat, was_ready } => self.worker_exited(seat, was_ready),
+            Event::WorkerUnready => self.break_down(),
+            Event::Close => {
+                if self.state == State::Running {
+                    self.state = State::Closing;
+                }
+                self.dismiss_when_idle()
+            }
+            Event::Terminate => {
+                self.state = State::Terminating;
+                vec![Action::Kill]
+            }
+        }
+    }
+
+    fn start(&mut self, seat: usize) -> Action {
+        self.occupied[seat] = true;
+        Action::Start { seat }
+    }
+
+    fn worker_exited(&mut self, seat: usize, was_ready: bool) -> Vec<Action> {
+        self.occupied[seat] = false;
+        self.unready_deaths = if was_ready { 0 } else { self.unready_deaths + 1 };
+        let wanted = match self.state {
+            State::Running => true,
+            State::Closing => !self.dismissed,
+            State::Terminating | State::Broken => false,
+        };
+        if !wanted {
+            return Vec::new();
+        }
+        if self.unready_deaths > UNREADY_DEATHS_PER_SEAT * self.occupied.len() {
+            return self.break_down();
+        }
+        vec![self.start(seat)]
+    }
+
+    fn dismiss_when_idle(&mut self) -> Vec<Action> {
+        if self.state != State::Closing || self.outstanding != 0 || self.dismissed {
+            return Vec::new();
+        }
+        self.dismissed = true;
+        vec![Action::Dismiss]
+    }
+
+    fn break_down(&mut self) -> Vec<Action> {
+        if matches!(self.state, State::Broken | State::Terminating) {
+            return Vec::new();
+        }
+        self.state = State::Broken;
+        self.outstanding = 0;
+        vec![Action::Break, Action::Kill]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A world in which the actions are carried out, driven by a random sequence of events.
+    struct World {
+        scheduler: Scheduler,
+        workers: Vec<bool>,
+        unanswered: usize,
+        closed: bool,
+        dismissed: bool,
+        killed: bool,
+        broken: bool,
+    }
+
+    impl World {
+        fn new(seats: usize) -> Self {
+            let (scheduler, actions) = Scheduler::new(seats);
+            let workers = vec![false; seats];
+            let mut world = Self {
+                scheduler,
+                workers,
+                unanswered: 0,
+                closed: false,
+                dismissed: false,
+                killed: false,
+                broken: false,
+            };
+            world.carry_out(actions);
+            world
+        }
+
+        fn on(&mut self, event: Event) {
+            let actions = self.scheduler.on(event);
+            self.carry_out(actions);
+        }
+
+        fn carry_out(&mut self, actions: Vec<Action>) {
+            for action in actions {
+                match action {
+                    Action::Start { seat } => {
+                        assert!(!self.workers[seat], "two workers on one seat");
+                        assert!(!self.killed && !self.dismissed, "a worker for a pool that ends");
+                        self.workers[seat] = true;
+                    }
+                    Action::Dismiss => {
+                        assert!(self.closed && self.unanswered == 0, "dismissed with work to do");
+                        assert!(!self.dismissed, "dismissed twice");
+                        self.dismissed = true;
+                    }
+                    Action::Kill => self.killed = true,
+                    Action::Break => {
+                        assert!(!self.broken, "broken twice");
+                        self.broken = true;
+                        self.unanswered = 0;
+                    }
+                }
+            }
+        }
+
+        fn step(&mut self, choice: u64, detail: u64) {
+            let seat = (detail % self.workers.len() as u64) as usize;
+            match choice % 100 {
+                0..=34 if !self.closed && !self.broken && !self.killed => {
+                    self.unanswered += 1;
+                    self.on(Event::Submitted { tasks: 1 });
+                }
+                35..=69 if self.unanswered > 0 && self.workers.contains(&true) => {
+                    self.unanswered -= 1;
+                    self.on(Event::Answered { tasks: 1 });
+                }
+                70..=89 if self.workers[seat] => {
+                    self.workers[seat] = false;
+                    self.on(Event::WorkerExited { seat, was_ready: !detail.is_multiple_of(5) });
+                }
+                90 => {
+                    self.closed = true;
+                    self.on(Event::Close);
+                }
+                91 if detail.is_multiple_of(7) => self.on(Event::Terminate),
+                92 if detail.is_multiple_of(11) => self.on(Event::WorkerUnready),
+                _ => {}
+            }
+            self.check();
+        }
+
+        fn check(&self) {
+            assert_eq!(self.scheduler.outstanding(), self.unanswered);
+            assert_eq!(self.scheduler.is_deserted(), !self.workers.contains(&true));
+            let works = matches!(self.scheduler.state(), State::Running | State::Closing);
+            if works && self.unanswered > 0 {
+                assert!(self.workers.iter().all(|&w| w), "work to do and an empty seat");
+            }
+        }
+    }
+
+    #[test]
+    fn random_events_never_leave_work_without_workers_or_start_one_too_many() {
+        for seed in 1..2_000u64 {
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut next = || {
+                // xorshift64: Marsaglia, 2003.
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random
+            };
+            let mut world = World::new(1 + (seed % 5) as usize);
+            for _ in 0..200 {
+                world.step(next(), next());
+            }
+        }
+    }
+
+    #[test]
+    fn workers_that_never_get_ready_break_the_pool_instead_of_coming_for_ever() {
+        let (mut scheduler, _) = Scheduler::new(2);
+        let mut started = 0;
+        loop {
+            let actions = scheduler.on(Event::WorkerExited { seat: 0, was_ready: false });
+            if actions.contains(&Action::Break) {
+                break;
+            }
+            started += 1;
+            assert!(started < 10);
+        }
+        assert_eq!(scheduler.state(), State::Broken);
+        assert!(scheduler.on(Event::WorkerExited { seat: 1, was_ready: false }).is_empty());
+    }
+
+    #[test]
+    fn a_closing_pool_replaces_a_worker_while_there_is_work_and_not_afterwards() {
+        let (mut scheduler, _) = Scheduler::new(1);
+        scheduler.on(Event::Submitted { tasks: 1 });
+        assert!(scheduler.on(Event::Close).is_empty());
+        let exit = Event::WorkerExited { seat: 0, was_ready: true };
+        assert_eq!(scheduler.on(exit), [Action::Start { seat: 0 }]);
+        assert_eq!(scheduler.on(Event::Answered { tasks: 1 }), [Action::Dismiss]);
+        assert!(scheduler.on(exit).is_empty());
+        assert!(scheduler.is_deserted());
+    }
+}

@@ -1,0 +1,238 @@
+//! The worker's side of a pool: take tasks, note how far it is, answer.
+
+use super::link::Link;
+use super::task::{Answer, Function, Task};
+use crate::family::Family;
+use crate::payload::{self, BLOCK, Block, INLINE};
+use crate::queue::{OpenError, SendError};
+use crate::sys::bell;
+use manyhands_sync::arena::Handle;
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::kill_point;
+use manyhands_sync::ring::{Frame, Locking, PutError, TakeError, Taking};
+use manyhands_sync::seat::{MOST_TASKS, Phase, Progress, Seat};
+use manyhands_sync::wait_word::{Patience, Waited};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// A worker, on its seat.
+#[derive(Debug)]
+pub struct Worker {
+    link: Link,
+    seat: &'static Seat,
+    seat_offset: u64,
+    bell: OwnedFd,
+    progress: Progress,
+    /// How much of the inbox has been read.
+    read: u32,
+    pace: Pace,
+    patience: Patience,
+}
+
+/// What a worker is to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// A task; its arguments were appended to the buffer, or wait in a block.
+    Task(Task, Option<Block>),
+    /// There is none right now: [`Worker::wait`].
+    Nothing,
+    /// The pool has no more tasks and wants its workers to leave.
+    Leave,
+}
+
+impl Worker {
+    /// Sits down. `bell` is the descriptor by which the pool's side is woken.
+    ///
+    /// # Errors
+    /// When the pool is gone or has no such seat.
+    pub fn sit(family: &Family, pool: Handle, seat: usize, bell: OwnedFd) -> Result<Self, OpenError> {
+        let link = Link::open(family, pool)?;
+        let (seat, seat_offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        Ok(Self {
+            link,
+            seat,
+            seat_offset,
+            bell,
+            progress: Progress::default(),
+            read: 0,
+            pace: Pace::default(),
+            patience: Patience::new(),
+        })
+    }
+
+    /// Says that the worker takes tasks from now on, or that it ends of its own will.
+    pub fn enter(&self, phase: Phase) {
+        self.seat.enter(phase);
+    }
+
+    /// The next task: from the batch taken last, or from the ring. Its arguments are appended to `out`.
+    ///
+    /// # Errors
+    /// When the pool's memory makes no sense.
+    pub fn next(&mut self, out: &mut Vec<u8>) -> Result<Next, TakeError> {
+        if self.progress.answered == self.progress.count && !self.take_batch()? {
+            let leave = self.link.is_dismissed() && self.link.tasks.is_empty();
+            return Ok(if leave { Next::Leave } else { Next::Nothing });
+        }
+        self.start_next(out)
+    }
+
+    /// WAYPOINT task 5/9: the oldest task of the batch is marked started, then handed out.
+    fn start_next(&mut self, out: &mut Vec<u8>) -> Result<Next, TakeError> {
+        let start = out.len();
+        let memory = self.link.arena.backing();
+        let read = self.seat.read_task(memory, self.seat_offset, self.read, out);
+        let (tag, end) = read.ok_or(TakeError::Corrupted)?;
+        self.read = end;
+        self.progress.started += 1;
+        self.seat.begin_item(0);
+        self.seat.note(self.progress);
+        kill_point!(SeatItemStarted);
+        self.pace.begin();
+        let (task, _) = Task::split_from(&out[start..]).ok_or(TakeError::Corrupted)?;
+        out.drain(start..start + super::task::TASK_BYTES);
+        if tag == INLINE {
+            return Ok(Next::Task(task, None));
+        }
+        let block = Block::named_by(self.link.arena, &out[start..]).ok_or(TakeError::Corrupted)?;
+        out.truncate(start);
+        Ok(Next::Task(task, Some(block)))
+    }
+
+    /// Takes as many tasks as this worker can do in a moment, and no more than its share; whether it got any.
+    fn take_batch(&mut self) -> Result<bool, TakeError> {
+        let share = self.link.tasks.len() as usize / (2 * self.link.seat_count());
+        let most = share.clamp(1, usize::from(self.pace.tasks_in_a_moment()));
+        let link = self.link;
+        let taking = match link.tasks.taking_with(Locking::Wait, |total| link.settle_seats(total)) {
+            Ok(taking) => taking,
+            Err(TakeError::Empty | TakeError::Busy) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        self.fill_inbox(taking, most)
+    }
+
+    fn fill_inbox(
+        &mut self,
+        mut taking: Taking<'_, crate::family::Extents>,
+        most: usize,
+    ) -> Result<bool, TakeError> {
+        let first = taking.next_number();
+        let (mut count, mut used) = (0u8, 0u32);
+        while usize::from(count) < most {
+            let Some(Frame { tag, payload_bytes }) = taking.peek()? else { break };
+            let Some((to, end)) = self.seat.place_task(self.seat_offset, used, tag, payload_bytes) else {
+                break;
+            };
+            taking.read_within(Frame { tag, payload_bytes }, to)?;
+            used = end;
+            count += 1;
+        }
+        if count == 0 {
+            return Err(TakeError::Corrupted);
+        }
+        kill_point!(SeatInboxWritten);
+        self.progress = Progress { first, count, ..Progress::default() };
+        self.seat.note(self.progress);
+        self.progress.taken = true;
+        self.read = 0;
+        taking.commit_with(|| self.seat.note(self.progress));
+        kill_point!(SeatBatchTaken);
+        Ok(true)
+    }
+
+    /// Waits for tasks, or for the word to leave; a signal ends the wait too.
+    pub fn wait(&mut self) -> Waited {
+        let link = self.link;
+        let ready = || !link.tasks.is_empty() || link.is_dismissed();
+        link.tasks.header().not_empty.wait(ready, &mut self.patience, Deadline::NEVER)
+    }
+
+    /// The bytes of a function this worker has not met yet; `None` when the pool has dropped it.
+    #[must_use]
+    pub fn function(&self, function: Function) -> Option<Vec<u8>> {
+        self.link.read_function(function)
+    }
+
+    /// Says that the worker begins the `count`-th item of the task in progress, so that its death names it.
+    #[inline]
+    pub fn begin_item(&self, count: u32) {
+        self.seat.begin_item(count);
+    }
+
+    /// WAYPOINT task 7/9: answers items of the task in progress; after the last answer of a task call
+    /// [`Worker::finish`].
+    ///
+    /// # Errors
+    /// When there is no shared memory for the answer.
+    pub fn answer(&mut self, answer: Answer, parts: &[&[u8]]) -> Result<(), SendError> {
+        let header = answer.to_bytes();
+        let bell = if payload::fits_inline(parts, header.len()) {
+            let mut all: Vec<&[u8]> = Vec::with_capacity(1 + parts.len());
+            all.push(&header);
+            all.extend_from_slice(parts);
+            self.link.results.put(INLINE, &all)
+        } else {
+            let reference = Block::with(self.link.arena, parts)?.into_reference();
+            self.link.results.put(BLOCK, &[&header, &reference])
+        };
+        match bell {
+            Ok(true) => bell::ring(&self.bell),
+            Ok(false) => {}
+            Err(PutError::NoRoom) => return Err(self.no_room()),
+            Err(_) => return Err(SendError::Corrupted),
+        }
+        Ok(())
+    }
+
+    fn no_room(&self) -> SendError {
+        match self.link.arena.allocate(u64::MAX >> 1) {
+            Err(error) => error.into(),
+            Ok(_) => SendError::Corrupted,
+        }
+    }
+
+    /// The task in progress is answered.
+    pub fn finish(&mut self) {
+        kill_point!(SeatItemAnswered);
+        self.progress.answered = self.progress.started;
+        self.seat.note(self.progress);
+        self.pace.end();
+    }
+
+    /// How long the task in progress has been running.
+    #[must_use]
+    pub fn running_for(&self) -> Duration {
+        self.pace.began.map_or(Duration::ZERO, |began| began.elapsed())
+    }
+}
+
+/// How fast this worker's tasks are, so that it takes many short ones at once and long ones one by one.
+#[derive(Debug, Default)]
+struct Pace {
+    began: Option<Instant>,
+    /// A slowly forgetting mean; zero until the first task.
+    nanoseconds_per_task: u64,
+}
+
+/// A batch should not take longer: while a worker holds it, nobody else can take from it.
+const MOMENT_NANOSECONDS: u64 = 50_000;
+
+impl Pace {
+    fn begin(&mut self) {
+        self.began = Some(Instant::now());
+    }
+
+    fn end(&mut self) {
+        let Some(began) = self.began else { return };
+        let ran = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mean = self.nanoseconds_per_task;
+        // A long task counts at once, short ones gradually: taking too little costs less than taking too much.
+        self.nanoseconds_per_task = if ran > mean { ran } else { mean - (mean - ran) / 4 };
+    }
+
+    fn tasks_in_a_moment(&self) -> u8 {
+        let tasks = MOMENT_NANOSECONDS.checked_div(self.nanoseconds_per_task).unwrap_or(1);
+        u8::try_from(tasks.clamp(1, u64::from(MOST_TASKS))).unwrap_or(1)
+    }
+}

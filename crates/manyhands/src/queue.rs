@@ -1,0 +1,251 @@
+//! A queue of messages between any members of a family: many producers, many consumers, first in first out.
+//!
+//! `put` copies the message into shared memory and is done: whatever happens to the process afterwards, the
+//! message is there. There is no thread behind it and nothing to flush.
+//!
+//! A message's way: `send` here (WAYPOINT message 4 and 5) through `ring/producer.rs` to `ring/consumer.rs`, and
+//! out through `receive` (WAYPOINT message 7) in another process.
+
+use crate::family::{Extents, Family};
+use crate::payload::{self, BLOCK, Block, INLINE};
+use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, StaleHandle};
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::memory::Memory;
+use manyhands_sync::ring::{Locking, PutError, Ring, RingHeader, TakeError};
+use manyhands_sync::wait_word::{Patience, Waited};
+
+/// A queue, seen from one process.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    arena: Arena<Extents>,
+    handle: Handle,
+    ring: Ring<Extents>,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The queue holds as many messages as it may.
+    Full,
+    /// Another sender is at it: try again, or wait for it.
+    Busy,
+    /// There is no shared memory left.
+    OutOfMemory {
+        /// How many bytes were wanted.
+        wanted_bytes: u64,
+        /// The family's limit.
+        limit_bytes: u64,
+    },
+    /// The queue's words make no sense.
+    Corrupted,
+}
+
+/// Why no message was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// There is none.
+    Empty,
+    /// Another receiver is at it: try again, or wait for it.
+    Busy,
+    /// The queue's words make no sense.
+    Corrupted,
+}
+
+/// Why there is no queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The handle is of a queue that was destroyed, or of none.
+    Stale,
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the queue no longer exists: nobody holds it any more, or it belongs to another family")
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full => f.write_str("the queue is full"),
+            Self::Busy => f.write_str("another sender holds the queue"),
+            Self::OutOfMemory { wanted_bytes, limit_bytes } => write!(
+                f,
+                "no shared memory for a message of {wanted_bytes} bytes: the family's limit is {limit_bytes} bytes \
+                 ({}), or the system has none left",
+                crate::family::ARENA_MAX_VARIABLE
+            ),
+            Self::Corrupted => f.write_str("the queue's shared memory is damaged"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl std::fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the queue is empty",
+            Self::Busy => "another receiver holds the queue",
+            Self::Corrupted => "the queue's shared memory is damaged",
+        })
+    }
+}
+
+impl std::error::Error for ReceiveError {}
+
+impl From<AllocateError> for SendError {
+    fn from(error: AllocateError) -> Self {
+        match error {
+            AllocateError::OutOfMemory { wanted_bytes, limit_bytes } => {
+                Self::OutOfMemory { wanted_bytes, limit_bytes }
+            }
+            AllocateError::Corrupted => Self::Corrupted,
+        }
+    }
+}
+
+impl From<StaleHandle> for OpenError {
+    fn from(_: StaleHandle) -> Self {
+        Self::Stale
+    }
+}
+
+/// What was received.
+#[derive(Debug)]
+pub enum Received {
+    /// The message was appended to the caller's buffer.
+    Inline,
+    /// The message is long and waits in a block.
+    Block(Block),
+}
+
+impl Queue {
+    /// A new queue that holds at most `bound` messages; 0 for as many as there is memory for.
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub fn create(family: &Family, bound: u32) -> Result<Self, SendError> {
+        let arena = family.arena();
+        let handle = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64)?;
+        let header = Ring::new_header(&arena, bound)?;
+        let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
+        Ok(Self { arena, handle, ring: Ring::new(arena, header) })
+    }
+
+    /// The queue with that handle.
+    ///
+    /// # Errors
+    /// When there is no such queue (any more).
+    pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
+        let arena = family.arena();
+        arena.check(handle)?;
+        let header = arena.backing().place(handle.offset).ok_or(OpenError::Stale)?;
+        Ok(Self { arena, handle, ring: Ring::new(arena, header) })
+    }
+
+    /// By what another member opens the queue.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// How many messages lie in it.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.ring.len()
+    }
+
+    /// Whether no message lies in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Whether it holds as many messages as it may.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.ring.is_full()
+    }
+
+    /// Sends a message made of these parts, one behind the other. Does not wait for room; waits for other
+    /// senders (microseconds) only when told so.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing was sent then.
+    pub fn send(&self, parts: &[&[u8]], locking: Locking) -> Result<(), SendError> {
+        // WAYPOINT message 4/8: few bytes go into the frame, many into a block that the frame names.
+        if payload::fits_inline(parts, 0) {
+            return self.put(INLINE, parts, locking);
+        }
+        if self.is_full() {
+            return Err(SendError::Full);
+        }
+        let block = Block::with(self.arena, parts)?;
+        let reference = block.into_reference();
+        self.put(BLOCK, &[&reference], locking).inspect_err(|_| {
+            // Not sent: the block is still ours.
+            drop(Block::named_by(self.arena, &reference));
+        })
+    }
+
+    fn put(&self, tag: u32, parts: &[&[u8]], locking: Locking) -> Result<(), SendError> {
+        loop {
+            match self.ring.try_put(tag, parts, locking) {
+                Ok(_bell) => return Ok(()),
+                Err(PutError::NoRoom) => self.ring.grow(parts)?,
+                Err(PutError::Full) => return Err(SendError::Full),
+                Err(PutError::Busy) => return Err(SendError::Busy),
+                Err(PutError::TooLong | PutError::Corrupted) => return Err(SendError::Corrupted),
+            }
+        }
+    }
+
+    /// Receives a message if there is one: short ones are appended to `out`.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`].
+    pub fn receive(&self, out: &mut Vec<u8>, locking: Locking) -> Result<Received, ReceiveError> {
+        let start = out.len();
+        let tag = self.ring.try_take(out, locking).map_err(|error| match error {
+            TakeError::Empty => ReceiveError::Empty,
+            TakeError::Busy => ReceiveError::Busy,
+            TakeError::Corrupted => ReceiveError::Corrupted,
+        })?;
+        // WAYPOINT message 7/8: a message in a block is handed on as the block; its bytes are copied once.
+        match tag {
+            INLINE => Ok(Received::Inline),
+            BLOCK => {
+                let block = Block::named_by(self.arena, &out[start..]);
+                out.truncate(start);
+                block.map(Received::Block).ok_or(ReceiveError::Corrupted)
+            }
+            _ => Err(ReceiveError::Corrupted),
+        }
+    }
+
+    /// Waits until there is a message, the deadline passes or a signal arrives.
+    pub fn wait_for_message(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.ring.header().not_empty.wait(|| !self.is_empty(), patience, deadline)
+    }
+
+    /// Waits until there is room, the deadline passes or a signal arrives.
+    pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.ring.header().not_full.wait(|| !self.is_full(), patience, deadline)
+    }
+
+    /// Frees the queue and what lies in it. For the last holder: others get errors, or garbage is refused.
+    pub fn destroy(self) {
+        let mut out = Vec::new();
+        // Messages in blocks are freed by being received.
+        while self.receive(&mut out, Locking::Wait).is_ok() {
+            out.clear();
+        }
+        if self.arena.check(self.handle).is_ok() {
+            self.ring.dismantle();
+            let _ = self.arena.free(self.handle);
+        }
+    }
+}

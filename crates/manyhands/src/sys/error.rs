@@ -1,0 +1,24 @@
+//! What a refused system call becomes.
+
+/// A system call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OsError {
+    /// The call.
+    pub call: &'static str,
+    /// Why the kernel refused it.
+    pub errno: i32,
+}
+
+impl OsError {
+    pub(crate) fn new(call: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self { call, errno: errno.raw_os_error() }
+    }
+}
+
+impl std::fmt::Display for OsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.call, std::io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+impl std::error::Error for OsError {}

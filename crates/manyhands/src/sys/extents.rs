@@ -1,0 +1,118 @@
+//! Which extents of the arena this process has mapped, and where.
+#![allow(unsafe_code)] // implements Memory, whose contract is the mapping's lifetime
+
+use super::{OsError, memory};
+use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS};
+use manyhands_sync::memory::Memory;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// The table of mapped chunks. A forked child inherits it with the mappings.
+#[derive(Debug)]
+struct ExtentTable {
+    fd: OwnedFd,
+    size: u64,
+    /// Where each chunk begins in this process; null while it is not mapped. Never goes back to null.
+    chunks: Box<[AtomicPtr<u8>]>,
+}
+
+/// The arena's memory, as this process sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Extents(&'static ExtentTable);
+
+impl Extents {
+    /// Maps the first extent. The table lives until the process ends, as the mappings do.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, OsError> {
+        let size = memory::size_of(fd.as_fd())?;
+        let chunks = (0..MOST_CHUNKS).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect();
+        let extents = Self(Box::leak(Box::new(ExtentTable { fd, size, chunks })));
+        extents.map(0, CHUNK_BYTES)?;
+        Ok(extents)
+    }
+
+    /// The descriptor of the memory.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'static> {
+        self.0.fd.as_fd()
+    }
+
+    fn map(&self, start: u64, len: u64) -> Result<(), OsError> {
+        let too_large = OsError { call: "mmap", errno: libc::ENOMEM };
+        if start.checked_add(len).is_none_or(|end| end > self.0.size) {
+            return Err(too_large);
+        }
+        let bytes = usize::try_from(len).map_err(|_| too_large)?;
+        let place = memory::map_forever(self.descriptor(), start, bytes)?;
+        let first = (start / CHUNK_BYTES) as usize;
+        let published = self.publish(first, place, bytes);
+        if !published {
+            // SAFETY: just mapped by us, and another thread's mapping was published instead.
+            unsafe { memory::unmap_unpublished(place, bytes) };
+        }
+        Ok(())
+    }
+
+    /// Two threads may map the same extent at once: the one that publishes its first chunk wins.
+    fn publish(&self, first: usize, place: NonNull<u8>, bytes: usize) -> bool {
+        let table = &self.0.chunks;
+        let won = table[first].compare_exchange(
+            std::ptr::null_mut(),
+            place.as_ptr(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if won.is_err() {
+            return false;
+        }
+        for (i, chunk) in table[first..].iter().take(bytes / CHUNK_BYTES as usize).enumerate().skip(1) {
+            // SAFETY: the mapping is `bytes` long and the index stays inside it.
+            chunk.store(unsafe { place.as_ptr().add(i * CHUNK_BYTES as usize) }, Ordering::Release);
+        }
+        true
+    }
+
+    /// The slow way: find the extent in the arena's directory, map it if need be, check the end.
+    #[cold]
+    fn resolve_slowly(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
+        let header = NonNull::new(self.0.chunks[0].load(Ordering::Acquire))?.cast::<ArenaHeader>();
+        // SAFETY: chunk 0 is mapped for ever and begins with the header, whose fields are atomics.
+        let (start, bytes) = unsafe { header.as_ref() }.extent_of(offset)?;
+        if offset.checked_add(len as u64)? > start + bytes {
+            return None;
+        }
+        let first = self.0.chunks.get((start / CHUNK_BYTES) as usize)?;
+        if first.load(Ordering::Acquire).is_null() {
+            self.map(start, bytes).ok()?;
+        }
+        let base = NonNull::new(first.load(Ordering::Acquire))?;
+        // SAFETY: offset - start < bytes, the length of the mapping that begins at `base`.
+        Some(unsafe { base.add((offset - start) as usize) })
+    }
+}
+
+// SAFETY: what is mapped is never unmapped; a pointer is given out only for a range inside one mapped extent;
+// mappings are page-aligned, so offsets keep their alignment.
+unsafe impl Memory for Extents {
+    #[inline]
+    fn resolve(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
+        let within = offset % CHUNK_BYTES;
+        if within + len as u64 <= CHUNK_BYTES {
+            let chunk = self.0.chunks.get((offset / CHUNK_BYTES) as usize)?.load(Ordering::Acquire);
+            if let Some(base) = NonNull::new(chunk) {
+                // SAFETY: `within + len` stays inside the chunk, which is mapped as a whole.
+                return Some(unsafe { base.add(within as usize) });
+            }
+        }
+        self.resolve_slowly(offset, len)
+    }
+}
+
+impl Backing for Extents {
+    fn commit(&self, offset: u64, len: u64) -> Result<(), CommitError> {
+        memory::commit(self.descriptor(), offset, len).map_err(|_| CommitError)
+    }
+
+    fn give_back(&self, offset: u64, len: u64) {
+        memory::give_back(self.descriptor(), offset, len);
+    }
+}

@@ -1,0 +1,75 @@
+"""What a pool worker's process runs. Light to import: a spawned worker imports nothing else of manyhands' Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from . import _manyhands
+from .reduction import dumps
+
+__all__ = ["Address", "main"]
+
+
+class Address:
+    """How a worker finds its pool: the pool's handle in shared memory, and the bell's descriptor.
+
+    The descriptor is inherited by ``fork``, and passed on when the address is pickled for a child that is being
+    started.
+    """
+
+    def __init__(self, pool: tuple[int, int], bell: Any) -> None:
+        self.pool = pool
+        self.bell = bell
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.reduction import DupFd
+
+        return Address, (self.pool, DupFd(self.bell))
+
+    def descriptor(self) -> int:
+        """The bell's descriptor in this process."""
+        return self.bell if isinstance(self.bell, int) else int(self.bell.detach())
+
+
+def main(
+    address: Address,
+    seat: int,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    most_tasks: int,
+) -> None:
+    """Make ready, then work until the pool wants the worker to leave, or for ``most_tasks`` tasks (0: no limit)."""
+    worker = _manyhands.Worker(address.pool, seat, address.descriptor(), encode_error, encode_result_error)
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except Exception as error:
+            worker.unready(encode_error(error))
+            sys.exit(1)
+    worker.run(most_tasks)
+
+
+def encode_error(error: BaseException) -> bytes:
+    """An exception as bytes: its pickle and, outside it, its traceback as text, which survives a bad pickle."""
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        pickled = dumps(error)
+    except Exception as refused:
+        pickled = dumps(_unsendable(refused, error))
+    return dumps((pickled, text, f"{type(error).__module__}.{type(error).__qualname__}: {error}"))
+
+
+def encode_result_error(refused: BaseException, result: object) -> bytes:
+    """A result that cannot be pickled, as the exception that says so."""
+    wrapped = _unsendable(refused, result)
+    return dumps((dumps(wrapped), str(wrapped), str(wrapped)))
+
+
+def _unsendable(refused: BaseException, value: object) -> BaseException:
+    from multiprocessing.pool import MaybeEncodingError
+
+    return MaybeEncodingError(refused, value)

@@ -1,0 +1,421 @@
+"""A pool of worker processes, with the standard library's face and without its threads.
+
+A caller that waits does the pool's work itself: it collects results, and buries and replaces workers. Only for calls
+whose results nobody may be waiting for (`Pool.apply_async` and its kin) a driver thread stands by; it ends before any
+fork and is started again afterwards. See ``docs/journeys.md`` for the way of a task.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sized
+from multiprocessing import util
+from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError, RemoteTraceback
+from types import TracebackType
+from typing import Any
+
+from . import _manyhands, _worker
+
+__all__ = [
+    "ApplyResult",
+    "AsyncResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "MaybeEncodingError",
+    "Pool",
+]
+
+#: How long workers get to end after SIGTERM before they are killed, in seconds.
+_TERM_GRACE = 2.0
+
+
+class ApplyResult(_manyhands.Job):
+    """What `Pool.apply_async` returns: ``get``, ``wait``, ``ready``, ``successful``."""
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult):
+    """What `Pool.map_async` and `Pool.starmap_async` return."""
+
+
+class IMapIterator(_manyhands.Job):
+    """What `Pool.imap` returns: results in the order of the items."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.next()
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """What `Pool.imap_unordered` returns: results as they come.
+
+    When a worker dies, the item it was at raises `manyhands.WorkerDied`, once; the results after it still come.
+    """
+
+
+class Pool:
+    """A pool of ``processes`` workers.
+
+    Args:
+        processes: how many workers; by default as many as this process may use processors.
+        initializer, initargs: called in each worker before its first task. If it raises, every call on the pool raises
+            that error.
+        maxtasksperchild: replace a worker after so many tasks.
+        context: the context to start workers with.
+
+    When a worker dies (killed, crashed, out of memory), exactly the item it was at fails, with
+    `manyhands.WorkerDied`; the worker is replaced and the pool stays usable. Workers die with the process that made the
+    pool, busy or idle.
+    """
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """A process of the pool's context."""
+        return ctx.Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        self._state = INIT
+        if processes is None:
+            processes = _usable_processors()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if context is None:
+            from .context import _default_context
+
+            context = _default_context.get_context()
+        self._processes = processes
+        self._ctx = context
+        self._workers = _Workers(context, initializer, tuple(initargs), maxtasksperchild or 0)
+        self._core = _manyhands.Pool(
+            processes, self._workers.start, self._workers.died, _decode_error, _undecodable
+        )
+        self._workers.address = _worker.Address(*self._core._address())
+        try:
+            self._core.start_workers()
+        except BaseException:
+            self._state = TERMINATE
+            raise
+        self._driver = _Driver(self._core)
+        self._terminate = util.Finalize(self, _shut_down, args=(self._core, self._driver, os.getpid()), exitpriority=15)
+        self._state = RUN
+
+    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
+        if self._state == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        cls = self.__class__
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+
+    @property
+    def _pool(self) -> list[Any]:
+        """The workers' processes, as they are now."""
+        return self._core.processes
+
+    def _repopulate_pool(self) -> None:
+        """Bury and replace workers that have ended, now rather than at the next wait."""
+        self._core.look_after_workers()
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> Any:
+        """``func(*args, **kwds)``, in a worker."""
+        self._check_running()
+        job = ApplyResult(self._core)
+        self._core.submit_call(job, func, tuple(args), kwds)
+        return job.get()
+
+    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+        """``[func(item) for item in iterable]``, in the workers.
+
+        Args:
+            chunksize: items sent together. By default sizes follow how long items take.
+
+        Raises the first exception of ``func`` once everything else is done.
+        """
+        return self._submit_map(func, iterable, False, chunksize).get()  # type: ignore[no-any-return]
+
+    def starmap(
+        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[Any]:
+        """As `map`, for items that are tuples of arguments."""
+        return self._submit_map(func, iterable, True, chunksize).get()  # type: ignore[no-any-return]
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: dict[str, Any] = {},
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult:
+        """Start ``func(*args, **kwds)`` in a worker; the result is asked from what this returns."""
+        self._check_running()
+        job = ApplyResult(self._core, callback, error_callback)
+        self._core.submit_call(job, func, tuple(args), kwds)
+        self._driver.want()
+        return job
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `map`, without waiting."""
+        job = self._submit_map(func, iterable, False, chunksize, callback, error_callback)
+        self._driver.want()
+        return job
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `starmap`, without waiting."""
+        job = self._submit_map(func, iterable, True, chunksize, callback, error_callback)
+        self._driver.want()
+        return job
+
+    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
+        """An iterator over ``map(func, iterable)``: each result as soon as it and those before it are there."""
+        return self._submit_stream(IMapIterator, func, iterable, True, chunksize)
+
+    def imap_unordered(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> IMapUnorderedIterator:
+        """As `imap`, with results in the order in which they come."""
+        stream = self._submit_stream(IMapUnorderedIterator, func, iterable, False, chunksize)
+        assert isinstance(stream, IMapUnorderedIterator)
+        return stream
+
+    def _submit_map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        star: bool,
+        chunksize: int | None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        self._check_running()
+        job = MapResult(self._core, callback, error_callback)
+        self._core.submit_map(job, func, list(iterable), star, chunksize)
+        return job
+
+    def _submit_stream(
+        self,
+        cls: type[IMapIterator],
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        ordered: bool,
+        chunksize: int,
+    ) -> IMapIterator:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        job = cls(self._core)
+        self._core.submit_stream(job, func, ordered, False, chunksize)
+        if isinstance(iterable, Sized):
+            job.push(list(iterable), True)
+        else:
+            # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
+            feeder = threading.Thread(target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder")
+            feeder.start()
+        self._driver.want()
+        return job
+
+    def close(self) -> None:
+        """Take no more calls; workers leave when those there are done."""
+        if self._state == RUN:
+            self._state = CLOSE
+            self._core.close()
+            self._driver.want()
+
+    def terminate(self) -> None:
+        """End the workers, whatever they do; what was not done fails."""
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait until the workers have ended; call `close` or `terminate` first."""
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._core.join()
+        self._driver.stop()
+        self._core.destroy()
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+
+class _Workers:
+    """How a pool's workers are started, and how their deaths are told. It knows nothing of the pool object."""
+
+    address: _worker.Address
+
+    def __init__(
+        self, ctx: Any, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], most_tasks: int
+    ) -> None:
+        self._ctx = ctx
+        self._initializer = initializer
+        self._initargs = initargs
+        self._most_tasks = most_tasks
+
+    def start(self, seat: int) -> Any:
+        args = (self.address, seat, self._initializer, self._initargs, self._most_tasks)
+        process = self._ctx.Process(target=_worker.main, args=args)
+        process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
+        process.start()
+        util.debug("added worker")
+        return process
+
+    @staticmethod
+    def died(process: Any, item: int | None) -> BaseException:
+        from .errors import WorkerDied
+
+        return WorkerDied(process.pid, process.exitcode, item)
+
+
+class _Driver:
+    """The thread that does a pool's work while nobody waits for it; started when it is first wanted.
+
+    It is ended before this process forks and started again afterwards, so that a fork meets no thread of ours.
+    """
+
+    _all: weakref.WeakSet[_Driver] = weakref.WeakSet()
+
+    def __init__(self, core: _manyhands.Pool) -> None:
+        self._core = core
+        self._thread: threading.Thread | None = None
+        self._all.add(self)
+
+    def want(self) -> None:
+        """There is work that nobody may wait for."""
+        if not self._core.want_driver():
+            self._thread = threading.Thread(target=self._core.drive, daemon=True, name="PoolDriver")
+            self._thread.start()
+
+    def stop(self) -> bool:
+        """End the thread, and wait until the system has forgotten it; whether there was one."""
+        thread, self._thread = self._thread, None
+        if thread is None or thread is threading.current_thread():
+            return False
+        self._core.stop_driver()
+        thread.join(_TERM_GRACE)
+        while not thread.is_alive() and os.path.exists(f"/proc/self/task/{thread.native_id}"):
+            os.sched_yield()
+        return True
+
+    @classmethod
+    def stop_all(cls) -> None:
+        cls._stopped = [driver for driver in list(cls._all) if driver.stop()]
+
+    @classmethod
+    def restart_all(cls) -> None:
+        stopped, cls._stopped = cls._stopped, []
+        for driver in stopped:
+            driver.want()
+
+    @classmethod
+    def forget_all(cls) -> None:
+        cls._all.clear()
+        cls._stopped = []
+
+    _stopped: list[_Driver] = []
+
+
+os.register_at_fork(
+    before=_Driver.stop_all, after_in_parent=_Driver.restart_all, after_in_child=_Driver.forget_all
+)
+
+
+def _shut_down(core: _manyhands.Pool, driver: _Driver, owner: int) -> None:
+    """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL."""
+    if owner != os.getpid():
+        return
+    core.terminate()
+    if not core.join(_TERM_GRACE):
+        for process in core.processes:
+            process.kill()
+        core.join()
+    driver.stop()
+    core.destroy()
+
+
+def _feed(job: IMapIterator, iterable: Iterable[Any], chunksize: int) -> None:
+    """Push the items of an iterable of unknown length, as they come."""
+    try:
+        chunk = []
+        for item in iterable:
+            chunk.append(item)
+            if len(chunk) >= chunksize:
+                job.push(chunk, False)
+                chunk = []
+        job.push(chunk, True)
+    except Exception as error:
+        job.push_error(error)
+
+
+def _usable_processors() -> int:
+    count = getattr(os, "process_cpu_count", None)
+    return (count() if count else len(os.sched_getaffinity(0))) or 1
+
+
+def _decode_error(encoded: bytes) -> BaseException:
+    """An exception that a worker sent, with the worker's traceback as its cause."""
+    pickled, text, summary = pickle.loads(encoded)
+    try:
+        error = pickle.loads(pickled)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"not an exception: {error!r}")
+    except Exception as refused:
+        error = RuntimeError(f"a worker raised {summary}, and that exception cannot be unpickled here: {refused!r}")
+    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    return error  # type: ignore[no-any-return]
+
+
+def _undecodable(refused: BaseException) -> BaseException:
+    """What an item fails with whose result cannot be unpickled here."""
+    error = RuntimeError(f"the result of this item cannot be unpickled here: {refused!r}")
+    error.__cause__ = refused
+    return error

@@ -1,0 +1,82 @@
+"""Queues in shared memory, with the standard library's face.
+
+``put`` pickles in the caller and returns when the bytes are in shared memory: an object that cannot be pickled raises
+there, and a process may end, in whatever way, right after ``put`` without losing the item. There is no feeder thread,
+so joining a process before draining its queue cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from queue import Empty, Full
+from typing import Any, Generic, TypeVar
+
+from . import _manyhands
+
+__all__ = ["Empty", "Full", "Queue", "SimpleQueue"]
+
+T = TypeVar("T")
+
+
+class Queue(_manyhands.Queue, Generic[T]):
+    """A queue for any number of producers and consumers, first in first out.
+
+    Args:
+        maxsize: the most items it may hold; 0 for as many as there is memory for.
+
+    When a producer dies in the middle of ``put``, the item is not in the queue and everybody else goes on; when a
+    consumer dies after it has taken an item, that item is gone with it, as with a pipe.
+    """
+
+    def __new__(cls, maxsize: int = 0, *, ctx: object = None, _handle: tuple[int, int] | None = None) -> Queue[T]:
+        return super().__new__(cls, maxsize, handle=_handle)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._maxsize, self._handle())
+
+    def put_nowait(self, obj: T) -> None:
+        """Put an item without waiting; `Full` when the queue holds as many items as it may."""
+        self.put(obj, False)
+
+    def get_nowait(self) -> T:
+        """Take an item without waiting; `Empty` when there is none."""
+        return self.get(False)
+
+    def join_thread(self) -> None:
+        """For compatibility: there is no thread, and nothing that was put can be lost. Close the queue first."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self) -> None:
+        """For compatibility: there is no thread."""
+
+
+class SimpleQueue(_manyhands.Queue, Generic[T]):
+    """A queue without a bound and without timeouts."""
+
+    def __new__(cls, *, ctx: object = None, _handle: tuple[int, int] | None = None) -> SimpleQueue[T]:
+        return super().__new__(cls, 0, handle=_handle)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), 0, self._handle())
+
+    def get(self) -> T:  # type: ignore[override]
+        """Take the next item, waiting for it."""
+        if self._closed:
+            raise OSError("handle is closed")
+        return super().get()
+
+    def put(self, obj: T) -> None:  # type: ignore[override]
+        """Put an item."""
+        if self._closed:
+            raise OSError("handle is closed")
+        super().put(obj)
+
+    def empty(self) -> bool:
+        """Whether no item lies in the queue."""
+        if self._closed:
+            raise OSError("handle is closed")
+        return super().empty()
+
+
+def _rebuild(cls: type[Any], maxsize: int, handle: tuple[int, int]) -> Any:
+    """Another process's queue, or this process's own under another object."""
+    return cls(_handle=handle) if maxsize == 0 else cls(maxsize, _handle=handle)
