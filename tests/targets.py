@@ -280,7 +280,7 @@ class Dying:
 
     def __call__(self, number: int) -> int:
         if number in self.victims:
-            with open(self.record, "w") as record:  # noqa: PTH123
+            with open(self.record, "w") as record:
                 record.write(repr(time.monotonic()))
             self.WAYS[self.way]()
         return number * number
