@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing import process as processes
@@ -219,8 +220,9 @@ def hand_back_error(text: str) -> Exception:
     return ValueError(text)
 
 
-def unpicklable(_item: Any) -> Callable[[], None]:
-    return lambda: None
+def unpicklable(_item: Any) -> Any:
+    """A result that no pickler takes, not even one that takes functions by value."""
+    return threading.Lock()
 
 
 def sleep(seconds: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_none_is_an_item(q: Any) -> None:
 
 def test_put_raises_in_the_caller(q: Any) -> None:
     with pytest.raises(Exception, match="pickle"):
-        q.put(lambda: None)
+        q.put(threading.Lock())
     assert q.empty()
 
 

@@ -1,0 +1,136 @@
+"""Every public name of the standard library's `multiprocessing` is here, and what is built takes the same arguments."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import multiprocessing.pool
+import multiprocessing.queues
+from typing import Any
+
+import manyhands
+import pytest
+
+NAMES = sorted(multiprocessing.__all__)  # type: ignore[attr-defined]
+METHODS = ("fork", "forkserver", "spawn")
+
+# Where a signature is the standard library's own affair: never called by users.
+PRIVATE = "_"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name_is_exported(name: str) -> None:
+    assert hasattr(manyhands, name)
+    assert name in manyhands.__all__
+
+
+def test_what_is_listed_exists() -> None:
+    assert [name for name in manyhands.__all__ if not hasattr(manyhands, name)] == []
+    assert len(set(manyhands.__all__)) == len(manyhands.__all__)
+
+
+@pytest.mark.parametrize("name", ["WorkerDied", "install"])
+def test_additions(name: str) -> None:
+    assert name in manyhands.__all__
+    assert not hasattr(multiprocessing, name)
+
+
+def test_shared_exceptions_are_the_standard_librarys() -> None:
+    # Programs have `except multiprocessing.TimeoutError` whichever package made the pool.
+    for name in ("ProcessError", "TimeoutError", "BufferTooShort", "AuthenticationError"):
+        assert getattr(manyhands, name) is getattr(multiprocessing, name)
+
+
+def accepts(ours: Any, theirs: Any) -> list[str]:
+    """What a caller of `theirs` could not do with `ours`."""
+    mine, standard = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
+    problems = []
+    for position, (name, parameter) in enumerate(standard.items()):
+        if name.startswith(PRIVATE):
+            continue
+        if name not in mine:
+            problems.append(f"no parameter {name}")
+        elif parameter.default != mine[name].default:
+            problems.append(f"{name} defaults to {mine[name].default!r}, not to {parameter.default!r}")
+        elif parameter.kind is not parameter.KEYWORD_ONLY and list(mine).index(name) != position:
+            problems.append(f"{name} is in another place")
+    problems += [
+        f"{name} has no default"
+        for name, parameter in mine.items()
+        if name not in standard
+        and parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+    return problems
+
+
+@pytest.mark.parametrize(
+    "name", ["Process", "Pool", "Queue", "SimpleQueue", "get_context", "set_start_method"]
+)
+def test_functions_take_the_same_arguments(name: str) -> None:
+    assert accepts(getattr(manyhands, name), getattr(multiprocessing, name)) == []
+
+
+PROCESS = [
+    "start",
+    "run",
+    "join",
+    "is_alive",
+    "terminate",
+    "kill",
+    "close",
+    "name",
+    "daemon",
+    "pid",
+    "ident",
+    "exitcode",
+    "authkey",
+    "sentinel",
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["__init__", *PROCESS])
+def test_process_has_the_same_members(method: str, name: str) -> None:
+    ours = getattr(manyhands.get_context(method).Process, name)
+    theirs = getattr(multiprocessing.get_context(method).Process, name)
+    assert isinstance(ours, property) == isinstance(theirs, property)
+    if not isinstance(theirs, property):
+        assert accepts(ours, theirs) == []
+
+
+QUEUE = [
+    "put",
+    "get",
+    "put_nowait",
+    "get_nowait",
+    "qsize",
+    "empty",
+    "full",
+    "close",
+    "join_thread",
+    "cancel_join_thread",
+]
+SIMPLE_QUEUE = ["put", "get", "empty", "close"]
+POOL = ["map", "imap_unordered", "apply_async", "close", "terminate", "join", "__enter__", "__exit__"]
+
+
+def members(theirs: type, names: list[str]) -> list[Any]:
+    return [pytest.param(theirs, name, id=f"{theirs.__name__}.{name}") for name in names]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "name"),
+    [
+        *members(multiprocessing.queues.Queue, QUEUE),
+        *members(multiprocessing.queues.SimpleQueue, SIMPLE_QUEUE),
+        *members(multiprocessing.pool.Pool, POOL),
+    ],
+)
+def test_classes_have_the_same_methods(theirs: type, name: str) -> None:
+    import manyhands.pool
+    import manyhands.queues
+
+    module = manyhands.pool if theirs is multiprocessing.pool.Pool else manyhands.queues
+    ours = getattr(module, theirs.__name__)
+    assert accepts(getattr(ours, name), getattr(theirs, name)) == []

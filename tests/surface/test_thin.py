@@ -1,0 +1,44 @@
+"""The Python package is thin: what waits, maps memory or runs beside the caller is the engine's."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "python" / "manyhands"
+REFUSED = {"threading", "select", "selectors", "socket", "mmap", "_multiprocessing", "_posixshmem"}
+
+# (module, import) -> why it may. A line that is no longer needed fails too.
+ALLOWED: dict[tuple[str, str], str] = {
+    ("pool.py", "threading"): "the pool's one driver thread is made by Python; its body is the engine's",
+}
+
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def imported(module: str) -> set[str]:
+    """The first parts of all names that a module imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_leaves_it_to_the_engine(module: str) -> None:
+    forbidden = {name for name in imported(module) & REFUSED if (module, name) not in ALLOWED}
+    assert not forbidden, f"{module} imports {sorted(forbidden)}: the engine's work, or a reason in ALLOWED"
+
+
+def test_the_exceptions_are_needed() -> None:
+    stale = [
+        f"{module}: {name}"
+        for module, name in ALLOWED
+        if module not in MODULES or name not in imported(module)
+    ]
+    assert stale == []
