@@ -45,9 +45,12 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
             installed, method = load(file)
             if installed:
                 _install_when_loaded()
+            # Before the main module runs again: an unguarded start there must not fall back to another method.
+            _force_start_method(method)
             prepare(load(file))
             process_obj = load(file)
-            _force_start_method(process_obj._start_method or method)
+            if process_obj._start_method is not None:
+                _force_start_method(process_obj._start_method)
             return process_obj
     finally:
         del current._inheriting
@@ -187,6 +190,7 @@ def _import_main_from_path(path: str) -> None:
     main.__dict__.update(__file__=path, __package__="", __cached__=None, __builtins__=__builtins__)
     with open(path, "rb") as file:
         code = compile(file.read(), path, "exec")
+    sys.modules["__mp_main__"] = main
     exec(code, main.__dict__)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 

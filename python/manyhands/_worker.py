@@ -7,6 +7,11 @@ import sys
 from . import _manyhands
 from ._pickler import dumps
 
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 __all__ = ["Address", "main"]
 
 
@@ -38,11 +43,6 @@ def main(
     initargs: tuple[Any, ...],
     most_tasks: int,
 ) -> None:
-
-TYPE_CHECKING = False  # as typing's, without importing it
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
     """Make ready, then work until the pool wants the worker to leave, or for ``most_tasks`` tasks (0: no limit)."""
     worker = _manyhands.Worker(address.pool, seat, address.descriptor(), encode_error, encode_result_error)
     if initializer is not None:

@@ -26,6 +26,8 @@ def main(
     if not _manyhands.die_with_parent(life):
         return
     _adopt_tracker(tracker)
+    # An unguarded start in the main module must not fork this server.
+    _child._force_start_method("forkserver")
     _import(preload, data)
     util._close_stdin()  # type: ignore[attr-defined]
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
