@@ -76,11 +76,17 @@ mod armed {
 #[cfg(feature = "kill-points")]
 pub use armed::{arm, pass};
 
-/// Marks a numbered step; nothing in an ordinary build.
+/// What the macro calls: nothing in an ordinary build.
+#[cfg(not(feature = "kill-points"))]
+#[doc(hidden)]
+#[inline(always)]
+pub const fn pass(_point: KillPoint) {}
+
+/// Marks a numbered step; nothing in an ordinary build. Whether it is one is this crate's feature, not that of
+/// the crate that marks the step.
 #[macro_export]
 macro_rules! kill_point {
     ($name:ident) => {
-        #[cfg(feature = "kill-points")]
-        $crate::kill_point::pass($crate::kill_point::KillPoint::$name);
+        $crate::kill_point::pass($crate::kill_point::KillPoint::$name)
     };
 }

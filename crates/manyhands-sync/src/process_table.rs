@@ -11,7 +11,7 @@
 //! collected it from the kernel.
 
 use crate::memory::Shareable;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How many members a family can have at a time.
 pub const MOST_MEMBERS: usize = 4096;
@@ -72,6 +72,8 @@ impl ProcessTable {
         let index = self.slots.iter().position(free)?;
         let slot = &self.slots[index];
         slot.pid.store(0, Ordering::Relaxed);
+        // Pairs with the acquires in `member`: who sees a later start time also sees that the pid was cleared.
+        fence(Ordering::Release);
         slot.exit.store(0, Ordering::Relaxed);
         slot.start_time.store(0, Ordering::Relaxed);
         slot.parent.store(parent, Ordering::Relaxed);
@@ -81,8 +83,8 @@ impl ProcessTable {
     /// The calling process takes the slot that was reserved for it.
     pub fn register(&self, index: SlotIndex, pid: u32, start_time: u64) {
         let slot = self.slot(index);
-        slot.pid.store(pid, Ordering::Relaxed);
         slot.start_time.store(start_time, Ordering::Relaxed);
+        slot.pid.store(pid, Ordering::Release);
         slot.state.store(LIVE, Ordering::Release);
     }
 
@@ -107,8 +109,14 @@ impl ProcessTable {
     #[must_use]
     pub fn member(&self, index: SlotIndex) -> Option<(u32, u64)> {
         let slot = self.slot(index);
-        (slot.state.load(Ordering::Acquire) == LIVE)
-            .then(|| (slot.pid.load(Ordering::Relaxed), slot.start_time.load(Ordering::Relaxed)))
+        if slot.state.load(Ordering::Acquire) != LIVE {
+            return None;
+        }
+        let pid = slot.pid.load(Ordering::Acquire);
+        let start_time = slot.start_time.load(Ordering::Acquire);
+        // The slot may have been given to another member meanwhile. `reserve` clears the pid first and `register`
+        // writes it last, so an unchanged pid means that the start time is of the same member.
+        (slot.pid.load(Ordering::Relaxed) == pid && pid != 0).then_some((pid, start_time))
     }
 
     /// Every slot in which a member lives.

@@ -20,8 +20,13 @@ impl FreeList {
         self.lock.lay_out();
     }
 
-    /// Takes a block off the list.
-    pub(super) fn pop<M: Memory>(&self, memory: &M, list: u32) -> Result<Option<Handle>, LockError> {
+    /// Takes the first block off the list, if it has at least `bytes` (blocks of a kind may differ in size).
+    pub(super) fn pop<M: Memory>(
+        &self,
+        memory: &M,
+        list: u32,
+        bytes: u64,
+    ) -> Result<Option<Handle>, LockError> {
         if self.head.load(Ordering::Relaxed) == 0 {
             return Ok(None);
         }
@@ -35,6 +40,9 @@ impl FreeList {
             self.head.store(0, Ordering::Relaxed);
             return Err(LockError::Corrupted);
         };
+        if block.bytes.load(Ordering::Relaxed) < bytes {
+            return Ok(None);
+        }
         let next = block.next.load(Ordering::Relaxed);
         block.state.store(HELD, Ordering::Release);
         kill_point!(ArenaPopMarked);

@@ -55,7 +55,9 @@ mod tests {
     #[test]
     fn every_size_gets_a_block_that_holds_it_and_wastes_at_most_half() {
         let mut sizes: Vec<u64> = (1..5_000).collect();
-        sizes.extend((12..38).flat_map(|p| [(1u64 << p) - 1, 1 << p, (1 << p) + 1, (3 << p) / 2, (3 << p) / 2 + 1]));
+        sizes.extend(
+            (12..38).flat_map(|p| [(1u64 << p) - 1, 1 << p, (1 << p) + 1, (3 << p) / 2, (3 << p) / 2 + 1]),
+        );
         for size in sizes {
             let class = SizeClass::holding(size).expect("small enough");
             assert!(class.index() < CLASS_COUNT);

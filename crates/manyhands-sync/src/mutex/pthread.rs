@@ -49,9 +49,7 @@ impl RobustMutex {
         // SAFETY: the pointer is to an attribute object of this function.
         unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) };
         // SAFETY: initialised by the line above.
-        unsafe {
-            libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED)
-        };
+        unsafe { libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED) };
         // SAFETY: as above.
         unsafe { libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST) };
         // SAFETY: both objects belong to this function. glibc's mutexes hold no address of themselves while
@@ -117,8 +115,5 @@ impl RobustMutex {
 fn tenth_of_a_second_from_now() -> libc::timespec {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let nanoseconds = now.tv_nsec + 100_000_000;
-    libc::timespec {
-        tv_sec: now.tv_sec + nanoseconds / 1_000_000_000,
-        tv_nsec: nanoseconds % 1_000_000_000,
-    }
+    libc::timespec { tv_sec: now.tv_sec + nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 }
 }

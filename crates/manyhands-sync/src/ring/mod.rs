@@ -9,14 +9,15 @@ pub use consumer::{Frame, Taking};
 pub use producer::Putting;
 
 use crate::arena::{AllocateError, Arena, Backing, Handle};
+use crate::deadline::Deadline;
 use crate::memory::Shareable;
 use crate::mutex::{LockError, RobustMutex};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::wait_word::WaitWord;
+use crate::wait_word::{LONGEST_SLEEP, Patience, WaitWord, Waited};
 use segment::{SMALLEST_CAPACITY, Segment};
 
 /// The longest payload a frame may have; longer ones go into a block of their own.
-pub const MOST_INLINE_BYTES: usize = 8 << 10;
+pub const MOST_INLINE_BYTES: usize = if cfg!(loom) { 16 } else { 8 << 10 };
 
 /// A ring's shared words, placed in the arena.
 #[derive(Debug)]
@@ -181,12 +182,47 @@ impl<B: Backing> Ring<B> {
         self.header.bell_wanted.store(0, Ordering::Relaxed);
     }
 
+    /// Waits on `not_empty` until there may be a frame to take, the deadline passes or a signal arrives.
+    ///
+    /// "May": after [`LONGEST_SLEEP`] in vain this says `Ready` so that the caller tries to take. A producer that
+    /// was killed between its commit and its count leaves a frame that only the marks know of.
+    pub fn wait_for_frame(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.wait_on(&self.header.not_empty, || !self.is_empty(), patience, deadline)
+    }
+
+    /// Waits on `not_full` until there may be room under the bound, the deadline passes or a signal arrives; "may"
+    /// as in [`Ring::wait_for_frame`].
+    pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.wait_on(&self.header.not_full, || !self.is_full(), patience, deadline)
+    }
+
+    fn wait_on(
+        &self,
+        word: &WaitWord,
+        ready: impl FnMut() -> bool,
+        patience: &mut Patience,
+        deadline: Deadline,
+    ) -> Waited {
+        let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
+            return word.wait(ready, patience, deadline);
+        };
+        match word.wait(ready, patience, Deadline::after(slice)) {
+            Waited::TimedOut if !deadline.passed() => Waited::Ready,
+            other => other,
+        }
+    }
+
     /// Frees every segment. Nobody may use the ring afterwards.
     pub fn dismantle(&self) {
         let mut offset = self.header.consumers.segment.load(Ordering::Acquire);
-        while let Some(segment) = Segment::open(self.arena.backing(), offset) {
+        let mut open = Segment::open(self.arena.backing(), offset);
+        while let Some(segment) = open {
             offset = segment.header.next.load(Ordering::Acquire);
-            free_segment(&self.arena, &segment);
+            open = segment.successor(self.arena.backing(), offset);
+            // A segment that cannot be freed was freed before: the chain is damaged and leads in a circle.
+            if !free_segment(&self.arena, &segment) {
+                return;
+            }
         }
     }
 }
@@ -197,8 +233,8 @@ fn new_segment<B: Backing>(arena: &Arena<B>, capacity: u32, base: u32) -> Result
         .ok_or(AllocateError::Corrupted)
 }
 
-fn free_segment<B: Backing>(arena: &Arena<B>, segment: &Segment) {
+/// Whether the segment was there to be freed; a stale handle means that its block was already recycled.
+fn free_segment<B: Backing>(arena: &Arena<B>, segment: &Segment) -> bool {
     let generation = segment.header.generation.load(Ordering::Relaxed);
-    // A stale handle here means that the block was already recycled: nothing is left to free.
-    let _ = arena.free(Handle { offset: segment.offset, generation });
+    arena.free(Handle { offset: segment.offset, generation }).is_ok()
 }

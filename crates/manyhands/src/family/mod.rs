@@ -50,7 +50,10 @@ impl std::fmt::Display for FamilyError {
         match self {
             Self::Os(error) => error.fmt(f),
             Self::BadLimit(text) => {
-                write!(f, "{ARENA_MAX_VARIABLE}={text:?} is not a size: give bytes, or a number with K, M, G or T")
+                write!(
+                    f,
+                    "{ARENA_MAX_VARIABLE}={text:?} is not a size: give bytes, or a number with K, M, G or T"
+                )
             }
             Self::NotAFamily => f.write_str("the descriptor is not that of a manyhands family"),
             Self::OtherBuild => f.write_str(
@@ -157,7 +160,8 @@ impl Family {
 fn build() -> u64 {
     const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), "/", env!("MANYHANDS_BUILD"));
     // FNV-1a, 64 bits.
-    TEXT.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    TEXT.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 fn limit_bytes() -> Result<u64, FamilyError> {

@@ -121,7 +121,11 @@ pub(crate) fn adopt(number: i32) -> Result<OwnedFd, OsError> {
 }
 
 /// Copies from the arena to a slice of this process.
-pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(memory: &M, offset: u64, to: NonNull<[u8]>) -> bool {
+pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(
+    memory: &M,
+    offset: u64,
+    to: NonNull<[u8]>,
+) -> bool {
     // SAFETY: the only caller passes a slice it borrows mutably, which cannot lie in the arena: no slice into
     // the arena is ever made.
     unsafe { memory.copy_out_to(offset, to.len(), to.cast()) }
