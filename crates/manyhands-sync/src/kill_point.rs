@@ -44,6 +44,9 @@ steps! {
     SeatBatchTaken = 17, "seat: a batch is taken, none of it started";
     SeatItemStarted = 18, "seat: an item is marked started and has no result";
     SeatItemAnswered = 19, "seat: an item's result is committed and the item is not marked done";
+    RingTailRepaired = 20, "ring: a dead producer's count was put right, the lock is not declared consistent";
+    RingHeadRepaired = 21, "ring: a dead consumer's count was put right and its notes settled, the lock is not declared consistent";
+    ArenaListRepaired = 22, "arena: a dead member's free list was put right, the lock is not declared consistent";
 }
 
 #[cfg(feature = "kill-points")]

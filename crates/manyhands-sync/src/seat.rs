@@ -14,7 +14,15 @@
 //! | answer committed to the result ring | none | its answer is in the ring: not lost |
 //! | answer noted | `answered + 1` | done |
 //!
+//! The inbox holds the noted batch only while one of its tasks is unanswered; after that the worker may have been
+//! killed while it copied the next one over it. So nobody reads the inbox of a batch that is all answered, or not
+//! taken.
+//!
 //! Inside a task of many items, `item` counts the items begun, so a death names the item.
+//!
+//! Whoever locks the task ring's head passes `settle` for every seat: the one who is told of the death is the only
+//! one who can decide. A pool that buries a worker calls [`Ring::settle`](crate::ring::Ring::settle) before it reads
+//! the seat.
 //!
 //! Only the worker writes, with two exceptions: the repairer of the task ring's head (the worker is dead), and the
 //! pool, which clears the seat once it has buried the worker.

@@ -242,6 +242,12 @@ impl Queue {
         self.ring.wait_for_room(patience, deadline)
     }
 
+    /// How often somebody was killed in the middle of sending, and of receiving, and the next one put it right.
+    #[must_use]
+    pub fn recoveries(&self) -> (u32, u32) {
+        self.ring.recoveries()
+    }
+
     /// Frees the queue and what lies in it. For the last holder: others get errors, or garbage is refused.
     pub fn destroy(self) {
         let mut out = Vec::new();

@@ -337,6 +337,11 @@ impl<B: Backing> Arena<B> {
         kept
     }
 
+    /// How often somebody died holding a free list's lock.
+    pub fn recoveries(&self) -> u32 {
+        self.header.lists.iter().map(FreeList::recoveries).sum()
+    }
+
     /// How many bytes of freed large blocks still hold pages.
     pub fn kept_bytes(&self) -> u64 {
         self.header.kept_bytes.load(Ordering::Relaxed)

@@ -57,10 +57,7 @@ impl<B: Backing> Ring<B> {
         locking: Locking,
         settle: impl FnOnce(u32),
     ) -> Result<Taking<'_, B>, TakeError> {
-        let repair = || {
-            self.repair_head();
-            settle(self.taken_total());
-        };
+        let repair = || self.repair_and_settle(settle);
         let guard = match locking {
             Locking::Try => self.header.consumers.lock.try_lock(repair)?,
             Locking::Wait => self.header.consumers.lock.lock(repair)?,
@@ -96,10 +93,7 @@ impl<B: Backing> Ring<B> {
     /// # Errors
     /// `Corrupted`.
     pub fn settle(&self, settle: impl FnOnce(u32)) -> Result<(), TakeError> {
-        let repair = || {
-            self.repair_head();
-            settle(self.taken_total());
-        };
+        let repair = || self.repair_and_settle(settle);
         drop(self.header.consumers.lock.lock(repair)?);
         Ok(())
     }
@@ -139,8 +133,15 @@ impl<B: Backing> Ring<B> {
         self.move_tail(segment.offset, next.offset);
     }
 
+    fn repair_and_settle(&self, settle: impl FnOnce(u32)) {
+        self.repair_head();
+        settle(self.taken_total());
+        kill_point!(RingHeadRepaired);
+    }
+
     /// The last consumer died holding the lock: copy the count from the mark.
     fn repair_head(&self) {
+        self.header.consumers.recoveries.fetch_add(1, Ordering::Relaxed);
         if let Some(segment) = self.head_segment() {
             self.header.consumers.total.store(segment.total_at(segment.head()), Ordering::Release);
         }

@@ -42,11 +42,18 @@ struct Side {
     lock: RobustMutex,
     segment: AtomicU64,
     total: AtomicU32,
+    /// How often a holder of the lock died and the next one repaired.
+    recoveries: AtomicU32,
 }
 
 impl Side {
     fn new(segment: u64) -> Self {
-        Self { lock: RobustMutex::new(), segment: AtomicU64::new(segment), total: AtomicU32::new(0) }
+        Self {
+            lock: RobustMutex::new(),
+            segment: AtomicU64::new(segment),
+            total: AtomicU32::new(0),
+            recoveries: AtomicU32::new(0),
+        }
     }
 }
 
@@ -169,6 +176,12 @@ impl<B: Backing> Ring<B> {
     /// Frames that were ever taken, modulo 2^32. Exact only while the caller holds the head lock.
     pub fn taken_total(&self) -> u32 {
         self.header.consumers.total.load(Ordering::Acquire)
+    }
+
+    /// How often somebody died holding one of its locks: the tail's, the head's.
+    pub fn recoveries(&self) -> (u32, u32) {
+        let of = |side: &Side| side.recoveries.load(Ordering::Relaxed);
+        (of(&self.header.producers), of(&self.header.consumers))
     }
 
     /// Asks the next producer to ring the consumer's bell; look at the ring once more before sleeping on it.

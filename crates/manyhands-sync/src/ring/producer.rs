@@ -23,7 +23,10 @@ impl<B: Backing> Ring<B> {
     /// # Errors
     /// `Busy` (when only trying) or `Corrupted`.
     pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
-        let repair = || self.repair_tail();
+        let repair = || {
+            self.repair_tail();
+            kill_point!(RingTailRepaired);
+        };
         let guard = match locking {
             Locking::Try => self.header.producers.lock.try_lock(repair)?,
             Locking::Wait => self.header.producers.lock.lock(repair)?,
@@ -93,6 +96,7 @@ impl<B: Backing> Ring<B> {
     /// damaged chain that leads in a circle is not followed.
     fn repair_tail(&self) {
         let side = &self.header.producers;
+        side.recoveries.fetch_add(1, Ordering::Relaxed);
         for _ in 0..3 {
             let Some(segment) = self.tail_segment() else { return };
             let next = segment.header.next.load(Ordering::Acquire);
