@@ -49,7 +49,35 @@ steps! {
     ArenaListRepaired = 22, "arena: a dead member's free list was put right, the lock is not declared consistent";
 }
 
-#[cfg(feature = "kill-points")]
+#[cfg(loom)]
+mod armed {
+    //! Under loom every build has its kill points, and a death is that of one model thread.
+    use super::KillPoint;
+    use std::cell::Cell;
+
+    loom::thread_local! {
+        static ARMED: Cell<(u32, u32)> = Cell::new((0, 0));
+    }
+
+    /// Arms `point` in this model thread: it dies when it gets there for the `nth` time (1 is the first).
+    pub fn arm(point: KillPoint, nth: u32) {
+        ARMED.with(|armed| armed.set((point as u32, nth)));
+    }
+
+    /// What the macro calls.
+    #[doc(hidden)]
+    pub fn pass(point: KillPoint) {
+        let (armed, left) = ARMED.with(Cell::get);
+        if armed == point as u32 {
+            ARMED.with(|a| a.set((armed, left.wrapping_sub(1))));
+            if left == 1 {
+                crate::primitive::die();
+            }
+        }
+    }
+}
+
+#[cfg(all(feature = "kill-points", not(loom)))]
 mod armed {
     #![allow(clippy::disallowed_types)] // process-local: not part of any shared structure
     use super::KillPoint;
@@ -76,11 +104,11 @@ mod armed {
     }
 }
 
-#[cfg(feature = "kill-points")]
+#[cfg(any(feature = "kill-points", loom))]
 pub use armed::{arm, pass};
 
 /// What the macro calls: nothing in an ordinary build.
-#[cfg(not(feature = "kill-points"))]
+#[cfg(not(any(feature = "kill-points", loom)))]
 #[doc(hidden)]
 #[inline(always)]
 pub const fn pass(_point: KillPoint) {}

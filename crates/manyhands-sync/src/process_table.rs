@@ -14,7 +14,7 @@ use crate::memory::Shareable;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How many members a family can have at a time.
-pub const MOST_MEMBERS: usize = 4096;
+pub const MOST_MEMBERS: usize = if cfg!(loom) { 2 } else { 4096 };
 
 const FREE: u32 = 0;
 const RESERVED: u32 = 1;
@@ -62,6 +62,19 @@ pub struct ProcessTable {
 unsafe impl Shareable for ProcessTable {}
 
 impl ProcessTable {
+    /// A table of free slots: loom's atomics are not made of zeroed bytes.
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        let slot = |_| Slot {
+            state: AtomicU32::new(FREE),
+            pid: AtomicU32::new(0),
+            parent: AtomicU32::new(0),
+            exit: AtomicU32::new(0),
+            start_time: AtomicU64::new(0),
+        };
+        Self { slots: std::array::from_fn(slot) }
+    }
+
     /// Reserves a slot for a child of `parent` (a pid); `None` when all are taken.
     #[must_use]
     pub fn reserve(&self, parent: u32) -> Option<SlotIndex> {

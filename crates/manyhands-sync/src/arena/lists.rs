@@ -18,6 +18,12 @@ pub(super) struct FreeList {
 }
 
 impl FreeList {
+    /// An empty list: loom's atomics are not made of zeroed bytes.
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { lock: RobustMutex::new(), head: AtomicU64::new(0), recoveries: AtomicU32::new(0) }
+    }
+
     pub(super) fn lay_out(&'static self) {
         self.lock.lay_out();
     }

@@ -6,7 +6,7 @@ use crate::arena::Backing;
 use crate::kill_point;
 use crate::memory::Memory;
 use crate::mutex::Guard;
-use crate::primitive::Ordering;
+use crate::primitive::{Ordering, dying};
 use crate::wait_word::EVERYONE;
 
 /// A frame that was looked at.
@@ -245,7 +245,9 @@ impl<B: Backing> Taking<'_, B> {
 
     fn release(&mut self) {
         self.guard = None;
-        if let Some(segment) = self.left.take() {
+        if let Some(segment) = self.left.take()
+            && !dying()
+        {
             free_segment(&self.ring.arena, &segment);
         }
     }

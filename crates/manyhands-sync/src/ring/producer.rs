@@ -5,7 +5,7 @@ use super::{Locking, MOST_INLINE_BYTES, PutError, Ring, free_segment, new_segmen
 use crate::arena::{AllocateError, Backing};
 use crate::kill_point;
 use crate::mutex::Guard;
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{Ordering, dying, fence};
 
 /// The tail lock, held: frames may be put. Dropping it unlocks and wakes; see [`Putting::finish`].
 #[derive(Debug)]
@@ -190,7 +190,7 @@ impl<B: Backing> Putting<'_, B> {
 
     /// Whether there was anything to wake for.
     fn unlock_and_wake(&mut self) -> bool {
-        if self.guard.take().is_none() || self.put == 0 {
+        if self.guard.take().is_none() || self.put == 0 || dying() {
             return false;
         }
         kill_point!(RingPutUnlocked);
