@@ -26,6 +26,7 @@ mod speed {
     use manyhands_sync::deadline::Deadline;
     use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
     use manyhands_sync::wait_word::Patience;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Instant;
 
     const END: u32 = 1;
@@ -47,6 +48,8 @@ mod speed {
         }
         let rounds: Vec<String> = (0..3).map(|_| format!("{:.2}", round_trip(200_000))).collect();
         println!("round trip, 8 B: {} us", rounds.join(" / "));
+        let rounds: Vec<String> = (0..3).map(|_| format!("{:.2}", floor(200_000))).collect();
+        println!("its floor, two words spun on with the same patience: {} us", rounds.join(" / "));
     }
 
     /// Messages a second, from the first put to the last take.
@@ -148,6 +151,36 @@ mod speed {
         for _ in 0..trips {
             put(&there, 0, &[1; 8], &mut patience);
             take(&back, &mut out, &mut patience);
+        }
+        let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(trips);
+        assert_eq!(support::reap(echo), 0);
+        arena.backing().wipe();
+        each
+    }
+
+    /// As `round_trip`, with nothing but a word each way.
+    fn floor(trips: u32) -> f64 {
+        let arena = support::arena(1);
+        let word = || {
+            let (_, place) = support::placed(&arena, manyhands_sync::seat::Seat::new());
+            support::atomic_at(std::ptr::from_ref(place).cast(), 0)
+        };
+        let (there, back) = (word(), word());
+        let wait = |word: &AtomicU32, wanted, patience: &mut Patience| {
+            while !patience.spin_and_yield(&mut || word.load(Ordering::Acquire) == wanted) {}
+        };
+        let echo = support::fork(|| {
+            let mut patience = Patience::new();
+            for trip in 1..=trips {
+                wait(there, trip, &mut patience);
+                back.store(trip, Ordering::Release);
+            }
+        });
+        let mut patience = Patience::new();
+        let start = Instant::now();
+        for trip in 1..=trips {
+            there.store(trip, Ordering::Release);
+            wait(back, trip, &mut patience);
         }
         let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(trips);
         assert_eq!(support::reap(echo), 0);

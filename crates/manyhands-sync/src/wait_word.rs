@@ -109,6 +109,11 @@ impl WaitWord {
         if patience.spin_and_yield(&mut ready) {
             return Waited::Ready;
         }
+        self.sleep_until(ready, deadline)
+    }
+
+    /// As [`WaitWord::wait`], for a caller whose patience is at its end already.
+    pub(crate) fn sleep_until(&self, mut ready: impl FnMut() -> bool, deadline: Deadline) -> Waited {
         loop {
             let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
                 return if ready() { Waited::Ready } else { Waited::TimedOut };

@@ -423,8 +423,8 @@ fn damage_in_one_ring_leaves_its_neighbour_alone() {
     // Its head names the neighbour's segment; the counts do not agree with that.
     take(&sound).unwrap();
     let (ours, theirs) = (offset_of(&arena, damaged.header()), offset_of(&arena, sound.header()));
-    // A robust mutex, then the side's segment; each side in a cache line of its own.
-    for at in [40, 104] {
+    // A robust mutex, then the side's segment; a side takes two cache lines.
+    for at in [40, 168] {
         assert!(segments(&arena).contains(&arena.backing().word(ours + at)), "where a side's segment lies");
         let other = arena.backing().word(theirs + at);
         arena.backing().stomp(ours + at, &other.to_le_bytes());

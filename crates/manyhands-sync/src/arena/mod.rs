@@ -57,7 +57,7 @@ pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
 const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 
 /// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// At offset 0 of every arena.
 #[derive(Debug)]

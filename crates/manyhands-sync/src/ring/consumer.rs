@@ -121,7 +121,7 @@ impl<B: Backing> Ring<B> {
             }
         };
         // Under the lock, after any repair, the mirror is exact: if not, the marks cannot be trusted.
-        let exact = found.total_at(found.head()) == self.header.consumers.total.load(Ordering::Relaxed);
+        let exact = found.total_at(found.head()) == self.header.consumers.total.0.load(Ordering::Relaxed);
         if exact { Ok(found) } else { Err(TakeError::Corrupted) }
     }
 
@@ -143,7 +143,7 @@ impl<B: Backing> Ring<B> {
     fn repair_head(&self) {
         self.header.consumers.recoveries.fetch_add(1, Ordering::Relaxed);
         if let Some(segment) = self.head_segment() {
-            self.header.consumers.total.store(segment.total_at(segment.head()), Ordering::Release);
+            self.header.consumers.total.0.store(segment.total_at(segment.head()), Ordering::Release);
         }
     }
 }
@@ -235,7 +235,7 @@ impl<B: Backing> Taking<'_, B> {
         self.segment.header.head.mark.store(self.head.to_word(), Ordering::Release);
         kill_point!(RingTakeCommitted);
         let total = self.next_number();
-        self.ring.header.consumers.total.store(total, Ordering::Release);
+        self.ring.header.consumers.total.0.store(total, Ordering::Release);
         noted();
         self.release();
         if self.ring.bound() != 0 {

@@ -41,18 +41,24 @@ pub struct RingHeader {
 struct Side {
     lock: RobustMutex,
     segment: AtomicU64,
-    total: AtomicU32,
     /// How often a holder of the lock died and the next one repaired.
     recoveries: AtomicU32,
+    total: Total,
 }
+
+/// A side's count, in a cache line of its own: whoever waits looks at it over and over, and must not take the line
+/// of the lock away from those who work.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Total(AtomicU32);
 
 impl Side {
     fn new(segment: u64) -> Self {
         Self {
             lock: RobustMutex::new(),
             segment: AtomicU64::new(segment),
-            total: AtomicU32::new(0),
             recoveries: AtomicU32::new(0),
+            total: Total(AtomicU32::new(0)),
         }
     }
 }
@@ -150,8 +156,8 @@ impl<B: Backing> Ring<B> {
 
     /// How many frames lie in the ring, as far as the two sides have said.
     pub fn len(&self) -> u32 {
-        let taken = self.header.consumers.total.load(Ordering::Acquire);
-        let put = self.header.producers.total.load(Ordering::Acquire);
+        let taken = self.header.consumers.total.0.load(Ordering::Acquire);
+        let put = self.header.producers.total.0.load(Ordering::Acquire);
         let len = put.wrapping_sub(taken);
         // The two loads are not one: a take in between can make the difference negative.
         if len > u32::MAX / 2 { 0 } else { len }
@@ -175,7 +181,7 @@ impl<B: Backing> Ring<B> {
 
     /// Frames that were ever taken, modulo 2^32. Exact only while the caller holds the head lock.
     pub fn taken_total(&self) -> u32 {
-        self.header.consumers.total.load(Ordering::Acquire)
+        self.header.consumers.total.0.load(Ordering::Acquire)
     }
 
     /// How often somebody died holding one of its locks: the tail's, the head's.
@@ -212,14 +218,18 @@ impl<B: Backing> Ring<B> {
     fn wait_on(
         &self,
         word: &WaitWord,
-        ready: impl FnMut() -> bool,
+        mut ready: impl FnMut() -> bool,
         patience: &mut Patience,
         deadline: Deadline,
     ) -> Waited {
+        // Before any clock is read: the partner is often faster than that.
+        if patience.spin_and_yield(&mut ready) {
+            return Waited::Ready;
+        }
         let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
-            return word.wait(ready, patience, deadline);
+            return if ready() { Waited::Ready } else { Waited::TimedOut };
         };
-        match word.wait(ready, patience, Deadline::after(slice)) {
+        match word.sleep_until(ready, Deadline::after(slice)) {
             Waited::TimedOut if !deadline.passed() => Waited::Ready,
             other => other,
         }

@@ -36,7 +36,7 @@ impl<B: Backing> Ring<B> {
         let tail = segment.tail();
         // Under the lock, after any repair, the mirror is exact and the tail segment is the last: if not, the
         // marks cannot be trusted.
-        let sound = segment.total_at(tail) == self.header.producers.total.load(Ordering::Relaxed)
+        let sound = segment.total_at(tail) == self.header.producers.total.0.load(Ordering::Relaxed)
             && segment.header.next.load(Ordering::Relaxed) == 0;
         if !sound {
             return Err(PutError::Corrupted);
@@ -107,7 +107,7 @@ impl<B: Backing> Ring<B> {
                 continue;
             }
             if next == 0 {
-                side.total.store(total, Ordering::Release);
+                side.total.0.store(total, Ordering::Release);
                 return;
             }
             self.move_tail(segment.offset, next);
@@ -160,7 +160,7 @@ impl<B: Backing> Putting<'_, B> {
     }
 
     fn mirror_total(&self) {
-        self.ring.header.producers.total.store(self.segment.total_at(self.tail), Ordering::Release);
+        self.ring.header.producers.total.0.store(self.segment.total_at(self.tail), Ordering::Release);
     }
 
     /// Puts an empty segment behind this one; `false` when there is room by now, or the segment is no larger
