@@ -8,6 +8,8 @@
 //! count as AcqRel (fences are modelled); the payload's bytes are checked for races word by word through loom
 //! cells, the words of a segment's header are loom atomics; a lock's holder is never *stopped* for ever.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_types)] // counts the orders, outside the model
 #![allow(unsafe_code)] // implements Memory
 
 use loom::thread;

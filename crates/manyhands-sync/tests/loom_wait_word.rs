@@ -6,6 +6,8 @@
 //! *accesses* as AcqRel (the fences, on which the protocol rests, are modelled); the double's lock orders a wake
 //! and a sleep as the kernel's bucket lock does; three threads, two or three steps each.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_types)] // counts the orders, outside the model
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
