@@ -44,9 +44,40 @@ steps! {
     SeatBatchTaken = 17, "seat: a batch is taken, none of it started";
     SeatItemStarted = 18, "seat: an item is marked started and has no result";
     SeatItemAnswered = 19, "seat: an item's result is committed and the item is not marked done";
+    RingTailRepaired = 20, "ring: a dead producer's count was put right, the lock is not declared consistent";
+    RingHeadRepaired = 21, "ring: a dead consumer's count was put right and its notes settled, the lock is not declared consistent";
+    ArenaListRepaired = 22, "arena: a dead member's free list was put right, the lock is not declared consistent";
 }
 
-#[cfg(feature = "kill-points")]
+#[cfg(loom)]
+mod armed {
+    //! Under loom every build has its kill points, and a death is that of one model thread.
+    use super::KillPoint;
+    use std::cell::Cell;
+
+    loom::thread_local! {
+        static ARMED: Cell<(u32, u32)> = Cell::new((0, 0));
+    }
+
+    /// Arms `point` in this model thread: it dies when it gets there for the `nth` time (1 is the first).
+    pub fn arm(point: KillPoint, nth: u32) {
+        ARMED.with(|armed| armed.set((point as u32, nth)));
+    }
+
+    /// What the macro calls.
+    #[doc(hidden)]
+    pub fn pass(point: KillPoint) {
+        let (armed, left) = ARMED.with(Cell::get);
+        if armed == point as u32 {
+            ARMED.with(|a| a.set((armed, left.wrapping_sub(1))));
+            if left == 1 {
+                crate::primitive::die();
+            }
+        }
+    }
+}
+
+#[cfg(all(feature = "kill-points", not(loom)))]
 mod armed {
     #![allow(clippy::disallowed_types)] // process-local: not part of any shared structure
     use super::KillPoint;
@@ -73,14 +104,20 @@ mod armed {
     }
 }
 
-#[cfg(feature = "kill-points")]
+#[cfg(any(feature = "kill-points", loom))]
 pub use armed::{arm, pass};
 
-/// Marks a numbered step; nothing in an ordinary build.
+/// What the macro calls: nothing in an ordinary build.
+#[cfg(not(any(feature = "kill-points", loom)))]
+#[doc(hidden)]
+#[inline(always)]
+pub const fn pass(_point: KillPoint) {}
+
+/// Marks a numbered step; nothing in an ordinary build. Whether it is one is this crate's feature, not that of
+/// the crate that marks the step.
 #[macro_export]
 macro_rules! kill_point {
     ($name:ident) => {
-        #[cfg(feature = "kill-points")]
-        $crate::kill_point::pass($crate::kill_point::KillPoint::$name);
+        $crate::kill_point::pass($crate::kill_point::KillPoint::$name)
     };
 }

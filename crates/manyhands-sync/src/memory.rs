@@ -52,6 +52,22 @@ pub unsafe trait Memory: Copy {
         true
     }
 
+    /// Writes one word at `offset`, which must be a multiple of 8; `false` when it is none or outside the arena.
+    #[must_use]
+    #[inline]
+    fn write_word(&self, offset: u64, word: u64) -> bool {
+        offset.is_multiple_of(8) && self.copy_in(offset, &word.to_le_bytes())
+    }
+
+    /// Reads one word at `offset`, which must be a multiple of 8; `None` when it is none or outside the arena.
+    #[inline]
+    fn read_word(&self, offset: u64) -> Option<u64> {
+        let from = self.resolve(offset, size_of::<u64>()).filter(|_| offset.is_multiple_of(8))?;
+        // SAFETY: resolve() vouches for eight readable bytes, and any bits are a u64; that nobody writes them at
+        // the same time is what the caller's lock and marks are for.
+        Some(u64::from_le(unsafe { from.cast::<u64>().read_unaligned() }))
+    }
+
     /// Appends `len` bytes of the arena from `offset` to `out`; `false` when they do not lie in one extent.
     #[must_use]
     fn copy_out(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> bool {

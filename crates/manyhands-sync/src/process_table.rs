@@ -11,10 +11,10 @@
 //! collected it from the kernel.
 
 use crate::memory::Shareable;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How many members a family can have at a time.
-pub const MOST_MEMBERS: usize = 4096;
+pub const MOST_MEMBERS: usize = if cfg!(loom) { 2 } else { 4096 };
 
 const FREE: u32 = 0;
 const RESERVED: u32 = 1;
@@ -62,6 +62,19 @@ pub struct ProcessTable {
 unsafe impl Shareable for ProcessTable {}
 
 impl ProcessTable {
+    /// A table of free slots: loom's atomics are not made of zeroed bytes.
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        let slot = |_| Slot {
+            state: AtomicU32::new(FREE),
+            pid: AtomicU32::new(0),
+            parent: AtomicU32::new(0),
+            exit: AtomicU32::new(0),
+            start_time: AtomicU64::new(0),
+        };
+        Self { slots: std::array::from_fn(slot) }
+    }
+
     /// Reserves a slot for a child of `parent` (a pid); `None` when all are taken.
     #[must_use]
     pub fn reserve(&self, parent: u32) -> Option<SlotIndex> {
@@ -72,6 +85,8 @@ impl ProcessTable {
         let index = self.slots.iter().position(free)?;
         let slot = &self.slots[index];
         slot.pid.store(0, Ordering::Relaxed);
+        // Pairs with the acquires in `member`: who sees a later start time also sees that the pid was cleared.
+        fence(Ordering::Release);
         slot.exit.store(0, Ordering::Relaxed);
         slot.start_time.store(0, Ordering::Relaxed);
         slot.parent.store(parent, Ordering::Relaxed);
@@ -81,8 +96,8 @@ impl ProcessTable {
     /// The calling process takes the slot that was reserved for it.
     pub fn register(&self, index: SlotIndex, pid: u32, start_time: u64) {
         let slot = self.slot(index);
-        slot.pid.store(pid, Ordering::Relaxed);
         slot.start_time.store(start_time, Ordering::Relaxed);
+        slot.pid.store(pid, Ordering::Release);
         slot.state.store(LIVE, Ordering::Release);
     }
 
@@ -107,8 +122,14 @@ impl ProcessTable {
     #[must_use]
     pub fn member(&self, index: SlotIndex) -> Option<(u32, u64)> {
         let slot = self.slot(index);
-        (slot.state.load(Ordering::Acquire) == LIVE)
-            .then(|| (slot.pid.load(Ordering::Relaxed), slot.start_time.load(Ordering::Relaxed)))
+        if slot.state.load(Ordering::Acquire) != LIVE {
+            return None;
+        }
+        let pid = slot.pid.load(Ordering::Acquire);
+        let start_time = slot.start_time.load(Ordering::Acquire);
+        // The slot may have been given to another member meanwhile. `reserve` clears the pid first and `register`
+        // writes it last, so an unchanged pid means that the start time is of the same member.
+        (slot.pid.load(Ordering::Relaxed) == pid && pid != 0).then_some((pid, start_time))
     }
 
     /// The pid of the process that reserved the slot; 0 when its member took it by itself.

@@ -14,7 +14,15 @@
 //! | answer committed to the result ring | none | its answer is in the ring: not lost |
 //! | answer noted | `answered + 1` | done |
 //!
+//! The inbox holds the noted batch only while one of its tasks is unanswered; after that the worker may have been
+//! killed while it copied the next one over it. So nobody reads the inbox of a batch that is all answered, or not
+//! taken.
+//!
 //! Inside a task of many items, `item` counts the items begun, so a death names the item.
+//!
+//! Whoever locks the task ring's head passes `settle` for every seat: the one who is told of the death is the only
+//! one who can decide. A pool that buries a worker calls [`Ring::settle`](crate::ring::Ring::settle) before it reads
+//! the seat.
 //!
 //! Only the worker writes, with two exceptions: the repairer of the task ring's head (the worker is dead), and the
 //! pool, which clears the seat once it has buried the worker.
@@ -158,11 +166,8 @@ impl Seat {
     /// Where the next task of a batch goes in the inbox, when `used` bytes are taken already: the offset for
     /// its payload, and the bytes used afterwards. `None` when it does not fit.
     pub fn place_task(&self, offset: u64, used: u32, tag: u32, payload_bytes: u32) -> Option<(u64, u32)> {
-        let end = (used + TASK_HEADER_BYTES).checked_add(payload_bytes)?.next_multiple_of(8);
+        let end = task_end(used, payload_bytes)?;
         let header = self.inbox.get(used as usize / 8)?;
-        if end as usize > INBOX_BYTES {
-            return None;
-        }
         header.store(u64::from(tag) << 32 | u64::from(payload_bytes), Ordering::Relaxed);
         Some((inbox_offset(offset) + u64::from(used + TASK_HEADER_BYTES), end))
     }
@@ -178,11 +183,16 @@ impl Seat {
     ) -> Option<(u32, u32)> {
         let word = self.inbox.get(used as usize / 8)?.load(Ordering::Relaxed);
         let (payload_bytes, tag) = (word as u32, (word >> 32) as u32);
-        let end = (used + TASK_HEADER_BYTES).checked_add(payload_bytes)?.next_multiple_of(8);
-        let fits = end as usize <= INBOX_BYTES;
+        let end = task_end(used, payload_bytes)?;
         let at = inbox_offset(offset) + u64::from(used + TASK_HEADER_BYTES);
-        (fits && memory.copy_out(at, payload_bytes as usize, out)).then_some((tag, end))
+        (memory.copy_out(at, payload_bytes as usize, out)).then_some((tag, end))
     }
+}
+
+/// Where a task that begins at `used` ends; `None` when that is not inside the inbox.
+fn task_end(used: u32, payload_bytes: u32) -> Option<u32> {
+    let end = used.checked_add(TASK_HEADER_BYTES)?.checked_add(payload_bytes)?.checked_next_multiple_of(8)?;
+    (end as usize <= INBOX_BYTES).then_some(end)
 }
 
 fn inbox_offset(seat: u64) -> u64 {

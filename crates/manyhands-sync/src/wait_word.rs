@@ -7,11 +7,12 @@
 //! |---|---|---|
 //! | waiter | sets bit 0, then looks at its condition again, then sleeps while the word is unchanged | after spinning and yielding in vain |
 //! | waker | publishes, fences, loads the word; if bit 0 is set: adds 2, wakes | after each commit |
-//! | waker | clears bit 0, then wakes once more | when its wake found nobody asleep |
+//! | waker | clears bit 0 and counts one more wake in the same store, then wakes once more | when its wake found nobody asleep |
 //!
 //! The fences on both sides make it impossible that the waiter misses the publication *and* the waker misses
-//! the bit. A sleeper that slipped in while the bit was being cleared is woken by the second wake, and anyone
-//! later sets the bit again, so the word is different from what they would sleep on.
+//! the bit. A sleeper that slipped in while the bit was being cleared is woken by the second wake. A waiter that
+//! is still on its way to sleep then expects a word that never comes back: clearing counts, so that another
+//! waiter who sets the bit again does not restore it (the waker in between saw no bit and woke nobody).
 //!
 //! # When somebody dies
 //! A killed sleeper leaves bit 0 set: the next wake finds nobody and clears it (one wasted system call). A
@@ -89,8 +90,10 @@ impl WaitWord {
         if futex_wake(&self.0, count) != 0 {
             return;
         }
-        // Nobody was asleep: take the bit away, so that the next wake costs nothing.
-        let cleared = self.0.compare_exchange(seen, seen & !SLEEPERS, Ordering::SeqCst, Ordering::Relaxed);
+        // Nobody was asleep: take the bit away, so that the next wake costs nothing. One more wake is counted, so
+        // that nobody falls asleep on a word that was cleared and then set again by another waiter.
+        let without = (seen & !SLEEPERS).wrapping_add(ONE_WAKE);
+        let cleared = self.0.compare_exchange(seen, without, Ordering::SeqCst, Ordering::Relaxed);
         if cleared.is_ok() {
             futex_wake(&self.0, EVERYONE);
         }
@@ -106,6 +109,11 @@ impl WaitWord {
         if patience.spin_and_yield(&mut ready) {
             return Waited::Ready;
         }
+        self.sleep_until(ready, deadline)
+    }
+
+    /// As [`WaitWord::wait`], for a caller whose patience is at its end already.
+    pub(crate) fn sleep_until(&self, mut ready: impl FnMut() -> bool, deadline: Deadline) -> Waited {
         loop {
             let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
                 return if ready() { Waited::Ready } else { Waited::TimedOut };

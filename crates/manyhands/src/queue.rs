@@ -130,7 +130,9 @@ impl Queue {
     pub fn create(family: &Family, bound: u32) -> Result<Self, SendError> {
         let arena = family.arena();
         let handle = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64)?;
-        let header = Ring::new_header(&arena, bound)?;
+        let header = Ring::new_header(&arena, bound).inspect_err(|_| {
+            let _ = arena.free(handle);
+        })?;
         let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
         Ok(Self { arena, handle, ring: Ring::new(arena, header) })
     }
@@ -228,18 +230,28 @@ impl Queue {
                 out.truncate(start);
                 block.map(Received::Block).ok_or(ReceiveError::Corrupted)
             }
-            _ => Err(ReceiveError::Corrupted),
+            _ => {
+                out.truncate(start);
+                Err(ReceiveError::Corrupted)
+            }
         }
     }
 
-    /// Waits until there is a message, the deadline passes or a signal arrives.
+    /// Waits until there may be a message, the deadline passes or a signal arrives. A receiver that is told
+    /// `Ready` tries, and waits again if another was faster.
     pub fn wait_for_message(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.header().not_empty.wait(|| !self.is_empty(), patience, deadline)
+        self.ring.wait_for_frame(patience, deadline)
     }
 
-    /// Waits until there is room, the deadline passes or a signal arrives.
+    /// Waits until there may be room, the deadline passes or a signal arrives; as [`Queue::wait_for_message`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.header().not_full.wait(|| !self.is_full(), patience, deadline)
+        self.ring.wait_for_room(patience, deadline)
+    }
+
+    /// How often somebody was killed in the middle of sending, and of receiving, and the next one put it right.
+    #[must_use]
+    pub fn recoveries(&self) -> (u32, u32) {
+        self.ring.recoveries()
     }
 
     /// Frees the queue and what lies in it. For the last holder: others get errors, or garbage is refused.

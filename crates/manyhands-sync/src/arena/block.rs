@@ -27,6 +27,8 @@ pub(super) struct BlockHeader {
     pub(super) list: AtomicU32,
     /// The next free block of the list; meaningful while `FREE`.
     pub(super) next: AtomicU64,
+    /// How many bytes the block has, this header included. Never changes.
+    pub(super) bytes: AtomicU64,
     /// 1 while a freed large block counts among those that keep their pages.
     pub(super) kept: AtomicU32,
 }
@@ -36,13 +38,14 @@ pub(super) struct BlockHeader {
 unsafe impl Shareable for BlockHeader {}
 
 impl BlockHeader {
-    pub(super) fn new(list: u32) -> Self {
+    pub(super) fn new(list: u32, bytes: u64) -> Self {
         Self {
             magic: AtomicU32::new(MAGIC),
             state: AtomicU32::new(HELD),
             generation: AtomicU32::new(1),
             list: AtomicU32::new(list),
             next: AtomicU64::new(0),
+            bytes: AtomicU64::new(bytes),
             kept: AtomicU32::new(0),
         }
     }

@@ -4,7 +4,7 @@ use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle, MAGIC};
 use crate::kill_point;
 use crate::memory::Memory;
 use crate::mutex::{LockError, RobustMutex};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// The free blocks of one size class or kind.
 #[derive(Debug)]
@@ -13,15 +13,32 @@ pub(super) struct FreeList {
     lock: RobustMutex,
     /// Where the first free block's header lies; 0 when there is none.
     head: AtomicU64,
+    /// How often a holder of the lock died and the next one repaired.
+    recoveries: AtomicU32,
 }
 
 impl FreeList {
+    /// An empty list: loom's atomics are not made of zeroed bytes.
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { lock: RobustMutex::new(), head: AtomicU64::new(0), recoveries: AtomicU32::new(0) }
+    }
+
     pub(super) fn lay_out(&'static self) {
         self.lock.lay_out();
     }
 
-    /// Takes a block off the list.
-    pub(super) fn pop<M: Memory>(&self, memory: &M, list: u32) -> Result<Option<Handle>, LockError> {
+    pub(super) fn recoveries(&self) -> u32 {
+        self.recoveries.load(Ordering::Relaxed)
+    }
+
+    /// Takes the first block off the list, if it has at least `bytes` (blocks of a kind may differ in size).
+    pub(super) fn pop<M: Memory>(
+        &self,
+        memory: &M,
+        list: u32,
+        bytes: u64,
+    ) -> Result<Option<Handle>, LockError> {
         if self.head.load(Ordering::Relaxed) == 0 {
             return Ok(None);
         }
@@ -35,6 +52,9 @@ impl FreeList {
             self.head.store(0, Ordering::Relaxed);
             return Err(LockError::Corrupted);
         };
+        if block.bytes.load(Ordering::Relaxed) < bytes {
+            return Ok(None);
+        }
         let next = block.next.load(Ordering::Relaxed);
         block.state.store(HELD, Ordering::Release);
         kill_point!(ArenaPopMarked);
@@ -60,12 +80,14 @@ impl FreeList {
 
     /// A holder died between marking the first block held and taking it off the list.
     fn repair<M: Memory>(&self, memory: &M) {
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
         let start = self.head.load(Ordering::Relaxed);
         if let Some(block) = memory.place::<BlockHeader>(start)
             && block.magic.load(Ordering::Relaxed) == MAGIC
         {
             block.state.store(FREE, Ordering::Release);
         }
+        kill_point!(ArenaListRepaired);
     }
 }
 

@@ -14,8 +14,11 @@
 //! | carving | `growth` | `carved = end of block` | nothing happened | the block is lost |
 //! | new extent | `growth` | `next_chunk += n` | the directory entry is written again by the next | the extent is empty, the next carver uses it or skips it |
 //!
+//! A large block whose pages were given back, or could not be had, is on its list without pages; they are
+//! committed again before it is handed out, so that no first touch of a large block meets a full system.
+//!
 //! "Lost" is the block in question, and only until the family ends. Blocks of a *kind* (rings, locks, seats)
-//! are recycled only as the same kind and never given back to the system, so that a stale handle never makes
+//! are recycled only as the same kind, never for more bytes than they have, and never given back to the system, so that a stale handle never makes
 //! bytes of a message look like a lock.
 
 mod block;
@@ -49,12 +52,12 @@ const KIND_COUNT: usize = 3;
 const LIST_COUNT: usize = CLASS_COUNT + KIND_COUNT;
 
 /// How many chunks an arena can have: 1 TiB.
-pub const MOST_CHUNKS: usize = 16_384;
+pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
 
 const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 
 /// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// At offset 0 of every arena.
 #[derive(Debug)]
@@ -153,6 +156,8 @@ impl<B: Backing> Arena<B> {
     /// # Errors
     /// `NotAnArena` when the first extent cannot be resolved.
     pub fn create(backing: B, family: u64, build: u64, limit_bytes: u64) -> Result<Self, OpenError> {
+        #[cfg(loom)]
+        write_blank_header(&backing);
         let header = header_in(&backing).ok_or(OpenError::NotAnArena)?;
         header.lay_out(family, build, limit_bytes);
         Ok(Self { backing, header })
@@ -208,24 +213,39 @@ impl<B: Backing> Arena<B> {
     /// # Errors
     /// As [`Arena::allocate`].
     pub fn allocate_kind(&self, kind: Kind, payload_bytes: u64) -> Result<Handle, AllocateError> {
-        let bytes = (payload_bytes + BLOCK_HEADER_BYTES).next_multiple_of(BLOCK_HEADER_BYTES);
+        let bytes = payload_bytes
+            .checked_add(BLOCK_HEADER_BYTES)
+            .and_then(|bytes| bytes.checked_next_multiple_of(BLOCK_HEADER_BYTES))
+            .ok_or_else(|| self.out_of_memory(payload_bytes))?;
         self.allocate_from(CLASS_COUNT + kind as usize, bytes)
     }
 
     fn allocate_from(&self, list: usize, bytes: u64) -> Result<Handle, AllocateError> {
-        if let Some(handle) = self.header.lists[list].pop(&self.backing, list as u32)? {
-            self.unkeep(handle, bytes);
-            return Ok(handle);
+        if let Some(handle) = self.header.lists[list].pop(&self.backing, list as u32, bytes)? {
+            let has_pages = self.unkeep(handle, bytes);
+            return self.committed(handle, bytes, has_pages);
         }
         let offset = self.carve(bytes)?;
-        if bytes >= COMMIT_BYTES && self.backing.commit(offset, bytes).is_err() {
+        kill_point!(ArenaCarved);
+        if bytes >= COMMIT_BYTES && self.backing.commit(offset, BLOCK_HEADER_BYTES).is_err() {
             return Err(self.out_of_memory(bytes));
         }
-        kill_point!(ArenaCarved);
         // Unresolvable means that this process may not map more: its own limit, not the arena's.
-        let placed = self.backing.place_new(offset, BlockHeader::new(list as u32));
+        let placed = self.backing.place_new(offset, BlockHeader::new(list as u32, bytes));
         placed.ok_or_else(|| self.out_of_memory(bytes))?;
-        Ok(Handle { offset: offset + BLOCK_HEADER_BYTES, generation: 1 })
+        self.committed(Handle { offset: offset + BLOCK_HEADER_BYTES, generation: 1 }, bytes, false)
+    }
+
+    /// Makes sure that a large block has pages. When the system has none, the block goes on its free list, so that
+    /// trying again later does not eat the arena.
+    fn committed(&self, handle: Handle, bytes: u64, has_pages: bool) -> Result<Handle, AllocateError> {
+        let start = handle.offset - BLOCK_HEADER_BYTES;
+        if has_pages || bytes < COMMIT_BYTES || self.backing.commit(start, bytes).is_ok() {
+            return Ok(handle);
+        }
+        // Stale is impossible: nobody else has this handle yet.
+        let _ = self.release(handle, false);
+        Err(self.out_of_memory(bytes))
     }
 
     /// How many bytes the block's payload has.
@@ -260,15 +280,26 @@ impl<B: Backing> Arena<B> {
     /// # Errors
     /// When the handle is stale: it was freed before.
     pub fn free(&self, handle: Handle) -> Result<(), StaleHandle> {
+        self.release(handle, true)
+    }
+
+    fn release(&self, handle: Handle, has_pages: bool) -> Result<(), StaleHandle> {
         let block = self.held(handle)?;
         let list = block.list.load(Ordering::Relaxed) as usize;
         let Some(free_list) = self.header.lists.get(list) else { return Err(StaleHandle) };
+        // A damaged header must not bring the block among larger ones, to be handed out with its neighbours.
+        let bytes = block.bytes.load(Ordering::Relaxed);
+        if SizeClass::from_index(list).is_some_and(|class| class.block_bytes() != bytes) {
+            return Err(StaleHandle);
+        }
         let next_life = handle.generation.wrapping_add(1).max(1);
         block
             .generation
             .compare_exchange(handle.generation, next_life, Ordering::AcqRel, Ordering::Relaxed)
             .map_err(|_| StaleHandle)?;
-        self.keep_or_give_back(list, handle.offset, block);
+        if has_pages {
+            self.keep_or_give_back(list, handle.offset, block);
+        }
         block.state.store(FREE, Ordering::Release);
         kill_point!(ArenaPushMarked);
         // A damaged list loses the block; the caller is rid of it either way.
@@ -305,12 +336,28 @@ impl<B: Backing> Arena<B> {
         self.backing.give_back(first_page, payload - BLOCK_HEADER_BYTES + bytes - first_page);
     }
 
-    /// A block that was taken off its list no longer counts among the kept ones.
-    fn unkeep(&self, handle: Handle, bytes: u64) {
+    /// A block that was taken off its list no longer counts among the kept ones; whether it was one of them, and so
+    /// has its pages.
+    fn unkeep(&self, handle: Handle, bytes: u64) -> bool {
+        if bytes < LARGE_BYTES {
+            return true;
+        }
         let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES);
-        if bytes >= LARGE_BYTES && block.is_some_and(|b| b.kept.swap(0, Ordering::Relaxed) == 1) {
+        let kept = block.is_some_and(|b| b.kept.swap(0, Ordering::Relaxed) == 1);
+        if kept {
             self.header.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
+        kept
+    }
+
+    /// How often somebody died holding a free list's lock.
+    pub fn recoveries(&self) -> u32 {
+        self.header.lists.iter().map(FreeList::recoveries).sum()
+    }
+
+    /// How many bytes of freed large blocks still hold pages.
+    pub fn kept_bytes(&self) -> u64 {
+        self.header.kept_bytes.load(Ordering::Relaxed)
     }
 
     fn out_of_memory(&self, wanted_bytes: u64) -> AllocateError {
@@ -335,6 +382,33 @@ fn header_in<B: Backing>(backing: &B) -> Option<&'static ArenaHeader> {
     // ArenaHeader is Shareable: zeroed or foreign bytes are checked by `open` before use.
     #[allow(unsafe_code)]
     Some(unsafe { start.cast::<ArenaHeader>().as_ref() })
+}
+
+/// What zeroed bytes are to the real atomics.
+#[cfg(loom)]
+fn write_blank_header<B: Backing>(backing: &B) {
+    let header = ArenaHeader {
+        magic: AtomicU64::new(0),
+        layout: AtomicU32::new(0),
+        pointer_bytes: AtomicU32::new(0),
+        build: AtomicU64::new(0),
+        family: AtomicU64::new(0),
+        limit_bytes: AtomicU64::new(0),
+        kept_bytes: AtomicU64::new(0),
+        growth: RobustMutex::new(),
+        next_chunk: AtomicU32::new(0),
+        carved: AtomicU64::new(0),
+        carve_end: AtomicU64::new(0),
+        lists: std::array::from_fn(|_| FreeList::new()),
+        extents: std::array::from_fn(|_| AtomicU32::new(0)),
+        table: ProcessTable::new(),
+    };
+    let start = backing.resolve(0, size_of::<ArenaHeader>()).expect("a model's memory holds the header");
+    // SAFETY: resolve() vouches for the place, and no thread of the model runs yet.
+    #[allow(unsafe_code)]
+    unsafe {
+        start.cast::<ArenaHeader>().write(header)
+    };
 }
 
 impl ArenaHeader {

@@ -41,6 +41,10 @@ pub struct Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        #[cfg(loom)]
+        if crate::primitive::dying() {
+            return self.mutex.holder_dies();
+        }
         self.mutex.unlock();
     }
 }

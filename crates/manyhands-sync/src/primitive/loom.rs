@@ -5,8 +5,10 @@
 #![allow(clippy::disallowed_types)] // this is the door
 
 use super::Slept;
+use ::std::cell::Cell;
 use ::std::time::Duration;
 use loom::sync::{Condvar, Mutex};
+use loom::thread::ThreadId;
 
 /// A 32-bit atomic of the model.
 pub type AtomicU32 = loom::sync::atomic::AtomicU32;
@@ -34,30 +36,62 @@ pub const fn yields_worth_trying() -> bool {
 }
 
 loom::lazy_static! {
-    static ref BUCKET: Bucket = Bucket { sleepers: Mutex::new(0), woken: Condvar::new() };
+    static ref BUCKET: Bucket = Bucket { sleepers: Mutex::new(Vec::new()), woken: Condvar::new() };
 }
 
-/// One bucket for all words of a model: a wake may wake sleepers of another word, who look again.
+loom::thread_local! {
+    static DYING: Cell<bool> = Cell::new(false);
+}
+
+/// The sleepers of all words of a model, in the order in which they fell asleep.
 struct Bucket {
-    sleepers: Mutex<usize>,
+    sleepers: Mutex<Vec<Sleeper>>,
     woken: Condvar,
 }
 
-/// Sleeps while `word` holds `expected`.
+struct Sleeper {
+    word: usize,
+    thread: ThreadId,
+    woken: bool,
+}
+
+/// Sleeps while `word` holds `expected`, until a wake of *this* word picks this thread.
 pub fn futex_wait(word: &AtomicU32, expected: u32, _timeout: Duration) -> Slept {
     let mut sleepers = BUCKET.sleepers.lock().expect("a model thread panicked");
     if word.load(core::sync::atomic::Ordering::SeqCst) != expected {
         return Slept::Changed;
     }
-    *sleepers += 1;
-    sleepers = BUCKET.woken.wait(sleepers).expect("a model thread panicked");
-    *sleepers = sleepers.saturating_sub(1);
-    Slept::Woken
+    let thread = loom::thread::current().id();
+    sleepers.push(Sleeper { word: address(word), thread, woken: false });
+    loop {
+        sleepers = BUCKET.woken.wait(sleepers).expect("a model thread panicked");
+        if let Some(mine) = sleepers.iter().position(|s| s.thread == thread && s.woken) {
+            sleepers.remove(mine);
+            return Slept::Woken;
+        }
+    }
 }
 
-/// Wakes every sleeper of the bucket; how many there were.
-pub fn futex_wake(_word: &AtomicU32, _count: u32) -> usize {
-    let sleepers = BUCKET.sleepers.lock().expect("a model thread panicked");
+/// Wakes at most `count` sleepers of the word, the longest asleep first; how many.
+pub fn futex_wake(word: &AtomicU32, count: u32) -> usize {
+    let mut sleepers = BUCKET.sleepers.lock().expect("a model thread panicked");
+    let asleep = sleepers.iter_mut().filter(|s| s.word == address(word) && !s.woken);
+    let woken = asleep.take(count as usize).map(|s| s.woken = true).count();
     BUCKET.woken.notify_all();
-    *sleepers
+    woken
+}
+
+fn address(word: &AtomicU32) -> usize {
+    ::std::ptr::from_ref(word).addr()
+}
+
+/// Whether this model thread is being killed: what its destructors would do, a killed process does not.
+pub fn dying() -> bool {
+    DYING.with(Cell::get)
+}
+
+/// Kills this model thread: it unwinds, its locks are marked as a dead holder's, and nothing else is done.
+pub fn die() -> ! {
+    DYING.with(|dying| dying.set(true));
+    ::std::panic::resume_unwind(Box::new("a model thread was killed"))
 }

@@ -56,3 +56,9 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Slept {
 pub fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     futex::wake(word, futex::Flags::empty(), count).unwrap_or(0)
 }
+
+/// Whether this thread is being killed: only a model's thread runs anything then.
+#[inline]
+pub const fn dying() -> bool {
+    false
+}

@@ -6,7 +6,7 @@ use crate::arena::Backing;
 use crate::kill_point;
 use crate::memory::Memory;
 use crate::mutex::Guard;
-use crate::primitive::Ordering;
+use crate::primitive::{Ordering, dying};
 use crate::wait_word::EVERYONE;
 
 /// A frame that was looked at.
@@ -18,6 +18,13 @@ pub struct Frame {
     pub payload_bytes: u32,
 }
 
+impl Frame {
+    /// No frame is longer, whoever says so.
+    fn check(self) -> Result<(), TakeError> {
+        if self.payload_bytes as usize <= MOST_INLINE_BYTES { Ok(()) } else { Err(TakeError::Corrupted) }
+    }
+}
+
 /// The head lock, held: frames may be read, then taken by [`Taking::commit`]. Dropping it unlocks; what was
 /// read and not committed stays in the ring.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub struct Taking<'a, B: Backing> {
     segment: Segment,
     head: Mark,
     guard: Option<Guard<'a>>,
+    /// A drained segment that was left behind, to be freed once the lock is.
+    left: Option<Segment>,
 }
 
 impl<B: Backing> Ring<B> {
@@ -48,17 +57,23 @@ impl<B: Backing> Ring<B> {
         locking: Locking,
         settle: impl FnOnce(u32),
     ) -> Result<Taking<'_, B>, TakeError> {
-        let repair = || {
-            self.repair_head();
-            settle(self.taken_total());
-        };
+        let repair = || self.repair_and_settle(settle);
         let guard = match locking {
             Locking::Try => self.header.consumers.lock.try_lock(repair)?,
             Locking::Wait => self.header.consumers.lock.lock(repair)?,
         };
         kill_point!(RingTakeLocked);
-        let segment = self.segment_with_frames()?;
-        Ok(Taking { ring: self, segment, head: segment.head(), guard: Some(guard) })
+        let mut left = None;
+        match self.segment_with_frames(&mut left) {
+            Ok(segment) => Ok(Taking { ring: self, segment, head: segment.head(), guard: Some(guard), left }),
+            Err(error) => {
+                drop(guard);
+                if let Some(segment) = left {
+                    free_segment(&self.arena, &segment);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes one frame, appending its payload to `out`; its tag.
@@ -78,10 +93,7 @@ impl<B: Backing> Ring<B> {
     /// # Errors
     /// `Corrupted`.
     pub fn settle(&self, settle: impl FnOnce(u32)) -> Result<(), TakeError> {
-        let repair = || {
-            self.repair_head();
-            settle(self.taken_total());
-        };
+        let repair = || self.repair_and_settle(settle);
         drop(self.header.consumers.lock.lock(repair)?);
         Ok(())
     }
@@ -90,43 +102,73 @@ impl<B: Backing> Ring<B> {
         Segment::open(self.arena.backing(), self.header.consumers.segment.load(Ordering::Acquire))
     }
 
-    /// Leaves drained segments behind, frees them, and finds the one with the next frame.
-    fn segment_with_frames(&self) -> Result<Segment, TakeError> {
-        loop {
-            let segment = self.head_segment().ok_or(TakeError::Corrupted)?;
-            let head = segment.head();
-            if segment.waiting(head) != 0 {
-                return Ok(segment);
+    /// Finds the segment with the next frame. At most one drained segment is left on the way: a producer links
+    /// only behind a segment that has frames, so the one behind it cannot be drained *and* have a successor.
+    fn segment_with_frames(&self, left: &mut Option<Segment>) -> Result<Segment, TakeError> {
+        let first = self.head_segment().ok_or(TakeError::Corrupted)?;
+        let found = match look(&first)? {
+            Look::Frames => first,
+            Look::Nothing => return Err(TakeError::Empty),
+            Look::Drained(next) => {
+                let next = first.successor(self.arena.backing(), next).ok_or(TakeError::Corrupted)?;
+                self.leave(&first, &next);
+                *left = Some(first);
+                match look(&next)? {
+                    Look::Frames => next,
+                    Look::Nothing => return Err(TakeError::Empty),
+                    Look::Drained(_) => return Err(TakeError::Corrupted),
+                }
             }
-            // Pairs with the commit of a link.
-            let next = segment.header.next.load(Ordering::Acquire);
-            if next == 0 {
-                return Err(TakeError::Empty);
-            }
-            // Frames may have come between the first look at the tail and the link; none can come after it.
-            if segment.waiting(head) == 0 {
-                self.leave(&segment, next);
-            }
-        }
+        };
+        // Under the lock, after any repair, the mirror is exact: if not, the marks cannot be trusted.
+        let exact = found.total_at(found.head()) == self.header.consumers.total.0.load(Ordering::Relaxed);
+        if exact { Ok(found) } else { Err(TakeError::Corrupted) }
     }
 
-    fn leave(&self, segment: &Segment, next: u64) {
-        self.header.consumers.segment.store(next, Ordering::Release);
+    /// Steps to the next segment. The old one belongs to the caller afterwards: a producer may not have moved
+    /// the tail yet, or have died before it could, so the tail is helped forward until nobody can find it.
+    fn leave(&self, segment: &Segment, next: &Segment) {
+        self.header.consumers.segment.store(next.offset, Ordering::Release);
         kill_point!(RingUnlinkCommitted);
-        // A producer may not have moved the tail yet, or have died before it could: nobody must be able to find
-        // the old segment once it is freed.
-        self.move_tail(segment.offset, next);
-        free_segment(&self.arena, segment);
+        self.move_tail(segment.offset, next.offset);
+    }
+
+    fn repair_and_settle(&self, settle: impl FnOnce(u32)) {
+        self.repair_head();
+        settle(self.taken_total());
+        kill_point!(RingHeadRepaired);
     }
 
     /// The last consumer died holding the lock: copy the count from the mark.
     fn repair_head(&self) {
+        self.header.consumers.recoveries.fetch_add(1, Ordering::Relaxed);
         if let Some(segment) = self.head_segment() {
-            let base = segment.header.base.load(Ordering::Relaxed);
-            let total = base.wrapping_add(segment.head().frames);
-            self.header.consumers.total.store(total, Ordering::Release);
+            self.header.consumers.total.0.store(segment.total_at(segment.head()), Ordering::Release);
         }
     }
+}
+
+/// What a segment has for its consumers.
+enum Look {
+    Frames,
+    Nothing,
+    /// Nothing, now and for ever: the next segment is there.
+    Drained(u64),
+}
+
+fn look(segment: &Segment) -> Result<Look, TakeError> {
+    let head = segment.head();
+    let has_frames = || segment.waiting(head).map(|bytes| bytes != 0).ok_or(TakeError::Corrupted);
+    if has_frames()? {
+        return Ok(Look::Frames);
+    }
+    // Pairs with the commit of a link.
+    let next = segment.header.next.load(Ordering::Acquire);
+    if next == 0 {
+        return Ok(Look::Nothing);
+    }
+    // Frames may have come between the first look at the tail and the link; none can come after it.
+    if has_frames()? { Ok(Look::Frames) } else { Ok(Look::Drained(next)) }
 }
 
 impl<B: Backing> Taking<'_, B> {
@@ -135,21 +177,22 @@ impl<B: Backing> Taking<'_, B> {
     /// # Errors
     /// `Corrupted` when the frame leads out of what was committed.
     pub fn peek(&self) -> Result<Option<Frame>, TakeError> {
-        let waiting = self.segment.waiting(self.head);
+        let waiting = self.segment.waiting(self.head).ok_or(TakeError::Corrupted)?;
         if waiting == 0 {
             return Ok(None);
         }
         let memory = self.ring.arena.backing();
         let (payload_bytes, tag) =
             self.segment.frame_header(memory, self.head.bytes).ok_or(TakeError::Corrupted)?;
-        let sound = payload_bytes as usize <= MOST_INLINE_BYTES && frame_bytes(payload_bytes) <= waiting;
-        if sound { Ok(Some(Frame { tag, payload_bytes })) } else { Err(TakeError::Corrupted) }
+        let frame = Frame { tag, payload_bytes };
+        frame.check()?;
+        if frame_bytes(payload_bytes) <= waiting { Ok(Some(frame)) } else { Err(TakeError::Corrupted) }
     }
 
     /// Frames taken before the next one, modulo 2^32: the number of the frame that [`Taking::peek`] shows.
     #[must_use]
     pub fn next_number(&self) -> u32 {
-        self.segment.header.base.load(Ordering::Relaxed).wrapping_add(self.head.frames)
+        self.segment.total_at(self.head)
     }
 
     /// Appends the payload of the frame that `peek` showed to `out`, and goes past it.
@@ -157,6 +200,7 @@ impl<B: Backing> Taking<'_, B> {
     /// # Errors
     /// `Corrupted` when the arena does not hold it.
     pub fn read(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<(), TakeError> {
+        frame.check()?;
         let at = self.head.bytes.wrapping_add(FRAME_HEADER_BYTES);
         if !self.segment.read(self.ring.arena.backing(), at, frame.payload_bytes, out) {
             return Err(TakeError::Corrupted);
@@ -170,6 +214,7 @@ impl<B: Backing> Taking<'_, B> {
     /// # Errors
     /// `Corrupted` when the arena does not hold it.
     pub fn read_within(&mut self, frame: Frame, to: u64) -> Result<(), TakeError> {
+        frame.check()?;
         let at = self.head.bytes.wrapping_add(FRAME_HEADER_BYTES);
         if !self.segment.read_within(self.ring.arena.backing(), at, frame.payload_bytes, to) {
             return Err(TakeError::Corrupted);
@@ -190,11 +235,20 @@ impl<B: Backing> Taking<'_, B> {
         self.segment.header.head.mark.store(self.head.to_word(), Ordering::Release);
         kill_point!(RingTakeCommitted);
         let total = self.next_number();
-        self.ring.header.consumers.total.store(total, Ordering::Release);
+        self.ring.header.consumers.total.0.store(total, Ordering::Release);
         noted();
-        self.guard = None;
+        self.release();
         if self.ring.bound() != 0 {
             self.ring.header.not_full.wake(EVERYONE);
+        }
+    }
+
+    fn release(&mut self) {
+        self.guard = None;
+        if let Some(segment) = self.left.take()
+            && !dying()
+        {
+            free_segment(&self.ring.arena, &segment);
         }
     }
 
@@ -202,5 +256,11 @@ impl<B: Backing> Taking<'_, B> {
     #[must_use]
     pub fn memory(&self) -> &impl Memory {
         self.ring.arena.backing()
+    }
+}
+
+impl<B: Backing> Drop for Taking<'_, B> {
+    fn drop(&mut self) {
+        self.release();
     }
 }

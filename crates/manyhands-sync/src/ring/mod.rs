@@ -9,14 +9,15 @@ pub use consumer::{Frame, Taking};
 pub use producer::Putting;
 
 use crate::arena::{AllocateError, Arena, Backing, Handle};
+use crate::deadline::Deadline;
 use crate::memory::Shareable;
 use crate::mutex::{LockError, RobustMutex};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::wait_word::WaitWord;
+use crate::wait_word::{LONGEST_SLEEP, Patience, WaitWord, Waited};
 use segment::{SMALLEST_CAPACITY, Segment};
 
 /// The longest payload a frame may have; longer ones go into a block of their own.
-pub const MOST_INLINE_BYTES: usize = 8 << 10;
+pub const MOST_INLINE_BYTES: usize = if cfg!(loom) { 16 } else { 8 << 10 };
 
 /// A ring's shared words, placed in the arena.
 #[derive(Debug)]
@@ -40,12 +41,25 @@ pub struct RingHeader {
 struct Side {
     lock: RobustMutex,
     segment: AtomicU64,
-    total: AtomicU32,
+    /// How often a holder of the lock died and the next one repaired.
+    recoveries: AtomicU32,
+    total: Total,
 }
+
+/// A side's count, in a cache line of its own: whoever waits looks at it over and over, and must not take the line
+/// of the lock away from those who work.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Total(AtomicU32);
 
 impl Side {
     fn new(segment: u64) -> Self {
-        Self { lock: RobustMutex::new(), segment: AtomicU64::new(segment), total: AtomicU32::new(0) }
+        Self {
+            lock: RobustMutex::new(),
+            segment: AtomicU64::new(segment),
+            recoveries: AtomicU32::new(0),
+            total: Total(AtomicU32::new(0)),
+        }
     }
 }
 
@@ -142,8 +156,8 @@ impl<B: Backing> Ring<B> {
 
     /// How many frames lie in the ring, as far as the two sides have said.
     pub fn len(&self) -> u32 {
-        let taken = self.header.consumers.total.load(Ordering::Acquire);
-        let put = self.header.producers.total.load(Ordering::Acquire);
+        let taken = self.header.consumers.total.0.load(Ordering::Acquire);
+        let put = self.header.producers.total.0.load(Ordering::Acquire);
         let len = put.wrapping_sub(taken);
         // The two loads are not one: a take in between can make the difference negative.
         if len > u32::MAX / 2 { 0 } else { len }
@@ -167,7 +181,13 @@ impl<B: Backing> Ring<B> {
 
     /// Frames that were ever taken, modulo 2^32. Exact only while the caller holds the head lock.
     pub fn taken_total(&self) -> u32 {
-        self.header.consumers.total.load(Ordering::Acquire)
+        self.header.consumers.total.0.load(Ordering::Acquire)
+    }
+
+    /// How often somebody died holding one of its locks: the tail's, the head's.
+    pub fn recoveries(&self) -> (u32, u32) {
+        let of = |side: &Side| side.recoveries.load(Ordering::Relaxed);
+        (of(&self.header.producers), of(&self.header.consumers))
     }
 
     /// Asks the next producer to ring the consumer's bell; look at the ring once more before sleeping on it.
@@ -181,12 +201,51 @@ impl<B: Backing> Ring<B> {
         self.header.bell_wanted.store(0, Ordering::Relaxed);
     }
 
+    /// Waits on `not_empty` until there may be a frame to take, the deadline passes or a signal arrives.
+    ///
+    /// "May": after [`LONGEST_SLEEP`] in vain this says `Ready` so that the caller tries to take. A producer that
+    /// was killed between its commit and its count leaves a frame that only the marks know of.
+    pub fn wait_for_frame(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.wait_on(&self.header.not_empty, || !self.is_empty(), patience, deadline)
+    }
+
+    /// Waits on `not_full` until there may be room under the bound, the deadline passes or a signal arrives; "may"
+    /// as in [`Ring::wait_for_frame`].
+    pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.wait_on(&self.header.not_full, || !self.is_full(), patience, deadline)
+    }
+
+    fn wait_on(
+        &self,
+        word: &WaitWord,
+        mut ready: impl FnMut() -> bool,
+        patience: &mut Patience,
+        deadline: Deadline,
+    ) -> Waited {
+        // Before any clock is read: the partner is often faster than that.
+        if patience.spin_and_yield(&mut ready) {
+            return Waited::Ready;
+        }
+        let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
+            return if ready() { Waited::Ready } else { Waited::TimedOut };
+        };
+        match word.sleep_until(ready, Deadline::after(slice)) {
+            Waited::TimedOut if !deadline.passed() => Waited::Ready,
+            other => other,
+        }
+    }
+
     /// Frees every segment. Nobody may use the ring afterwards.
     pub fn dismantle(&self) {
         let mut offset = self.header.consumers.segment.load(Ordering::Acquire);
-        while let Some(segment) = Segment::open(self.arena.backing(), offset) {
+        let mut open = Segment::open(self.arena.backing(), offset);
+        while let Some(segment) = open {
             offset = segment.header.next.load(Ordering::Acquire);
-            free_segment(&self.arena, &segment);
+            open = segment.successor(self.arena.backing(), offset);
+            // A segment that cannot be freed was freed before: the chain is damaged and leads in a circle.
+            if !free_segment(&self.arena, &segment) {
+                return;
+            }
         }
     }
 }
@@ -197,8 +256,8 @@ fn new_segment<B: Backing>(arena: &Arena<B>, capacity: u32, base: u32) -> Result
         .ok_or(AllocateError::Corrupted)
 }
 
-fn free_segment<B: Backing>(arena: &Arena<B>, segment: &Segment) {
+/// Whether the segment was there to be freed; a stale handle means that its block was already recycled.
+fn free_segment<B: Backing>(arena: &Arena<B>, segment: &Segment) -> bool {
     let generation = segment.header.generation.load(Ordering::Relaxed);
-    // A stale handle here means that the block was already recycled: nothing is left to free.
-    let _ = arena.free(Handle { offset: segment.offset, generation });
+    arena.free(Handle { offset: segment.offset, generation }).is_ok()
 }

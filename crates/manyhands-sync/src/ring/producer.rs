@@ -5,7 +5,7 @@ use super::{Locking, MOST_INLINE_BYTES, PutError, Ring, free_segment, new_segmen
 use crate::arena::{AllocateError, Backing};
 use crate::kill_point;
 use crate::mutex::Guard;
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{Ordering, dying, fence};
 
 /// The tail lock, held: frames may be put. Dropping it unlocks and wakes; see [`Putting::finish`].
 #[derive(Debug)]
@@ -23,14 +23,25 @@ impl<B: Backing> Ring<B> {
     /// # Errors
     /// `Busy` (when only trying) or `Corrupted`.
     pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
-        let repair = || self.repair_tail();
+        let repair = || {
+            self.repair_tail();
+            kill_point!(RingTailRepaired);
+        };
         let guard = match locking {
             Locking::Try => self.header.producers.lock.try_lock(repair)?,
             Locking::Wait => self.header.producers.lock.lock(repair)?,
         };
         kill_point!(RingPutLocked);
         let segment = self.tail_segment().ok_or(PutError::Corrupted)?;
-        Ok(Putting { ring: self, segment, tail: segment.tail(), put: 0, guard: Some(guard) })
+        let tail = segment.tail();
+        // Under the lock, after any repair, the mirror is exact and the tail segment is the last: if not, the
+        // marks cannot be trusted.
+        let sound = segment.total_at(tail) == self.header.producers.total.0.load(Ordering::Relaxed)
+            && segment.header.next.load(Ordering::Relaxed) == 0;
+        if !sound {
+            return Err(PutError::Corrupted);
+        }
+        Ok(Putting { ring: self, segment, tail, put: 0, guard: Some(guard) })
     }
 
     /// Puts one frame and wakes one consumer; whether the consumer's bell must be rung.
@@ -78,13 +89,25 @@ impl<B: Backing> Ring<B> {
     }
 
     /// The last producer died holding the lock: follow a link it committed, and copy the count from the mark.
+    ///
+    /// A segment with a successor may be left by a consumer, freed and used for something else while we read it;
+    /// the consumer moves the tail first, so what was read counts only if the tail still names the segment. The
+    /// dead producer linked at most once, and the consumer helps at most once: three looks are enough, and a
+    /// damaged chain that leads in a circle is not followed.
     fn repair_tail(&self) {
         let side = &self.header.producers;
-        while let Some(segment) = self.tail_segment() {
+        side.recoveries.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..3 {
+            let Some(segment) = self.tail_segment() else { return };
             let next = segment.header.next.load(Ordering::Acquire);
+            let total = segment.total_at(segment.tail());
+            // Pairs with the helping consumer's exchange, which comes before the free.
+            fence(Ordering::Acquire);
+            if side.segment.load(Ordering::Acquire) != segment.offset {
+                continue;
+            }
             if next == 0 {
-                let base = segment.header.base.load(Ordering::Relaxed);
-                side.total.store(base.wrapping_add(segment.tail().frames), Ordering::Release);
+                side.total.0.store(total, Ordering::Release);
                 return;
             }
             self.move_tail(segment.offset, next);
@@ -137,8 +160,7 @@ impl<B: Backing> Putting<'_, B> {
     }
 
     fn mirror_total(&self) {
-        let base = self.segment.header.base.load(Ordering::Relaxed);
-        self.ring.header.producers.total.store(base.wrapping_add(self.tail.frames), Ordering::Release);
+        self.ring.header.producers.total.0.store(self.segment.total_at(self.tail), Ordering::Release);
     }
 
     /// Puts an empty segment behind this one; `false` when there is room by now, or the segment is no larger
@@ -147,8 +169,7 @@ impl<B: Backing> Putting<'_, B> {
         if self.segment.room(self.tail, wanted) >= wanted || spare.capacity() < wanted {
             return false;
         }
-        let base = self.segment.header.base.load(Ordering::Relaxed).wrapping_add(self.tail.frames);
-        spare.header.base.store(base, Ordering::Relaxed);
+        spare.header.base.store(self.segment.total_at(self.tail), Ordering::Relaxed);
         kill_point!(RingLinkWritten);
         // The commit. Pairs with the consumers' acquire; from here on nobody writes to the old segment.
         self.segment.header.next.store(spare.offset, Ordering::Release);
@@ -161,25 +182,29 @@ impl<B: Backing> Putting<'_, B> {
 
     /// Unlocks and wakes consumers; whether the consumer's bell must be rung.
     pub fn finish(mut self) -> bool {
+        let bell_wanted = &self.ring.header.bell_wanted;
         self.unlock_and_wake()
+            && bell_wanted.load(Ordering::Relaxed) == 1
+            && bell_wanted.swap(0, Ordering::AcqRel) == 1
     }
 
+    /// Whether there was anything to wake for.
     fn unlock_and_wake(&mut self) -> bool {
-        if self.guard.take().is_none() || self.put == 0 {
+        if self.guard.take().is_none() || self.put == 0 || dying() {
             return false;
         }
         kill_point!(RingPutUnlocked);
-        let header = self.ring.header;
         // One fence for both: either we see the sleeper's bit and the wish for the bell, or they see our frame.
         fence(Ordering::SeqCst);
-        header.not_empty.wake_fenced(self.put);
-        header.bell_wanted.load(Ordering::Relaxed) == 1 && header.bell_wanted.swap(0, Ordering::AcqRel) == 1
+        self.ring.header.not_empty.wake_fenced(self.put);
+        true
     }
 }
 
 impl<B: Backing> Drop for Putting<'_, B> {
     fn drop(&mut self) {
-        // Reached with frames put only on an error path; the bell is then rung by the next put.
+        // Reached with frames put only on an error path. Nobody here could ring the bell, so the wish for it is
+        // left standing for the next put.
         self.unlock_and_wake();
     }
 }

@@ -51,10 +51,10 @@ pub(super) struct Line {
 #[allow(unsafe_code)]
 unsafe impl Shareable for SegmentHeader {}
 
-/// The smallest segment; the first one of every ring.
-pub(super) const SMALLEST_CAPACITY: u32 = 64 << 10;
+/// The smallest segment; the first one of every ring. Under loom two small frames fill one.
+pub(super) const SMALLEST_CAPACITY: u32 = if cfg!(loom) { 32 } else { 64 << 10 };
 /// Segments grow by doubling up to here.
-pub(super) const LARGEST_CAPACITY: u32 = 4 << 20;
+pub(super) const LARGEST_CAPACITY: u32 = if cfg!(loom) { 64 } else { 4 << 20 };
 
 /// In front of every frame: its payload's length and its tag.
 pub(super) const FRAME_HEADER_BYTES: u32 = 8;
@@ -126,14 +126,29 @@ impl Segment {
     }
 
     /// Bytes to take from `head`, looking at the producers' mark only when the one last seen says there are none.
-    pub(super) fn waiting(&self, head: Mark) -> u32 {
+    /// `None` when the marks are further apart than the segment is long.
+    pub(super) fn waiting(&self, head: Mark) -> Option<u32> {
         let seen = Mark::from_word(self.header.head.seen_opposite.load(Ordering::Relaxed));
-        if seen.bytes != head.bytes {
-            return seen.bytes.wrapping_sub(head.bytes);
+        let mut waiting = seen.bytes.wrapping_sub(head.bytes);
+        if waiting == 0 {
+            let tail = self.tail();
+            self.header.head.seen_opposite.store(tail.to_word(), Ordering::Relaxed);
+            waiting = tail.bytes.wrapping_sub(head.bytes);
         }
-        let tail = self.tail();
-        self.header.head.seen_opposite.store(tail.to_word(), Ordering::Relaxed);
-        tail.bytes.wrapping_sub(head.bytes)
+        (waiting <= self.capacity).then_some(waiting)
+    }
+
+    /// How many frames had passed through the ring at that mark of this segment, modulo 2^32.
+    pub(super) fn total_at(&self, mark: Mark) -> u32 {
+        self.header.base.load(Ordering::Relaxed).wrapping_add(mark.frames)
+    }
+
+    /// The segment at `offset`, if it is one that may come behind this full one: its count begins where this one's
+    /// ends, which a damaged link, or one that leads back, does not.
+    pub(super) fn successor<M: Memory>(&self, memory: &M, offset: u64) -> Option<Self> {
+        let next = Self::open(memory, offset)?;
+        let continues = next.header.base.load(Ordering::Relaxed) == self.total_at(self.tail());
+        (continues && offset != self.offset).then_some(next)
     }
 
     /// The capacity of the segment that should follow this one.
@@ -170,8 +185,7 @@ impl Segment {
     /// Reads a frame's header.
     pub(super) fn frame_header<M: Memory>(&self, memory: &M, position: u32) -> Option<(u32, u32)> {
         // Frames are multiples of 8 bytes, so a header never wraps.
-        let at = self.start() + u64::from(position & (self.capacity - 1));
-        let word = memory.place::<FrameHeader>(at)?.0.load(Ordering::Relaxed);
+        let word = memory.read_word(self.start() + u64::from(position & (self.capacity - 1)))?;
         Some((word as u32, (word >> 32) as u32))
     }
 
@@ -184,9 +198,7 @@ impl Segment {
         tag: u32,
     ) -> bool {
         let at = self.start() + u64::from(position & (self.capacity - 1));
-        let Some(header) = memory.place::<FrameHeader>(at) else { return false };
-        header.0.store(u64::from(tag) << 32 | u64::from(len), Ordering::Relaxed);
-        true
+        memory.write_word(at, u64::from(tag) << 32 | u64::from(len))
     }
 
     fn start(&self) -> u64 {
@@ -198,12 +210,3 @@ impl Segment {
         (at, len.min((self.capacity - at) as usize))
     }
 }
-
-/// Length and tag of a frame in one word.
-#[derive(Debug)]
-#[repr(transparent)]
-struct FrameHeader(AtomicU64);
-
-// SAFETY: one atomic word.
-#[allow(unsafe_code)]
-unsafe impl Shareable for FrameHeader {}

@@ -1,0 +1,152 @@
+//! The robust mutex, between threads and between processes.
+#![cfg(not(loom))]
+#![allow(unsafe_code)] // forks
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_types)] // not part of the structures that loom checks
+
+mod support;
+
+use manyhands_sync::mutex::{LockError, RobustMutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use support::{arena, fork, placed, reap};
+
+#[test]
+fn a_held_lock_is_busy_for_others_and_free_afterwards() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let guard = lock.lock(|| panic!("nobody died")).unwrap();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| lock.try_lock(|| panic!("nobody died")).err());
+        assert_eq!(other.join().unwrap(), Some(LockError::Busy));
+    });
+    drop(guard);
+    drop(lock.try_lock(|| panic!("nobody died")).unwrap());
+}
+
+#[test]
+fn only_one_is_inside_at_a_time() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let (inside, count) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    let guard = lock.lock(|| {}).unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
+                    count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                    drop(guard);
+                }
+            });
+        }
+    });
+    assert_eq!(count.into_inner(), 80_000);
+}
+
+#[test]
+fn the_next_holder_after_a_death_repairs_once() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let pid = fork(|| {
+        std::mem::forget(lock.lock(|| {}));
+        die();
+    });
+    reap(pid);
+    let mut repairs = 0;
+    drop(lock.lock(|| repairs += 1).unwrap());
+    drop(lock.lock(|| repairs += 1).unwrap());
+    assert_eq!(repairs, 1);
+}
+
+#[test]
+fn a_repairer_that_dies_is_repaired_after() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let first = fork(|| {
+        std::mem::forget(lock.lock(|| {}));
+        die();
+    });
+    reap(first);
+    for _ in 0..3 {
+        reap(fork(|| drop(lock.lock(die))));
+    }
+    let mut repairs = 0;
+    drop(lock.try_lock(|| repairs += 1).unwrap());
+    assert_eq!(repairs, 1);
+}
+
+#[test]
+fn a_waiter_gets_the_lock_of_a_holder_that_dies_while_it_waits() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let (_, held) = placed(&arena, manyhands_sync::wait_word::WaitWord::new());
+    let ready = support::atomic_at(std::ptr::from_ref(held).cast(), 0);
+    let pid = fork(|| {
+        let _guard = lock.lock(|| {});
+        ready.store(2, Ordering::SeqCst);
+        loop {
+            std::thread::park();
+        }
+    });
+    while ready.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(lock.try_lock(|| {}).err(), Some(LockError::Busy));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut repairs = 0;
+            drop(lock.lock(|| repairs += 1).unwrap());
+            repairs
+        });
+        support::kill(pid);
+        assert_eq!(waiter.join().unwrap(), 1);
+    });
+    reap(pid);
+}
+
+#[test]
+fn a_lock_that_another_thread_holds_during_a_fork_is_that_threads_in_the_child_too() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let (go, held) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let guard = lock.lock(|| {}).unwrap();
+            held.store(1, Ordering::SeqCst);
+            while go.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            drop(guard);
+        });
+        while held.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        // The child dies while its parent's thread holds the lock: nobody's death but the holder's counts.
+        let busy = fork(|| {
+            if lock.try_lock(|| {}).err() == Some(LockError::Busy) {
+                die();
+            }
+        });
+        assert_eq!(reap(busy), libc::SIGKILL, "the child could not take it");
+        assert_eq!(lock.try_lock(|| {}).err(), Some(LockError::Busy));
+        // Another child waits for the parent's thread like anybody.
+        let waiter = fork(|| {
+            let mut repairs = 0;
+            drop(lock.lock(|| repairs += 1));
+            if repairs == 0 {
+                die();
+            }
+        });
+        go.store(1, Ordering::SeqCst);
+        assert_eq!(reap(waiter), libc::SIGKILL, "the child got the lock, and nobody had died");
+    });
+    drop(lock.lock(|| panic!("the holder lives")).unwrap());
+}
+
+fn die() {
+    support::kill(std::process::id() as i32);
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,104 @@
+//! The wait word between threads, on the real futex.
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_types)] // not part of the structures that loom checks
+
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+#[test]
+fn what_holds_already_needs_no_sleep() {
+    let word = WaitWord::new();
+    assert_eq!(word.wait(|| true, &mut Patience::new(), Deadline::NEVER), Waited::Ready);
+    let past = Deadline::after(Duration::ZERO);
+    assert_eq!(word.wait(|| true, &mut Patience::new(), past), Waited::Ready);
+    assert_eq!(word.wait(|| false, &mut Patience::new(), past), Waited::TimedOut);
+}
+
+#[test]
+fn a_deadline_ends_a_wait_and_not_before() {
+    let word = WaitWord::new();
+    let start = Instant::now();
+    let timeout = Duration::from_millis(50);
+    assert_eq!(word.wait(|| false, &mut Patience::new(), Deadline::after(timeout)), Waited::TimedOut);
+    assert!(start.elapsed() >= timeout);
+}
+
+#[test]
+fn a_wait_looks_again_after_the_longest_sleep_without_being_woken() {
+    let word = WaitWord::new();
+    let start = Instant::now();
+    let ready = || start.elapsed() > LONGEST_SLEEP / 2;
+    assert_eq!(word.wait(ready, &mut Patience::new(), Deadline::NEVER), Waited::Ready);
+}
+
+/// A ball between two threads, thousands of times: a lost wake-up costs a whole second each.
+#[test]
+fn wake_ups_are_not_lost_between_two() {
+    const ROUNDS: u32 = 20_000;
+    let (ball, words) = (AtomicU32::new(0), [WaitWord::new(), WaitWord::new()]);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for side in 0..2 {
+            let (ball, words) = (&ball, &words);
+            scope.spawn(move || {
+                // A tired waiter sleeps at once, which is what is to be tested.
+                let mut patience = Patience::new();
+                for round in 0..ROUNDS {
+                    let wanted = round * 2 + side;
+                    let ready = || ball.load(Ordering::Acquire) == wanted;
+                    assert_eq!(
+                        words[side as usize].wait(ready, &mut patience, Deadline::NEVER),
+                        Waited::Ready
+                    );
+                    ball.store(wanted + 1, Ordering::Release);
+                    words[1 - side as usize].wake(1);
+                }
+            });
+        }
+    });
+    assert!(start.elapsed() < Duration::from_secs(60), "wake-ups are lost: {:?}", start.elapsed());
+}
+
+/// Tokens handed out by several wakers to several waiters, who take one each and sleep in between.
+#[test]
+fn every_token_is_taken_by_somebody() {
+    const TOKENS: u32 = 30_000;
+    let (tokens, taken, word) = (AtomicU32::new(0), AtomicU32::new(0), WaitWord::new());
+    let take = || tokens.fetch_update(Ordering::AcqRel, Ordering::Acquire, |t| t.checked_sub(1)).is_ok();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut patience = Patience::new();
+                let done = || taken.load(Ordering::Acquire) == TOKENS;
+                while !done() {
+                    word.wait(
+                        || tokens.load(Ordering::Acquire) != 0 || done(),
+                        &mut patience,
+                        Deadline::NEVER,
+                    );
+                    while take() {
+                        taken.fetch_add(1, Ordering::AcqRel);
+                    }
+                }
+                word.wake(EVERYONE);
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for i in 0..TOKENS / 2 {
+                    tokens.fetch_add(1, Ordering::AcqRel);
+                    word.wake(1);
+                    if i % 64 == 0 {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(taken.into_inner(), TOKENS);
+    assert!(start.elapsed() < Duration::from_secs(60), "wake-ups are lost: {:?}", start.elapsed());
+}
