@@ -240,14 +240,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """The helpers that may live as long as the session must be gone with it."""
     from multiprocessing import forkserver, resource_tracker
 
-    # What the interpreter's own tests do at their end; manyhands' helpers end when this process does, which
-    # tests/surface/test_helpers_end.py looks into.
-    for helper in (forkserver._forkserver, resource_tracker._resource_tracker):  # type: ignore[attr-defined]
+    ours: Any = sys.modules.get("manyhands.forkserver")
+    # What the interpreter's own tests do at their end. Both fork servers hold the tracker's pipe, so they come first.
+    helpers: list[Any] = [forkserver._forkserver, resource_tracker._resource_tracker]  # type: ignore[attr-defined]
+    if ours is not None:
+        helpers.insert(0, ours._forkserver)
+    for helper in helpers:
         with contextlib.suppress(Exception):
             helper._stop()
     reap_adopted(set())
-    ours = [pid for pid in descendants() if is_helper(pid)]
-    others = [describe(pid) for pid in descendants() if pid not in ours]
+    others = [describe(pid) for pid in descendants()]
     if others:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         sys.stderr.write("left behind by the session:\n  " + "\n  ".join(others) + "\n")

@@ -7,6 +7,7 @@ submodule ``process`` is imported on its own, and the package's body runs when s
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import sys
@@ -25,12 +26,17 @@ _PACKAGE = "multiprocessing"
 
 def spawned(slot: int, family: int, job: int, life: int, tracker: int) -> None:
     """The life of a spawned child; its process is ended by ``sys.exit``, as the standard library's."""
+    # Nothing that is made before the user's code runs is garbage: no collection has to look at it.
+    gc.disable()
     _make_package_lazy(tracker)
     from . import _manyhands
 
     _manyhands.join_family(family, slot)
     os.close(family)
-    sys.exit(run(read_job(job, _prepare), life))
+    process_obj = read_job(job, _prepare)
+    gc.freeze()
+    gc.enable()
+    sys.exit(run(process_obj, life))
 
 
 def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:

@@ -46,12 +46,12 @@ class _Process(BaseProcess):
         target: Callable[..., object] | None = None,
         name: str | None = None,
         args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, Any] = {},
         *,
         daemon: bool | None = None,
         die_with_parent: bool = False,
     ) -> None:
-        super().__init__(group, target, name, args, kwargs or {}, daemon=daemon)
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._die_with_parent = die_with_parent
 
     @property

@@ -341,7 +341,12 @@ class TestLife:
         call = pool.apply_async(targets.sleep, (600,))
         pool.terminate()
         pool.join()
-        assert not call.ready()
+        if type(call).__module__.startswith("manyhands"):
+            # The standard library's stays unready for ever, and get() hangs.
+            with pytest.raises(RuntimeError, match="terminated"):
+                call.get(LONG)
+        else:
+            assert not call.ready()
 
     def test_terminate_of_an_idle_one(self, make: Any) -> None:
         pool = make(3)

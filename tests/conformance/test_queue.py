@@ -311,16 +311,19 @@ class TestAcrossProcesses:
         assert results.get(timeout=LONG) == list(range(10))
         finish(consumer)
 
-    def test_cannot_be_pickled_outside_of_a_start(self, q: Any) -> None:
-        import pickle
-
-        with pytest.raises(RuntimeError, match="should only be shared between processes through inheritance"):
-            pickle.dumps(q)
-
 
 @pytest.mark.ours_only
 class TestWhatIsOurs:
     """Where manyhands differs from the standard library, and says so in the README."""
+
+    def test_can_be_sent_through_another_queue(self, ctx: Any, q: Any) -> None:
+        """The standard library's can be given to a child at its start only."""
+        results = ctx.Queue()
+        q.put(ctx.Queue())
+        inner = q.get()
+        inner.put("inside")
+        results.put(inner)
+        assert results.get(timeout=LONG).get(timeout=LONG) == "inside"
 
     def test_put_raises_in_the_caller(self, q: Any) -> None:
         with pytest.raises(Exception, match="pickle"):

@@ -112,10 +112,3 @@ def test_closed(ctx: Any) -> None:
         q.put(1)
     with pytest.raises((OSError, ValueError), match="closed"):
         q.get()
-
-
-def test_cannot_be_pickled_outside_of_a_start(q: Any) -> None:
-    import pickle
-
-    with pytest.raises(RuntimeError, match="should only be shared between processes through inheritance"):
-        pickle.dumps(q)

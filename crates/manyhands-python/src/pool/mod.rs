@@ -2,8 +2,11 @@
 //!
 //! Nothing here holds a lock while Python code runs: a callback, an unpickling or a `__del__` may use the pool.
 
+mod acting;
+mod collecting;
 mod job;
 mod leadership;
+mod leading;
 mod map;
 mod stream;
 mod workers;
@@ -17,15 +20,15 @@ use job::{Accepted, Form, call_arguments};
 use leadership::{Driver, Leadership};
 use manyhands::family::Family;
 use manyhands::pool::{
-    Action, Answer, AnswerBatch, Event, Function, Payload, Pool, Scheduler, State, Status, Task, TaskBatch,
-    Woken,
+    Answer, AnswerBatch, Event, Function, Pool, Scheduler, State, Status, Task, TaskBatch,
 };
-use manyhands::{Deadline, Handle, Patience};
+use manyhands::{Deadline, Handle};
 use map::{Arguments, Map};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use std::collections::HashMap;
+use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stream::Stream;
@@ -116,9 +119,9 @@ impl PyPool {
 
     /// By what workers find the pool, and the descriptor they must inherit.
     fn _address(&self) -> ((u64, u32), i32) {
-        use std::os::fd::AsRawFd;
         let Handle { offset, generation } = self.engine.handle();
-        ((offset, generation), self.engine.bell().as_raw_fd())
+        let bell = self.engine.bell().map_or(-1, |bell| bell.as_raw_fd());
+        ((offset, generation), bell)
     }
 
     /// Starts a worker for every seat.
@@ -459,238 +462,6 @@ impl PyPool {
         }
         job.get().complete(py);
         self.leadership.tell_followers();
-    }
-
-    /// WAYPOINT task 9/9: collects answers and gives them to their jobs; whether there were any.
-    fn advance(&self, py: Python<'_>) -> PyResult<bool> {
-        let mut batch = std::mem::take(&mut self.state().collected);
-        let any = self.engine.collect(&mut batch).map_err(error::open)?;
-        if any {
-            let mut current: Option<(u32, Py<PyJob>)> = None;
-            let mut fed = Ok(());
-            batch.drain(|answer, payload| {
-                if let Err(error) = self.take_in(py, answer, payload, &mut current) {
-                    fed = Err(error);
-                }
-            });
-            fed?;
-            if let Some((_, job)) = current {
-                self.feed_job(py, job.bind(py))?;
-            }
-        }
-        self.state().collected = batch;
-        Ok(any)
-    }
-
-    fn take_in(
-        &self,
-        py: Python<'_>,
-        answer: Answer,
-        payload: Payload<'_>,
-        current: &mut Option<(u32, Py<PyJob>)>,
-    ) -> PyResult<()> {
-        let value = self.decode(py, answer.status, payload);
-        if answer.status == Status::Unready {
-            return self.worker_unready(py, value);
-        }
-        if current.as_ref().is_none_or(|(id, _)| *id != answer.job) {
-            let next = self.state().jobs.get(&answer.job).map(|job| (answer.job, job.clone_ref(py)));
-            if let Some((_, job)) = std::mem::replace(current, next) {
-                self.feed_job(py, job.bind(py))?;
-            }
-        }
-        // A job that is gone was abandoned: its late answers are nobody's.
-        let Some((id, job)) = current.as_ref() else { return Ok(()) };
-        let accepted = job.get().accept(py, answer, value);
-        self.after(py, job.bind(py), *id, accepted)
-    }
-
-    /// A payload becomes an object; one that cannot be decoded fails its own item only.
-    fn decode<'py>(
-        &self,
-        py: Python<'py>,
-        status: Status,
-        payload: Payload<'_>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let bytes = match payload {
-            Payload::Bytes(bytes) if status == Status::Returned => return self.loads(py, bytes),
-            Payload::Bytes(bytes) => PyBytes::new(py, bytes),
-            Payload::Block(block) => PyBytes::new_with(py, block.len(), |to| {
-                block.copy_to(to);
-                Ok(())
-            })?,
-        };
-        match status {
-            Status::Returned => pickling::loads_bytes(&bytes).or_else(|error| self.undecodable(py, error)),
-            Status::Raised | Status::Unready => self.hooks.decode_error.bind(py).call1((bytes,)),
-        }
-    }
-
-    fn loads<'py>(&self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        pickling::loads(py, bytes).or_else(|error| self.undecodable(py, error))
-    }
-
-    fn undecodable<'py>(&self, py: Python<'py>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
-        let exception = self.hooks.undecodable.bind(py).call1((error.into_value(py),))?;
-        Err(PyErr::from_value(exception))
-    }
-
-    fn worker_unready(&self, py: Python<'_>, reason: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
-        let reason = reason.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
-        self.state().broken.get_or_insert(reason.unbind());
-        let actions = self.state().scheduler.on(Event::WorkerUnready);
-        self.carry_out(py, actions)
-    }
-
-    fn carry_out(&self, py: Python<'_>, actions: Vec<Action>) -> PyResult<()> {
-        for action in actions {
-            match action {
-                Action::Start { seat } => self.replace_worker(py, seat)?,
-                Action::Dismiss => self.engine.dismiss(),
-                Action::Kill => self
-                    .state()
-                    .workers
-                    .processes(py)
-                    .iter()
-                    .try_for_each(|process| process.bind(py).call_method0("terminate").map(drop))?,
-                Action::Break => self.break_down(py)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn break_down(&self, py: Python<'_>) -> PyResult<()> {
-        let reason = self.state().broken.as_ref().map(|reason| reason.clone_ref(py));
-        let reason = match reason {
-            Some(reason) => reason,
-            None => {
-                let text =
-                    "the pool's workers end before they are ready: see what they wrote to standard error";
-                let reason = PyRuntimeError::new_err(text).into_value(py).into_any();
-                self.state().broken = Some(reason.clone_ref(py));
-                reason
-            }
-        };
-        self.abandon_jobs(py, &reason)
-    }
-
-    fn abandon_jobs(&self, py: Python<'_>, reason: &Py<PyAny>) -> PyResult<()> {
-        self.engine.discard_tasks();
-        let jobs: Vec<_> = {
-            let state = self.state();
-            state.jobs.iter().map(|(id, job)| (*id, job.clone_ref(py))).collect()
-        };
-        for (id, job) in jobs {
-            job.get().abandon(py, reason);
-            self.retire(py, job.bind(py), id);
-        }
-        self.engine.ring();
-        Ok(())
-    }
-
-    /// Does what there is to do, if nobody else leads, without waiting.
-    pub(crate) fn glance(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.leadership.try_lead() {
-            return Ok(());
-        }
-        let done = self.look_around(py);
-        self.leadership.resign();
-        done
-    }
-
-    fn look_around(&self, py: Python<'_>) -> PyResult<()> {
-        while self.advance(py)? {}
-        while let Some(seat) = self.exited_worker() {
-            self.worker_exited(py, seat)?;
-        }
-        Ok(())
-    }
-
-    /// Somebody who waits on a stream should look at it again: items or an end were pushed by another thread.
-    pub(crate) fn look_again(&self) {
-        self.leadership.tell_followers();
-        self.engine.ring();
-    }
-
-    /// Waits until `done` or the deadline: leads if nobody does, else follows. Whether it is done.
-    pub(crate) fn wait_until(
-        &self,
-        py: Python<'_>,
-        done: &(dyn Fn() -> bool + Sync),
-        deadline: Deadline,
-    ) -> PyResult<bool> {
-        self.check_owner()?;
-        loop {
-            if done() {
-                return Ok(true);
-            }
-            if self.leadership.try_lead() {
-                let led = self.lead(py, done, deadline);
-                self.leadership.resign();
-                return led;
-            }
-            if deadline.passed() {
-                return Ok(false);
-            }
-            py.detach(|| self.leadership.follow(deadline, || self.engine.ring()));
-            py.check_signals()?;
-        }
-    }
-
-    fn check_owner(&self) -> PyResult<()> {
-        if self.owner == std::process::id() {
-            return Ok(());
-        }
-        let text = "this pool belongs to the parent process: a forked child must make its own";
-        Err(PyRuntimeError::new_err(text))
-    }
-
-    fn lead(&self, py: Python<'_>, done: &(dyn Fn() -> bool + Sync), deadline: Deadline) -> PyResult<bool> {
-        let mut patience = Patience::new();
-        loop {
-            if self.advance(py)? {
-                if done() {
-                    return Ok(true);
-                }
-                continue;
-            }
-            if done() {
-                return Ok(true);
-            }
-            if deadline.passed() {
-                return Ok(false);
-            }
-            self.sleep(py, &mut patience, deadline)?;
-        }
-    }
-
-    /// Leads until nothing is outstanding, somebody else wants to, or the driver must end.
-    fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
-        let mut patience = Patience::new();
-        loop {
-            while self.advance(py)? {}
-            let idle = self.state().jobs.is_empty();
-            if idle {
-                self.leadership.tell_driver(Driver::Idle);
-            }
-            if idle || self.leadership.has_followers() || self.leadership.driver() == Driver::Stopping {
-                return Ok(());
-            }
-            self.sleep(py, &mut patience, Deadline::NEVER)?;
-        }
-    }
-
-    fn sleep(&self, py: Python<'_>, patience: &mut Patience, deadline: Deadline) -> PyResult<()> {
-        let watched = self.state().workers.watched();
-        let woken = py.detach(|| {
-            let pidfds: Vec<_> = watched.iter().map(|w| w.descriptor()).collect();
-            self.engine.wait(&pidfds, patience, deadline)
-        });
-        match woken.map_err(error::os)? {
-            Woken::Exited(place) => self.worker_exited(py, watched[place].seat()),
-            Woken::Interrupted => py.check_signals(),
-            Woken::Answers | Woken::TimedOut => Ok(()),
-        }
     }
 }
 

@@ -24,13 +24,15 @@ use manyhands_sync::deadline::Deadline;
 use manyhands_sync::ring::{Locking, PutError, TakeError};
 use manyhands_sync::wait_word::Patience;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use task::{ANSWER_BYTES, TASK_BYTES};
 
 /// The pool's side: submit tasks, collect answers, bury workers. It starts no process; its owner does.
 #[derive(Debug)]
 pub struct Pool {
     link: Link,
-    bell: OwnedFd,
+    /// Given up with the pool's memory, while results that somebody keeps may still hold this value.
+    bell: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// Why a wait on the pool ended.
@@ -89,7 +91,10 @@ impl Pool {
     /// When there is no shared memory or descriptor left.
     pub fn create(family: &Family, seats: usize) -> Result<Self, PoolError> {
         let bell = bell::create().map_err(PoolError::Os)?;
-        Ok(Self { link: Link::create(family, seats).map_err(PoolError::Memory)?, bell })
+        Ok(Self {
+            link: Link::create(family, seats).map_err(PoolError::Memory)?,
+            bell: Mutex::new(Some(Arc::new(bell))),
+        })
     }
 
     /// By what a worker finds the pool.
@@ -100,8 +105,8 @@ impl Pool {
 
     /// The descriptor by which workers wake the pool's side; they must inherit it.
     #[must_use]
-    pub fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    pub fn bell(&self) -> Option<Arc<OwnedFd>> {
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts a function where workers find it.
@@ -200,6 +205,7 @@ impl Pool {
         patience: &mut Patience,
         deadline: Deadline,
     ) -> Result<Woken, OsError> {
+        let Some(bell) = self.bell() else { return Ok(Woken::Answers) };
         let results = &self.link.results;
         if patience.spin_and_yield(&mut || !results.is_empty()) {
             return Ok(Woken::Answers);
@@ -209,14 +215,16 @@ impl Pool {
             results.unwant_bell();
             return Ok(Woken::Answers);
         }
-        let woken = bell::wait(self.bell.as_fd(), pidfds, deadline);
+        let woken = bell::wait(bell.as_fd(), pidfds, deadline);
         results.unwant_bell();
         woken
     }
 
     /// Rings the bell: whoever sleeps in [`Pool::wait`] comes back.
     pub fn ring(&self) {
-        bell::ring(&self.bell);
+        if let Some(bell) = self.bell() {
+            bell::ring(&bell);
+        }
     }
 
     /// Tells the workers to leave once the task ring is empty.
@@ -281,6 +289,7 @@ impl Pool {
         while self.collect(&mut batch).unwrap_or(false) {}
         self.discard_tasks();
         self.link.destroy();
+        drop(self.bell.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Takes every task that no worker has taken out of the ring, and drops it; how many there were.
