@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 from types import MethodType, ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["install", "installed"]
 
@@ -62,12 +65,18 @@ def install() -> None:
     _rebind(theirs, ours._default_context)
 
 
+def standard_queues() -> Any:
+    """The standard library's queues, whatever is installed."""
+    return importlib.import_module("multiprocessing._standard_queues" if _installed else "multiprocessing.queues")
+
+
 def _keep(name: str, classes: list[str]) -> None:
     """Load a second copy of a standard module, whose classes refer to the originals, and take some from there."""
     module = importlib.import_module(f"multiprocessing.{name}")
     spec = importlib.util.spec_from_file_location(f"multiprocessing._standard_{name}", module.__file__)
     assert spec is not None and spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = copy
     spec.loader.exec_module(copy)
     for cls in classes:
         kept: Any = getattr(copy, cls)

@@ -27,9 +27,14 @@ class Address:
         self.bell = bell
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.context import get_spawning_popen
         from multiprocessing.reduction import DupFd
 
-        return Address, (self.pool, DupFd(self.bell))
+        passed = DupFd(self.bell)
+        if get_spawning_popen().method == "spawn":
+            # The number itself, which the child has too: the class around it would cost the child its imports.
+            passed = passed.detach()
+        return Address, (self.pool, passed)
 
     def descriptor(self) -> int:
         """The bell's descriptor in this process."""

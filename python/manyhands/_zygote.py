@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from multiprocessing import process, resource_tracker, spawn, util
-from typing import Any
 
 from . import _child, _manyhands, forkserver
 
@@ -15,6 +14,10 @@ from . import _child, _manyhands, forkserver
 from . import _worker as _worker
 from . import context as _context
 from . import queues as _queues
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def main(
@@ -69,12 +72,16 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
     """As the standard library's fork server: the main module, if asked for, then the others."""
     if "sys_path" in data:
         sys.path[:] = data["sys_path"]
+        sys.argv[:] = data["sys_argv"]
     main_path = data.get("init_main_from_path")
     if "__main__" in preload and main_path is not None:
         current: Any = process.current_process()
         current._inheriting = True
         try:
             spawn.import_main_path(main_path)  # type: ignore[attr-defined]
+        except Exception:
+            # The children will meet it too, and report it to who asked for them.
+            pass
         finally:
             del current._inheriting
     for name in preload:

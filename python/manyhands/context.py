@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
 from multiprocessing import context as _std
-from multiprocessing import queues as _std_queues
 from multiprocessing.context import (
     AuthenticationError,
     BufferTooShort,
@@ -15,12 +13,14 @@ from multiprocessing.context import (
     get_spawning_popen,
     set_spawning_popen,
 )
-from typing import TYPE_CHECKING, Any
 
-from . import process
+from . import _install, process
 from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
+TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
     from .pool import Pool
     from .queues import Queue, SimpleQueue
 
@@ -51,17 +51,17 @@ class BaseContext(_std.BaseContext):
     parent_process = staticmethod(process.parent_process)
     active_children = staticmethod(process.active_children)
 
-    def Queue(self, maxsize: int = 0) -> Queue[Any]:  # type: ignore[override]
+    def Queue(self, maxsize: int = 0) -> Queue:  # type: ignore[override]
         """A queue in shared memory; see `manyhands.queues.Queue`."""
         from .queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> SimpleQueue[Any]:  # type: ignore[override]
+    def SimpleQueue(self) -> SimpleQueue:  # type: ignore[override]
         """A queue without a bound; see `manyhands.queues.SimpleQueue`."""
         if sys._getframe(1).f_globals.get("__name__") == "concurrent.futures.process":
             # The standard library's executor polls the pipe inside its result queue.
-            return _std_queues.SimpleQueue(ctx=self.get_context())  # type: ignore[return-value]
+            return _install.standard_queues().SimpleQueue(ctx=self.get_context())  # type: ignore[return-value]
         from .queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())

@@ -11,9 +11,12 @@ import gc
 import os
 import threading
 from multiprocessing import spawn as _spawn
-from typing import Any
 
 from . import _manyhands, spawn
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "ForkServer",
@@ -74,7 +77,7 @@ class ForkServer:
         data: dict[str, Any] = {}
         if self._preload_modules:
             known = _spawn.get_preparation_data("ignore")
-            data = {key: known[key] for key in ("init_main_from_path", "sys_path") if key in known}
+            data = {key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known}
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life, spawn.tracker_descriptor())
         arguments = ", ".join(map(str, (start.slot, *fds)))
@@ -108,6 +111,5 @@ os.register_at_fork(after_in_child=_forkserver._forget)
 
 
 def freeze() -> None:
-    """In the server, before the first fork: nothing there is garbage any more, so no collection copies its pages."""
-    gc.collect()
+    """In the server, before the first fork: what is there stays, so no collection touches (and copies) its pages."""
     gc.freeze()

@@ -6,10 +6,13 @@ import atexit
 import os
 import signal
 from multiprocessing import util
-from typing import Any
 
 from . import _manyhands
 from .context import _force_start_method
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 

@@ -8,16 +8,18 @@ so joining a process before draining its queue cannot deadlock.
 from __future__ import annotations
 
 from queue import Empty, Full
-from typing import Generic, TypeVar
+from types import GenericAlias
 
 from . import _manyhands
 
 __all__ = ["Empty", "Full", "Queue", "SimpleQueue"]
 
-T = TypeVar("T")
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from typing import Any
 
 
-class Queue(_manyhands.Queue, Generic[T]):
+class Queue(_manyhands.Queue):
     """A queue for any number of producers and consumers, first in first out.
 
     Args:
@@ -26,6 +28,8 @@ class Queue(_manyhands.Queue, Generic[T]):
     When a producer dies in the middle of ``put``, the item is not in the queue and everybody else goes on; when a
     consumer dies after it has taken an item, that item is gone with it, as with a pipe.
     """
+
+    __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
         self._create(maxsize)
@@ -36,11 +40,11 @@ class Queue(_manyhands.Queue, Generic[T]):
     def __setstate__(self, state: tuple[int, int]) -> None:
         self._attach(*state)
 
-    def put_nowait(self, obj: T) -> None:
+    def put_nowait(self, obj: Any) -> None:
         """Put an item without waiting; `Full` when the queue holds as many items as it may."""
         self.put(obj, False)
 
-    def get_nowait(self) -> T:
+    def get_nowait(self) -> Any:
         """Take an item without waiting; `Empty` when there is none."""
         return self.get(False)
 
@@ -52,8 +56,10 @@ class Queue(_manyhands.Queue, Generic[T]):
         """For compatibility: there is no thread."""
 
 
-class SimpleQueue(_manyhands.Queue, Generic[T]):
+class SimpleQueue(_manyhands.Queue):
     """A queue without a bound and without timeouts."""
+
+    __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, *, ctx: object = None) -> None:
         self._create(0)
@@ -68,13 +74,13 @@ class SimpleQueue(_manyhands.Queue, Generic[T]):
         """This process will neither put nor get any more."""
         super().close()
 
-    def get(self) -> T:  # type: ignore[override]
+    def get(self) -> Any:  # type: ignore[override]
         """Take the next item, waiting for it."""
         if self._closed:
             raise OSError("handle is closed")
         return super().get()
 
-    def put(self, obj: T) -> None:  # type: ignore[override]
+    def put(self, obj: Any) -> None:  # type: ignore[override]
         """Put an item."""
         if self._closed:
             raise OSError("handle is closed")

@@ -14,10 +14,13 @@ from multiprocessing.spawn import (
     get_preparation_data,
     set_executable,
 )
-from typing import Any
 
 from . import _install, _manyhands
 from .context import _default_context
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["freeze_support", "get_executable", "get_preparation_data", "set_executable"]
 

@@ -6,7 +6,7 @@
 //! | `RESERVED` | for a child that is about to start | the parent that reserved it; the child, to `LIVE` |
 //! | `LIVE` | a member runs | that member; whoever saw it die, to `FREE` |
 //!
-//! A slot names its member by pid and start time, so that a reused pid is told apart. The exit word of a slot
+//! A slot names its member by pid and time of registration, so that a reused pid is told apart. The exit word of a slot
 //! is written by the child itself before it ends, so that its parent knows the status even when somebody else
 //! collected it from the kernel.
 
@@ -47,7 +47,7 @@ pub struct Slot {
     pid: AtomicU32,
     parent: AtomicU32,
     exit: AtomicU32,
-    start_time: AtomicU64,
+    registered_at: AtomicU64,
 }
 
 /// All slots.
@@ -70,7 +70,7 @@ impl ProcessTable {
             pid: AtomicU32::new(0),
             parent: AtomicU32::new(0),
             exit: AtomicU32::new(0),
-            start_time: AtomicU64::new(0),
+            registered_at: AtomicU64::new(0),
         };
         Self { slots: std::array::from_fn(slot) }
     }
@@ -85,18 +85,18 @@ impl ProcessTable {
         let index = self.slots.iter().position(free)?;
         let slot = &self.slots[index];
         slot.pid.store(0, Ordering::Relaxed);
-        // Pairs with the acquires in `member`: who sees a later start time also sees that the pid was cleared.
+        // Pairs with the acquires in `member`: who sees a later time of registration also sees that the pid was cleared.
         fence(Ordering::Release);
         slot.exit.store(0, Ordering::Relaxed);
-        slot.start_time.store(0, Ordering::Relaxed);
+        slot.registered_at.store(0, Ordering::Relaxed);
         slot.parent.store(parent, Ordering::Relaxed);
         SlotIndex::new(u32::try_from(index).ok()?)
     }
 
     /// The calling process takes the slot that was reserved for it.
-    pub fn register(&self, index: SlotIndex, pid: u32, start_time: u64) {
+    pub fn register(&self, index: SlotIndex, pid: u32, registered_at: u64) {
         let slot = self.slot(index);
-        slot.start_time.store(start_time, Ordering::Relaxed);
+        slot.registered_at.store(registered_at, Ordering::Relaxed);
         slot.pid.store(pid, Ordering::Release);
         slot.state.store(LIVE, Ordering::Release);
     }
@@ -118,7 +118,7 @@ impl ProcessTable {
         (word & EXITED != 0).then(|| i32::from((word & 0xffff) as u16 as i16))
     }
 
-    /// The pid and start time of the member in the slot, while one lives there.
+    /// The pid and time of registration of the member in the slot, while one lives there.
     #[must_use]
     pub fn member(&self, index: SlotIndex) -> Option<(u32, u64)> {
         let slot = self.slot(index);
@@ -126,10 +126,10 @@ impl ProcessTable {
             return None;
         }
         let pid = slot.pid.load(Ordering::Acquire);
-        let start_time = slot.start_time.load(Ordering::Acquire);
+        let registered_at = slot.registered_at.load(Ordering::Acquire);
         // The slot may have been given to another member meanwhile. `reserve` clears the pid first and `register`
-        // writes it last, so an unchanged pid means that the start time is of the same member.
-        (slot.pid.load(Ordering::Relaxed) == pid && pid != 0).then_some((pid, start_time))
+        // writes it last, so an unchanged pid means that the time of registration is of the same member.
+        (slot.pid.load(Ordering::Relaxed) == pid && pid != 0).then_some((pid, registered_at))
     }
 
     /// The pid of the process that reserved the slot; 0 when its member took it by itself.

@@ -67,8 +67,8 @@ fn a_member_is_never_read_as_half_of_two() {
             }
         });
         while !writer.is_finished() {
-            if let Some((pid, start_time)) = table.member(slot) {
-                assert_eq!(u64::from(pid) << 20, start_time);
+            if let Some((pid, registered_at)) = table.member(slot) {
+                assert_eq!(u64::from(pid) << 20, registered_at);
             }
         }
     });

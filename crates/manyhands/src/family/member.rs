@@ -50,6 +50,8 @@ impl Family {
     /// # Errors
     /// When the family has as many members as it can.
     pub fn reserve_slot(&'static self) -> Result<Slot, FamilyError> {
+        // What a child needs to take its slot is made here once, not in each child.
+        let _ = (own()?, memory::ticks_since_boot());
         let owner = std::process::id();
         let index = self.reserve(owner).ok_or(FamilyError::Full)?;
         Ok(Slot { family: self, index, owner })
@@ -70,7 +72,7 @@ impl Family {
     pub fn take_slot(&self, index: u32) -> Result<(), FamilyError> {
         if let Some(index) = SlotIndex::new(index) {
             let pid = std::process::id();
-            self.process_table().register(index, pid, memory::start_time(pid).unwrap_or(0));
+            self.process_table().register(index, pid, memory::ticks_since_boot());
             own()?.store(index.get() + 1, Ordering::Relaxed);
         }
         Ok(())
@@ -88,10 +90,11 @@ impl Family {
 /// Gives back the slots of members that are gone and that no living parent will give back.
 fn release_the_dead(table: &ProcessTable) {
     for index in table.members() {
-        let Some((pid, start_time)) = table.member(index) else { continue };
+        let Some((pid, taken)) = table.member(index) else { continue };
         let parent = table.parent(index);
         let orphan = parent == NO_PARENT || memory::start_time(parent).is_none();
-        if orphan && memory::start_time(pid) != Some(start_time) {
+        // A process with that pid that was started after the slot was taken is another one.
+        if orphan && memory::start_time(pid).is_none_or(|started| started > taken) {
             table.release(index);
         }
     }

@@ -112,6 +112,14 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// The time by the clock of [`start_time`], rounded up.
+pub(crate) fn ticks_since_boot() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let per_second = rustix::param::clock_ticks_per_second();
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * per_second + nanoseconds * per_second / 1_000_000_000 + 1
+}
+
 /// A descriptor of one's own for what `number` names: one that a parent passed, or that somebody else will close.
 ///
 /// # Errors
