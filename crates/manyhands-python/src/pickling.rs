@@ -37,12 +37,12 @@ pub(crate) fn dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBy
     Ok(dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
 }
 
-/// WAYPOINT message 8/8: bytes become an object, with no lock held.
+/// As [`loads_bytes`], for bytes that Python has not yet.
 pub(crate) fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     loads_bytes(&PyBytes::new(py, bytes))
 }
 
-/// As [`loads`], for bytes that Python has already.
+/// WAYPOINT message 8/8: bytes become an object, with no lock held.
 pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     let py = bytes.py();
     pickling(py)?.loads.bind(py).call1((bytes,))

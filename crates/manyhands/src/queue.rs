@@ -3,8 +3,8 @@
 //! `put` copies the message into shared memory and is done: whatever happens to the process afterwards, the
 //! message is there. There is no thread behind it and nothing to flush.
 //!
-//! A message's way: `send` here (WAYPOINT message 4 and 5) through `ring/producer.rs` to `ring/consumer.rs`, and
-//! out through `receive` (WAYPOINT message 7) in another process.
+//! A message's way: `send` here, through `ring/producer.rs` to `ring/consumer.rs`, and out through `receive` in another
+//! process; `docs/journeys.md` walks it.
 
 use crate::family::{Extents, Family};
 use crate::payload::{self, BLOCK, Block, INLINE};

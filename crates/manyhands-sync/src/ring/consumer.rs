@@ -231,7 +231,7 @@ impl<B: Backing> Taking<'_, B> {
     /// As [`Taking::commit`]; `noted` runs after the commit and before the lock is free.
     pub fn commit_with(mut self, noted: impl FnOnce()) {
         kill_point!(RingTakeCopied);
-        // The commit. Pairs with the producers' acquire of the head mark.
+        // WAYPOINT message 6/8: the other side's commit, one store. Pairs with the producers' acquire of the head mark.
         self.segment.header.head.mark.store(self.head.to_word(), Ordering::Release);
         kill_point!(RingTakeCommitted);
         let total = self.next_number();

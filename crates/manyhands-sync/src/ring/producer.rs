@@ -147,7 +147,7 @@ impl<B: Backing> Putting<'_, B> {
         self.copy(tag, payload, parts)?;
         kill_point!(RingPutCopied);
         self.tail = self.tail.advanced(bytes);
-        // The commit. Pairs with the consumers' acquire of the tail mark.
+        // WAYPOINT message 5/8: the commit, one store. Pairs with the consumers' acquire of the tail mark.
         self.segment.header.tail.mark.store(self.tail.to_word(), Ordering::Release);
         kill_point!(RingPutCommitted);
         self.mirror_total();

@@ -159,8 +159,7 @@ impl Worker {
         self.seat.begin_item(count);
     }
 
-    /// WAYPOINT task 7/9: answers items of the task in progress; after the last answer of a task call
-    /// [`Worker::finish`].
+    /// WAYPOINT task 7/9: answers items of the task in progress; [`Worker::finish`] follows the last of them.
     ///
     /// # Errors
     /// When there is no shared memory for the answer.
