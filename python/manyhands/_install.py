@@ -25,10 +25,12 @@ def install() -> None:
     if _installed:
         return
     # The standard library's executor is built on its own queues: it must have taken them before they are replaced.
-    import concurrent.futures.process
+    import concurrent.futures.process  # noqa: F401
     import multiprocessing
+    import multiprocessing.context
     import multiprocessing.forkserver
     import multiprocessing.pool
+    import multiprocessing.process
     import multiprocessing.queues
 
     from . import context, forkserver, pool, process, queues

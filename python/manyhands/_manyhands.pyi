@@ -7,9 +7,26 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeAlias, final
+from typing import Any, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
+
+__all__ = [
+    "Job",
+    "Pool",
+    "Process",
+    "Queue",
+    "Start",
+    "Worker",
+    "Zygote",
+    "ZygoteClient",
+    "after_fork_in_child",
+    "die_with_parent",
+    "family_descriptor",
+    "job_descriptor",
+    "join_family",
+    "note_exit",
+]
 
 #: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a
 #: handle kept too long is noticed.
@@ -19,7 +36,7 @@ _Handle: TypeAlias = tuple[int, int]
 class Queue:
     """A queue in shared memory; `manyhands.queues` gives it the standard library's face."""
 
-    def __new__(cls, *_args: object, **_kwargs: object) -> Queue:
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         """Whatever a subclass is made with: `_create` or `_attach` gives the object its queue, once."""
 
     def _create(self, maxsize: int) -> None:
@@ -71,7 +88,7 @@ class Pool:
         died: Callable[[BaseProcess, int | None], BaseException],
         decode_error: Callable[[bytes], BaseException],
         undecodable: Callable[[BaseException], BaseException],
-    ) -> Pool:
+    ) -> Self:
         """A pool without workers; `start_workers` starts them, once Python can reach the pool.
 
         Args:
@@ -148,7 +165,7 @@ class Job:
         pool: Pool,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> Job: ...
+    ) -> Self: ...
     def ready(self) -> bool:
         """Whether the call has completed."""
 
@@ -181,7 +198,7 @@ class Worker:
         bell: int,
         encode_error: Callable[[BaseException], bytes],
         encode_result_error: Callable[[BaseException, object], bytes],
-    ) -> Worker:
+    ) -> Self:
         """Takes a seat in the pool.
 
         Args:
@@ -202,7 +219,7 @@ class Worker:
 class Start:
     """A child about to be started; it can be started once, by one of `forked`, `spawn` and `request`."""
 
-    def __new__(cls) -> Start:
+    def __new__(cls) -> Self:
         """Reserves the child's slot in the process table and makes its life pipe."""
 
     @property
@@ -250,7 +267,7 @@ class Process:
 class ZygoteClient:
     """The client's end of a connection to a fork server."""
 
-    def __new__(cls) -> ZygoteClient: ...
+    def __new__(cls) -> Self: ...
     @property
     def servers_end(self) -> int | None:
         """The number of the socket that the fork server must inherit; ``None`` when it was closed here."""
@@ -262,7 +279,7 @@ class ZygoteClient:
 class Zygote:
     """The fork server's end."""
 
-    def __new__(cls, socket: int) -> Zygote:
+    def __new__(cls, socket: int) -> Self:
         """Keeps a duplicate of the socket."""
 
     def next_request(self) -> bool:

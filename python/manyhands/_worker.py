@@ -73,6 +73,7 @@ def encode_result_error(refused: BaseException, result: object) -> bytes:
 
 
 def _unsendable(refused: BaseException, value: object) -> BaseException:
-    from multiprocessing.pool import MaybeEncodingError
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
-    return MaybeEncodingError(refused, value)
+    error: BaseException = MaybeEncodingError(refused, value)
+    return error

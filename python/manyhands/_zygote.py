@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -13,8 +14,8 @@ from . import _child, _manyhands, forkserver
 
 # What almost every child needs, imported once here.
 from . import _worker as _worker
-from . import context as _context
-from . import queues as _queues
+from . import context as _context  # noqa: F401
+from . import queues as _queues  # noqa: F401
 
 
 def main(
@@ -46,8 +47,8 @@ def main(
                 request = server.in_child()
                 del server
                 code = _serve(*request)
-            except Exception:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            except Exception as error:
+                sys.excepthook(type(error), error, error.__traceback__)
                 sys.stderr.flush()
             finally:
                 atexit._run_exitfuncs()
@@ -74,11 +75,9 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            spawn.import_main_path(main_path)  # type: ignore[attr-defined]
+            spawn.import_main_path(main_path)
         finally:
             del current._inheriting
     for name in preload:
-        try:
+        with contextlib.suppress(ImportError):
             __import__(name)
-        except ImportError:
-            pass

@@ -1,10 +1,12 @@
 """Contexts: the standard library's, with our processes, queues and pools in them."""
 
+# What these contexts make is ours, not derived from what the standard library's make.
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from multiprocessing import context as _std
 from multiprocessing import queues as _std_queues
 from multiprocessing.context import (
     AuthenticationError,
@@ -15,14 +17,18 @@ from multiprocessing.context import (
     get_spawning_popen,
     set_spawning_popen,
 )
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from . import process
 from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 if TYPE_CHECKING:
+    import multiprocessing.context as _std  # the form that pyright finds
+
     from .pool import Pool
     from .queues import Queue, SimpleQueue
+else:
+    from multiprocessing import context as _std
 
 __all__ = [
     "AuthenticationError",
@@ -46,6 +52,9 @@ __all__ = [
 
 class BaseContext(_std.BaseContext):
     """What our contexts make that is not the standard library's."""
+
+    #: Each start method's own.
+    Process: ClassVar[type[process._Process]]
 
     current_process = staticmethod(process.current_process)
     parent_process = staticmethod(process.parent_process)
@@ -84,7 +93,17 @@ class BaseContext(_std.BaseContext):
 
         set_forkserver_preload(module_names)
 
-    def get_context(self, method: str | None = None) -> Any:
+    @overload  # type: ignore[override]
+    def get_context(self, method: None = None) -> BaseContext: ...
+    @overload
+    def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
+    @overload
+    def get_context(self, method: Literal["fork"]) -> ForkContext: ...
+    @overload
+    def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
+    @overload
+    def get_context(self, method: str) -> BaseContext: ...
+    def get_context(self, method: str | None = None) -> BaseContext:
         """This context, or the one of that start method."""
         if method is None:
             return self
@@ -119,8 +138,20 @@ class DefaultContext(BaseContext, _std.DefaultContext):
     """The context whose start method can be set, once."""
 
     Process = Process  # type: ignore[assignment]
+    _default_context: BaseContext
+    _actual_context: BaseContext | None
 
-    def get_context(self, method: str | None = None) -> Any:
+    @overload  # type: ignore[override]
+    def get_context(self, method: None = None) -> BaseContext: ...
+    @overload
+    def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
+    @overload
+    def get_context(self, method: Literal["fork"]) -> ForkContext: ...
+    @overload
+    def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
+    @overload
+    def get_context(self, method: str) -> BaseContext: ...
+    def get_context(self, method: str | None = None) -> BaseContext:
         """The context of that start method; by default of the one that is set."""
         if method is not None:
             return super().get_context(method)
@@ -129,7 +160,7 @@ class DefaultContext(BaseContext, _std.DefaultContext):
         return self._actual_context
 
 
-_concrete_contexts: dict[str, Any] = {
+_concrete_contexts: dict[str, BaseContext] = {
     "fork": ForkContext(),
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
@@ -147,12 +178,12 @@ def _make_default() -> DefaultContext:
     return DefaultContext(_concrete_contexts[own])
 
 
-_default_context = _make_default()
+_default_context: DefaultContext = _make_default()
 
 
 def _in_child() -> None:
     """In a child that was started before it imported this module: its start method is the one it was started by."""
-    child = sys.modules.get(__package__ + "._child")
+    child = sys.modules.get(f"{__package__}._child")
     _force_start_method(getattr(child, "start_method", None))
 
 

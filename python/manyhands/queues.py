@@ -8,7 +8,7 @@ so joining a process before draining its queue cannot deadlock.
 from __future__ import annotations
 
 from queue import Empty, Full
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import _manyhands
 
@@ -26,6 +26,11 @@ class Queue(_manyhands.Queue, Generic[T]):
     When a producer dies in the middle of ``put``, the item is not in the queue and everybody else goes on; when a
     consumer dies after it has taken an item, that item is gone with it, as with a pipe.
     """
+
+    if TYPE_CHECKING:  # the engine's, who knows nothing of types
+
+        def put(self, obj: T, block: bool = True, timeout: float | None = None) -> None: ...
+        def get(self, block: bool = True, timeout: float | None = None) -> T: ...
 
     def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
         self._create(maxsize)
@@ -72,7 +77,8 @@ class SimpleQueue(_manyhands.Queue, Generic[T]):
         """Take the next item, waiting for it."""
         if self._closed:
             raise OSError("handle is closed")
-        return super().get()
+        item: T = super().get()
+        return item
 
     def put(self, obj: T) -> None:  # type: ignore[override]
         """Put an item."""
