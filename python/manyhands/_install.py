@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from types import MethodType, ModuleType
 from typing import Any
 
 __all__ = ["install", "installed"]
 
 _installed = False
+
+#: Which of our names stand in for the standard library's, module by module.
+_REPLACED = {
+    "context": (
+        "BaseContext DefaultContext ForkContext ForkProcess ForkServerContext ForkServerProcess Process SpawnContext"
+        " SpawnProcess _concrete_contexts _default_context _force_start_method"
+    ),
+    "queues": "Queue SimpleQueue",
+    "pool": "ApplyResult AsyncResult IMapIterator IMapUnorderedIterator MapResult Pool",
+    "forkserver": "ForkServer _forkserver ensure_running get_inherited_fds set_forkserver_preload",
+}
+
+#: Classes of the standard library that are built on ones we replace: they go on with the originals.
+_KEPT = {"queues": ["JoinableQueue"], "pool": ["ThreadPool"]}
 
 
 def installed() -> bool:
@@ -26,58 +43,51 @@ def install() -> None:
         return
     # The standard library's executor is built on its own queues: it must have taken them before they are replaced.
     import concurrent.futures.process  # noqa: F401
-    import multiprocessing
     import multiprocessing.context
-    import multiprocessing.forkserver
     import multiprocessing.pool
-    import multiprocessing.process
-    import multiprocessing.queues
-
-    from . import context, forkserver, pool, process, queues
 
     _installed = True
-    _take_over_start_method(multiprocessing.context, context)
-    _replace(multiprocessing.context, context, _CONTEXT_NAMES)
-    _replace(multiprocessing.process, process, ["active_children", "current_process", "parent_process"])
-    _replace(multiprocessing.queues, queues, ["Queue", "SimpleQueue"])
-    _replace(multiprocessing.pool, pool, _POOL_NAMES)
-    _replace(multiprocessing.forkserver, forkserver, _FORKSERVER_NAMES)
-    default = context._default_context
-    for name in multiprocessing.__all__:
-        setattr(multiprocessing, name, getattr(default, name))
+    for name, classes in _KEPT.items():
+        _keep(name, classes)
+    theirs: Any = multiprocessing.context._default_context
+    ours = importlib.import_module("manyhands.context")
+    if theirs._actual_context is not None:
+        # A start method that was set before holds on.
+        ours._force_start_method(theirs._actual_context.get_start_method())
+    for name, attributes in _REPLACED.items():
+        module = importlib.import_module(f"multiprocessing.{name}")
+        replacement = importlib.import_module(f"manyhands.{name}")
+        for attribute in attributes.split():
+            setattr(module, attribute, getattr(replacement, attribute))
+    _rebind(theirs, ours._default_context)
 
 
-_CONTEXT_NAMES = [
-    "BaseContext",
-    "DefaultContext",
-    "ForkContext",
-    "ForkProcess",
-    "ForkServerContext",
-    "ForkServerProcess",
-    "Process",
-    "SpawnContext",
-    "SpawnProcess",
-    "_concrete_contexts",
-    "_default_context",
-    "_force_start_method",
-]
-_POOL_NAMES = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool"]
-_FORKSERVER_NAMES = [
-    "ForkServer",
-    "_forkserver",
-    "ensure_running",
-    "get_inherited_fds",
-    "set_forkserver_preload",
-]
+def _keep(name: str, classes: list[str]) -> None:
+    """Load a second copy of a standard module, whose classes refer to the originals, and take some from there."""
+    module = importlib.import_module(f"multiprocessing.{name}")
+    spec = importlib.util.spec_from_file_location(f"multiprocessing._standard_{name}", module.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    for cls in classes:
+        kept: Any = getattr(copy, cls)
+        # Pickles say where a class is found by its users, not where it was loaded from.
+        kept.__module__ = module.__name__
+        setattr(module, cls, kept)
 
 
-def _replace(module: Any, ours: Any, names: list[str]) -> None:
-    for name in names:
-        setattr(module, name, getattr(ours, name))
+def _rebind(old: object, new: Any) -> None:
+    """Functions such as ``multiprocessing.get_context`` are methods of the default context, and modules hold copies."""
+    for name, module in list(sys.modules.items()):
+        if name == "multiprocessing" or name.startswith("multiprocessing."):
+            _rebind_in(module, old, new)
+    package: Any = sys.modules["multiprocessing"]
+    for name in package.__all__:
+        setattr(package, name, getattr(new, name))
 
 
-def _take_over_start_method(module: Any, ours: Any) -> None:
-    """A start method that was set before holds on."""
-    actual = module._default_context._actual_context
-    if actual is not None and ours._default_context._actual_context is None:
-        ours._force_start_method(actual.get_start_method())
+def _rebind_in(module: ModuleType, old: object, new: Any) -> None:
+    for name, value in list(vars(module).items()):
+        if isinstance(value, MethodType) and value.__self__ is old:
+            setattr(module, name, getattr(new, value.__func__.__name__))

@@ -101,6 +101,7 @@ impl PyPool {
     pub(super) fn worker_exited(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
         let Some(process) = self.state().workers.seat(seat, None) else { return Ok(()) };
         process.bind(py).call_method0("join")?;
+        self.engine.settle_answers();
         while self.advance(py)? {}
         let estate = self.engine.bury(seat).map_err(error::open)?;
         if let Some((task, begun)) = estate.in_progress {

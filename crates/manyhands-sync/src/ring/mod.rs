@@ -209,6 +209,16 @@ impl<B: Backing> Ring<B> {
         self.wait_on(&self.header.not_empty, || !self.is_empty(), patience, deadline)
     }
 
+    /// As [`Ring::wait_for_frame`], for a consumer that is also `called` by other means.
+    pub fn wait_for_frame_or(
+        &self,
+        called: impl Fn() -> bool,
+        patience: &mut Patience,
+        deadline: Deadline,
+    ) -> Waited {
+        self.wait_on(&self.header.not_empty, || !self.is_empty() || called(), patience, deadline)
+    }
+
     /// Waits on `not_full` until there may be room under the bound, the deadline passes or a signal arrives; "may"
     /// as in [`Ring::wait_for_frame`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {

@@ -44,6 +44,14 @@ impl<B: Backing> Ring<B> {
         Ok(Putting { ring: self, segment, tail, put: 0, guard: Some(guard) })
     }
 
+    /// Counts what a producer that died holding the tail lock has committed.
+    ///
+    /// # Errors
+    /// `Corrupted`.
+    pub fn settle_tail(&self) -> Result<(), PutError> {
+        self.putting(Locking::Wait).map(drop)
+    }
+
     /// Puts one frame and wakes one consumer; whether the consumer's bell must be rung.
     ///
     /// # Errors

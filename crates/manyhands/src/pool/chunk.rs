@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How long a task should run: long against the microseconds its way costs, short against a person's patience.
 const TARGET: Duration = Duration::from_millis(2);
+/// Toward the end tasks shrink to this and no further: below it, their way costs more than the balance gains.
+const LEAST: Duration = Duration::from_micros(100);
 /// A task is at most so many times larger than the one before: one short item says little about the next.
 const GROWTH: usize = 8;
 
@@ -21,13 +23,21 @@ pub struct ChunkPlan {
     fixed: Option<usize>,
     workers: usize,
     size: usize,
+    least: usize,
 }
 
 impl ChunkPlan {
     /// A plan for `total` items and so many workers.
     #[must_use]
     pub fn new(total: usize, workers: usize, fixed: Option<usize>) -> Self {
-        Self { total, next: 0, fixed: fixed.map(|size| size.max(1)), workers: workers.max(1), size: 1 }
+        Self {
+            total,
+            next: 0,
+            fixed: fixed.map(|size| size.max(1)),
+            workers: workers.max(1),
+            size: 1,
+            least: 1,
+        }
     }
 
     /// The items of the next task; `None` when all are given out.
@@ -37,7 +47,7 @@ impl ChunkPlan {
             return None;
         }
         let share = left.div_ceil(2 * self.workers);
-        let size = self.fixed.unwrap_or_else(|| self.size.min(share)).min(left);
+        let size = self.fixed.unwrap_or_else(|| self.size.min(share.max(self.least))).min(left);
         let start = self.next;
         self.next += size;
         Some(start..self.next)
@@ -58,9 +68,10 @@ impl ChunkPlan {
     /// A task of `items` items has run for so long.
     pub fn learn(&mut self, items: usize, ran: Duration) {
         let per_item = ran.as_nanos() / items.max(1) as u128;
-        let ideal = (TARGET.as_nanos() / per_item.max(1)).max(1);
-        let ideal = usize::try_from(ideal).unwrap_or(usize::MAX);
-        self.size = ideal.min(self.size.max(items).saturating_mul(GROWTH));
+        let items_in =
+            |time: Duration| usize::try_from(time.as_nanos() / per_item.max(1)).unwrap_or(usize::MAX).max(1);
+        self.least = items_in(LEAST);
+        self.size = items_in(TARGET).min(self.size.max(items).saturating_mul(GROWTH));
     }
 }
 
@@ -92,7 +103,8 @@ mod tests {
         let sizes = drain(&mut ChunkPlan::new(100_000, 2, None), Duration::from_nanos(100));
         assert!(sizes.len() < 40, "{} chunks", sizes.len());
         assert_eq!(sizes[0], 1);
-        assert_eq!(sizes.last(), Some(&1));
+        let largest = sizes.iter().max().copied().unwrap_or(0);
+        assert!(sizes[sizes.len() - 2] < largest / 4, "{sizes:?}");
     }
 
     #[test]

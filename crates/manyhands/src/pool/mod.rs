@@ -224,6 +224,12 @@ impl Pool {
         self.link.dismiss();
     }
 
+    /// Counts the answers of a worker that died while it was answering, so that they are collected before it is buried.
+    pub fn settle_answers(&self) {
+        // A ring that makes no sense says so when it is collected from.
+        let _ = self.link.results.settle_tail();
+    }
+
     /// Buries the worker of that seat, whose process is gone: untouched tasks go back into the ring, and the one in
     /// progress is named. Collect every answer first.
     ///
@@ -237,7 +243,9 @@ impl Pool {
         let mut estate = Estate { phase, in_progress: None, returned: 0 };
         let mut returned = TaskBatch::default();
         let mut read = 0;
-        let count = if progress.taken { progress.count } else { 0 };
+        // A batch that was answered may be half overwritten by the next one.
+        let unfinished = progress.taken && progress.answered < progress.count;
+        let count = if unfinished { progress.count } else { 0 };
         for number in 0..count {
             let start = returned.bytes.len();
             let task = seat.read_task(link.arena.backing(), offset, read, &mut returned.bytes);
@@ -277,6 +285,11 @@ impl Pool {
 
     /// Takes every task that no worker has taken out of the ring, and drops it; how many there were.
     pub fn discard_tasks(&self) -> usize {
+        // Whoever takes next swallows the notice of a worker that died taking: its seat must be settled before.
+        let link = self.link;
+        if link.tasks.settle(|total| link.settle_seats(total)).is_err() {
+            return 0;
+        }
         let mut discarded = 0;
         let mut frame = Vec::new();
         while let Ok(tag) = self.link.tasks.try_take(&mut frame, Locking::Wait) {

@@ -144,8 +144,7 @@ impl Worker {
     /// Waits for tasks, or for the word to leave; a signal ends the wait too.
     pub fn wait(&mut self) -> Waited {
         let link = self.link;
-        let ready = || !link.tasks.is_empty() || link.is_dismissed();
-        link.tasks.header().not_empty.wait(ready, &mut self.patience, Deadline::NEVER)
+        link.tasks.wait_for_frame_or(|| link.is_dismissed(), &mut self.patience, Deadline::NEVER)
     }
 
     /// The bytes of a function this worker has not met yet; `None` when the pool has dropped it.
