@@ -14,7 +14,9 @@ import importlib
 import sys
 
 if sys.platform != "linux":
-    raise ImportError(f"manyhands runs on Linux only, not on {sys.platform}: use the standard library's multiprocessing")
+    raise ImportError(
+        f"manyhands runs on Linux, not on {sys.platform}: use the standard library's multiprocessing"
+    )
 if sys.implementation.name != "cpython" or sys.version_info < (3, 11):
     raise ImportError("manyhands needs CPython 3.11 or later: use the standard library's multiprocessing")
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -22,17 +24,54 @@ if not getattr(sys, "_is_gil_enabled", lambda: True)():
 
 TYPE_CHECKING = False  # as typing's, without importing it: a spawned child pays for each millisecond
 if TYPE_CHECKING:
-    from multiprocessing import *  # noqa: F403
+    from multiprocessing import JoinableQueue as JoinableQueue
+    from multiprocessing import freeze_support as freeze_support
+    from multiprocessing import reducer as reducer
     from typing import Any
 
-    from ._install import install
-    from .errors import WorkerDied
-    from .pool import Pool
-    from .process import Process
-    from .queues import Queue, SimpleQueue
+    from . import context
+    from ._install import install as install
+    from .context import AuthenticationError as AuthenticationError
+    from .context import BufferTooShort as BufferTooShort
+    from .context import Process as Process
+    from .context import ProcessError as ProcessError
+    from .context import TimeoutError as TimeoutError
+    from .errors import WorkerDied as WorkerDied
+    from .process import active_children as active_children
+    from .process import current_process as current_process
+    from .process import parent_process as parent_process
 
-#: The standard library's public names, all of them.
-_STANDARD = [
+    # Bound methods in truth, but people annotate with these two, and so type checkers know the standard library's.
+    from .queues import Queue as Queue
+    from .queues import SimpleQueue as SimpleQueue
+
+    Array = context._default_context.Array
+    Barrier = context._default_context.Barrier
+    BoundedSemaphore = context._default_context.BoundedSemaphore
+    Condition = context._default_context.Condition
+    Event = context._default_context.Event
+    Lock = context._default_context.Lock
+    Manager = context._default_context.Manager
+    Pipe = context._default_context.Pipe
+    Pool = context._default_context.Pool
+    RLock = context._default_context.RLock
+    RawArray = context._default_context.RawArray
+    RawValue = context._default_context.RawValue
+    Semaphore = context._default_context.Semaphore
+    Value = context._default_context.Value
+    allow_connection_pickling = context._default_context.allow_connection_pickling
+    cpu_count = context._default_context.cpu_count
+    get_all_start_methods = context._default_context.get_all_start_methods
+    get_context = context._default_context.get_context
+    get_logger = context._default_context.get_logger
+    get_start_method = context._default_context.get_start_method
+    log_to_stderr = context._default_context.log_to_stderr
+    set_executable = context._default_context.set_executable
+    set_forkserver_preload = context._default_context.set_forkserver_preload
+    set_start_method = context._default_context.set_start_method
+
+#: The standard library's public names, all of them, and ours; written out for type checkers.
+__all__ = [
     "Array",
     "AuthenticationError",
     "Barrier",
@@ -55,6 +94,7 @@ _STANDARD = [
     "SimpleQueue",
     "TimeoutError",
     "Value",
+    "WorkerDied",
     "active_children",
     "allow_connection_pickling",
     "cpu_count",
@@ -64,6 +104,7 @@ _STANDARD = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "install",
     "log_to_stderr",
     "parent_process",
     "reducer",
@@ -77,13 +118,11 @@ _IMPORTED_WITH_PACKAGE = {"context", "process", "reduction"}
 
 _OURS = {"WorkerDied": "errors", "install": "_install"}
 
-__all__ = [*_STANDARD, *_OURS]
-
 
 def __getattr__(name: str) -> Any:
     if name in _OURS:
         value = getattr(importlib.import_module(f"{__name__}.{_OURS[name]}"), name)
-    elif name in _STANDARD:
+    elif name in __all__:
         value = getattr(importlib.import_module(f"{__name__}.context")._default_context, name)
     elif name in _IMPORTED_WITH_PACKAGE:
         value = importlib.import_module(f"{__name__}.{name}")

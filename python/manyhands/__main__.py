@@ -1,5 +1,7 @@
 """``python -m manyhands``: run an unmodified program on manyhands, or the demonstration.
 
+Usage:
+
     python -m manyhands script.py [ARG ...]
     python -m manyhands -m module [ARG ...]
     python -m manyhands demo [DIR]

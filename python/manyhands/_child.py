@@ -93,7 +93,7 @@ def _bootstrap(process_obj: Any) -> Callable[[Any, int], int]:
     original = getattr(cls._bootstrap, "__qualname__", "") == "BaseProcess._bootstrap"
     original = original and getattr(cls._bootstrap, "__module__", "") == "multiprocessing.process"
     loaded = "multiprocessing.util" in sys.modules or "multiprocessing.context" in sys.modules
-    return _bootstrap_lightly if original and not loaded else cls._bootstrap  # type: ignore[no-any-return]
+    return _bootstrap_lightly if original and not loaded else cls._bootstrap
 
 
 def _bootstrap_lightly(process_obj: Any, life: int) -> int:
@@ -139,7 +139,7 @@ def _close_stdin() -> None:
         pass
     try:
         fd = os.open(os.devnull, os.O_RDONLY)
-        sys.stdin = open(fd, encoding="utf-8", closefd=False)
+        sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
     except (OSError, ValueError):
         pass
 
@@ -228,7 +228,8 @@ def _make_package_lazy(tracker: int) -> None:
         _adopt_tracker(tracker)
         return
     spec = PathFinder.find_spec(_PACKAGE)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     package = ModuleType(_PACKAGE, None)
     package.__dict__.update(
         __spec__=spec,

@@ -52,7 +52,7 @@ def install() -> None:
     _installed = True
     for name, classes in _KEPT.items():
         _keep(name, classes)
-    theirs = multiprocessing.context._default_context
+    theirs: Any = multiprocessing.context._default_context
     ours = importlib.import_module("manyhands.context")
     if theirs._actual_context is not None:
         # A start method that was set before holds on.
@@ -67,14 +67,17 @@ def install() -> None:
 
 def standard_queues() -> Any:
     """The standard library's queues, whatever is installed."""
-    return importlib.import_module("multiprocessing._standard_queues" if _installed else "multiprocessing.queues")
+    return importlib.import_module(
+        "multiprocessing._standard_queues" if _installed else "multiprocessing.queues"
+    )
 
 
 def _keep(name: str, classes: list[str]) -> None:
     """Load a second copy of a standard module, whose classes refer to the originals, and take some from there."""
     module = importlib.import_module(f"multiprocessing.{name}")
     spec = importlib.util.spec_from_file_location(f"multiprocessing._standard_{name}", module.__file__)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = copy
     spec.loader.exec_module(copy)

@@ -28,7 +28,7 @@ class _Reducers:
         if reduction is None and cls.__module__ == "socket":
             from multiprocessing import reduction
         if reduction is not None:
-            reducer = reduction.ForkingPickler._extra_reducers.get(cls)
+            reducer = reduction.ForkingPickler._extra_reducers.get(cls)  # pyright: ignore[reportAttributeAccessIssue]
             if reducer is not None:
                 return reducer  # type: ignore[no-any-return]
         return copyreg.dispatch_table[cls]

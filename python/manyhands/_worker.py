@@ -30,8 +30,9 @@ class Address:
         from multiprocessing.context import get_spawning_popen
         from multiprocessing.reduction import DupFd
 
-        passed = DupFd(self.bell)
-        if get_spawning_popen().method == "spawn":
+        passed: Any = DupFd(self.bell)
+        popen: Any = get_spawning_popen()
+        if popen.method == "spawn":
             # The number itself, which the child has too: the class around it would cost the child its imports.
             passed = passed.detach()
         return Address, (self.pool, passed)
@@ -78,6 +79,7 @@ def encode_result_error(refused: BaseException, result: object) -> bytes:
 
 
 def _unsendable(refused: BaseException, value: object) -> BaseException:
-    from multiprocessing.pool import MaybeEncodingError
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
-    return MaybeEncodingError(refused, value)
+    error: BaseException = MaybeEncodingError(refused, value)
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -12,8 +13,8 @@ from . import _child, _manyhands, forkserver
 
 # What almost every child needs, imported once here.
 from . import _worker as _worker
-from . import context as _context
-from . import queues as _queues
+from . import context as _context  # noqa: F401
+from . import queues as _queues  # noqa: F401
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def main(
                 request = server.in_child()
                 del server
                 code = _serve(*request)
-            except Exception:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            except Exception as error:
+                sys.excepthook(type(error), error, error.__traceback__)
                 sys.stderr.flush()
             finally:
                 atexit._run_exitfuncs()
@@ -78,14 +79,12 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            spawn.import_main_path(main_path)  # type: ignore[attr-defined]
+            spawn.import_main_path(main_path)
         except Exception:
             # The children will meet it too, and report it to who asked for them.
             pass
         finally:
             del current._inheriting
     for name in preload:
-        try:
+        with contextlib.suppress(ImportError):
             __import__(name)
-        except ImportError:
-            pass

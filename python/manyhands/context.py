@@ -1,9 +1,11 @@
 """Contexts: the standard library's, with our processes, queues and pools in them."""
 
+# What these contexts make is ours, not derived from what the standard library's make.
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 import sys
-from multiprocessing import context as _std
 from multiprocessing.context import (
     AuthenticationError,
     BufferTooShort,
@@ -19,10 +21,14 @@ from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
+    import multiprocessing.context as _std  # the form that pyright finds
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, ClassVar
+
     from .pool import Pool
     from .queues import Queue, SimpleQueue
+else:
+    from multiprocessing import context as _std
 
 __all__ = [
     "AuthenticationError",
@@ -47,21 +53,25 @@ __all__ = [
 class BaseContext(_std.BaseContext):
     """What our contexts make that is not the standard library's."""
 
+    #: Each start method's own.
+    Process: ClassVar[type[process._Process]]
+
     current_process = staticmethod(process.current_process)
     parent_process = staticmethod(process.parent_process)
     active_children = staticmethod(process.active_children)
 
-    def Queue(self, maxsize: int = 0) -> Queue:  # type: ignore[override]
+    def Queue(self, maxsize: int = 0) -> Queue[Any]:  # type: ignore[override]
         """A queue in shared memory; see `manyhands.queues.Queue`."""
         from .queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> SimpleQueue:  # type: ignore[override]
+    def SimpleQueue(self) -> SimpleQueue[Any]:  # type: ignore[override]
         """A queue without a bound; see `manyhands.queues.SimpleQueue`."""
         if sys._getframe(1).f_globals.get("__name__") == "concurrent.futures.process":
             # The standard library's executor polls the pipe inside its result queue.
-            return _install.standard_queues().SimpleQueue(ctx=self.get_context())  # type: ignore[return-value]
+            queue: Any = _install.standard_queues().SimpleQueue(ctx=self.get_context())
+            return queue  # type: ignore[no-any-return]
         from .queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())
@@ -119,6 +129,8 @@ class DefaultContext(BaseContext, _std.DefaultContext):
     """The context whose start method can be set, once."""
 
     Process = Process  # type: ignore[assignment]
+    _default_context: BaseContext
+    _actual_context: BaseContext | None
 
     def get_context(self, method: str | None = None) -> Any:
         """The context of that start method; by default of the one that is set."""
@@ -129,7 +141,7 @@ class DefaultContext(BaseContext, _std.DefaultContext):
         return self._actual_context
 
 
-_concrete_contexts: dict[str, Any] = {
+_concrete_contexts: dict[str, BaseContext] = {
     "fork": ForkContext(),
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
@@ -147,12 +159,12 @@ def _make_default() -> DefaultContext:
     return DefaultContext(_concrete_contexts[own])
 
 
-_default_context = _make_default()
+_default_context: DefaultContext = _make_default()
 
 
 def _in_child() -> None:
     """In a child that was started before it imported this module: its start method is the one it was started by."""
-    child = sys.modules.get(__package__ + "._child")
+    child = sys.modules.get(f"{__package__}._child")
     _force_start_method(getattr(child, "start_method", None))
 
 

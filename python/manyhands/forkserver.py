@@ -77,7 +77,9 @@ class ForkServer:
         data: dict[str, Any] = {}
         if self._preload_modules:
             known = _spawn.get_preparation_data("ignore")
-            data = {key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known}
+            data = {
+                key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known
+            }
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life, spawn.tracker_descriptor())
         arguments = ", ".join(map(str, (start.slot, *fds)))

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing import util
-from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError, RemoteTraceback
+from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from types import TracebackType
 from typing import Any
 
@@ -116,7 +116,9 @@ class Pool:
             self._state = TERMINATE
             raise
         self._driver = _Driver(self._core)
-        self._terminate = util.Finalize(self, _shut_down, args=(self._core, self._driver, os.getpid()), exitpriority=15)
+        self._terminate = util.Finalize(
+            self, _shut_down, args=(self._core, self._driver, os.getpid()), exitpriority=15
+        )
         self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
@@ -147,7 +149,9 @@ class Pool:
         self._core.submit_call(job, func, tuple(args), kwds)
         return job.get()
 
-    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
         """``[func(item) for item in iterable]``, in the workers.
 
         Args:
@@ -247,7 +251,9 @@ class Pool:
             job.push(list(iterable), True)
         else:
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
-            feeder = threading.Thread(target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder")
+            feeder = threading.Thread(
+                target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder"
+            )
             feeder.start()
         self._driver.want()
         return job
@@ -282,7 +288,10 @@ class Pool:
         return self
 
     def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
     ) -> None:
         self.terminate()
 
@@ -409,7 +418,9 @@ def _decode_error(encoded: bytes) -> BaseException:
         if not isinstance(error, BaseException):
             raise TypeError(f"not an exception: {error!r}")
     except Exception as refused:
-        error = RuntimeError(f"a worker raised {summary}, and that exception cannot be unpickled here: {refused!r}")
+        error = RuntimeError(
+            f"a worker raised {summary}, and that exception cannot be unpickled here: {refused!r}"
+        )
     error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
     return error  # type: ignore[no-any-return]
 

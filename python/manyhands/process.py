@@ -115,4 +115,3 @@ class Process(_Process):
         from .context import _default_context
 
         return _default_context.get_context().Process._Popen(process_obj)
-

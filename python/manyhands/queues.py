@@ -8,18 +8,16 @@ so joining a process before draining its queue cannot deadlock.
 from __future__ import annotations
 
 from queue import Empty, Full
-from types import GenericAlias
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import _manyhands
 
 __all__ = ["Empty", "Full", "Queue", "SimpleQueue"]
 
-TYPE_CHECKING = False  # as typing's, without importing it
-if TYPE_CHECKING:
-    from typing import Any
+T = TypeVar("T")
 
 
-class Queue(_manyhands.Queue):
+class Queue(_manyhands.Queue, Generic[T]):
     """A queue for any number of producers and consumers, first in first out.
 
     Args:
@@ -29,7 +27,10 @@ class Queue(_manyhands.Queue):
     consumer dies after it has taken an item, that item is gone with it, as with a pipe.
     """
 
-    __class_getitem__ = classmethod(GenericAlias)
+    if TYPE_CHECKING:  # the engine's, who knows nothing of types
+
+        def put(self, obj: T, block: bool = True, timeout: float | None = None) -> None: ...
+        def get(self, block: bool = True, timeout: float | None = None) -> T: ...
 
     def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
         self._create(maxsize)
@@ -40,11 +41,11 @@ class Queue(_manyhands.Queue):
     def __setstate__(self, state: tuple[int, int]) -> None:
         self._attach(*state)
 
-    def put_nowait(self, obj: Any) -> None:
+    def put_nowait(self, obj: T) -> None:
         """Put an item without waiting; `Full` when the queue holds as many items as it may."""
         self.put(obj, False)
 
-    def get_nowait(self) -> Any:
+    def get_nowait(self) -> T:
         """Take an item without waiting; `Empty` when there is none."""
         return self.get(False)
 
@@ -56,10 +57,8 @@ class Queue(_manyhands.Queue):
         """For compatibility: there is no thread."""
 
 
-class SimpleQueue(_manyhands.Queue):
+class SimpleQueue(_manyhands.Queue, Generic[T]):
     """A queue without a bound and without timeouts."""
-
-    __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, *, ctx: object = None) -> None:
         self._create(0)
@@ -74,13 +73,14 @@ class SimpleQueue(_manyhands.Queue):
         """This process will neither put nor get any more."""
         super().close()
 
-    def get(self) -> Any:  # type: ignore[override]
+    def get(self) -> T:  # type: ignore[override]
         """Take the next item, waiting for it."""
         if self._closed:
             raise OSError("handle is closed")
-        return super().get()
+        item: T = super().get()
+        return item
 
-    def put(self, obj: Any) -> None:  # type: ignore[override]
+    def put(self, obj: T) -> None:  # type: ignore[override]
         """Put an item."""
         if self._closed:
             raise OSError("handle is closed")

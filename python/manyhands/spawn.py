@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from multiprocessing import resource_tracker, spawn, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
@@ -44,7 +43,9 @@ def job_of(popen: Any, process_obj: Any) -> int:
 
 def tracker_descriptor() -> int:
     """The resource tracker's pipe: one tracker serves the whole family, as in the standard library."""
-    return resource_tracker.getfd()  # type: ignore[no-any-return]
+    descriptor = resource_tracker.getfd()
+    assert descriptor is not None, "getfd starts the tracker"
+    return descriptor
 
 
 #: Where this package lies: a child must find it before it is told the parent's path.
@@ -52,11 +53,9 @@ _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def command(call: str) -> tuple[str, list[str]]:
-    """The program and arguments of an interpreter with this one's flags that runs ``call``: ``module.function(...)``."""
+    """Program and arguments of an interpreter with this one's flags that runs ``call``, a ``module.function(...)``."""
     module = call.partition("(")[0].rpartition(".")[0]
     code = f"import sys; sys.path.append({_HOME!r}); import {module}; {call}"
-    executable = spawn.get_executable()
-    if isinstance(executable, bytes):
-        executable = executable.decode(sys.getfilesystemencoding(), "surrogateescape")
+    executable = os.fsdecode(spawn.get_executable())
     flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return executable, [executable, *flags, "-c", code, "--multiprocessing-fork"]

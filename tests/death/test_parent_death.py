@@ -105,7 +105,11 @@ def test_other_processes_outlive_their_parent(ctx: Any, tmp_path: Path) -> None:
     program = Program(tmp_path, PROCESS, ctx.get_start_method(), "no daemon", "")
     (pid,) = program.pids
     # The resource tracker lives as long as anyone who may need it, as in the standard library.
-    others = {other for other in set(descendants(program.popen.pid)) - {pid} if "resource_tracker" not in describe(other)}
+    others = {
+        other
+        for other in set(descendants(program.popen.pid)) - {pid}
+        if "resource_tracker" not in describe(other)
+    }
     program.end("SIGKILL")
     # The zygote, which has to end, ends; when that has happened, the child would be gone too.
     wait_gone(others)

@@ -1,0 +1,311 @@
+"""The contract of the extension: what the Python package may ask of the engine.
+
+Its classes are the rough side of `manyhands.queues`, `manyhands.pool` and the ``popen_*`` modules; nobody else uses
+them. Times are in seconds, descriptors and process ids are numbers, and where ``timeout`` is ``None`` a wait ends only
+with what is waited for. ``stubtest`` holds this file to the compiled module.
+"""
+
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from typing import Any, Self, TypeAlias, final
+
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "Job",
+    "Pool",
+    "Process",
+    "Queue",
+    "Start",
+    "Worker",
+    "Zygote",
+    "ZygoteClient",
+    "after_fork_in_child",
+    "die_with_parent",
+    "family_descriptor",
+    "job_descriptor",
+    "join_family",
+    "note_exit",
+]
+
+#: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a
+#: handle kept too long is noticed.
+_Handle: TypeAlias = tuple[int, int]
+
+@disjoint_base
+class Queue:
+    """A queue in shared memory; `manyhands.queues` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` or `_attach` gives the object its queue, once."""
+
+    def _create(self, maxsize: int) -> None:
+        """Makes a new queue; no bound when ``maxsize`` is 0 or less."""
+
+    def _attach(self, offset: int, generation: int) -> None:
+        """Becomes another object of a queue that a process of the family made."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the queue; that one may know it from now on."""
+
+    def _share(self) -> None:
+        """Says that another process may know the queue from now on: then it is not freed with this object."""
+
+    @property
+    def _closed(self) -> bool:
+        """Whether `close` was called on this object."""
+
+    @property
+    def _maxsize(self) -> int:
+        """The bound; 0 when there is none."""
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item into the queue, or raise ``queue.Full``."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take an item out of the queue, or raise ``queue.Empty``."""
+
+    def qsize(self) -> int:
+        """How many items lie in the queue."""
+
+    def empty(self) -> bool:
+        """Whether no item lies in the queue; ``OSError`` after `close` on an object that was put to."""
+
+    def full(self) -> bool:
+        """Whether the queue holds as many items as it may."""
+
+    def close(self) -> None:
+        """This process will neither put nor get any more through this object."""
+
+@final
+class Pool:
+    """The engine of `manyhands.pool.Pool`: whoever waits on it does its work."""
+
+    def __new__(
+        cls,
+        seats: int,
+        start: Callable[[int], BaseProcess],
+        died: Callable[[BaseProcess, int | None], BaseException],
+        decode_error: Callable[[bytes], BaseException],
+        undecodable: Callable[[BaseException], BaseException],
+    ) -> Self:
+        """A pool without workers; `start_workers` starts them, once Python can reach the pool.
+
+        Args:
+            seats: how many workers.
+            start: starts the worker for a seat.
+            died: the exception for an item whose worker died; the item's index, or ``None`` for a single call.
+            decode_error: the exception that a worker sent.
+            undecodable: the exception for an item whose result cannot be unpickled, from why not.
+        """
+
+    def _address(self) -> tuple[_Handle, int]:
+        """By what workers find the pool, and the descriptor they must inherit."""
+
+    def start_workers(self) -> None:
+        """Starts a worker for every seat; when one cannot be started, those that were end and the error is raised."""
+
+    def submit_call(
+        self, job: Job, func: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any] | None = None
+    ) -> None:
+        """Submits one call, as the whole of ``job``."""
+
+    def submit_map(
+        self, job: Job, func: Callable[..., Any], items: list[Any], star: bool, chunksize: int | None = None
+    ) -> None:
+        """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments."""
+
+    def submit_stream(
+        self, job: Job, func: Callable[..., Any], ordered: bool, star: bool, chunksize: int
+    ) -> None:
+        """Makes ``job`` a stream of results, whose items are pushed to it."""
+
+    def close(self) -> None:
+        """No more jobs: workers leave when those there are done."""
+
+    def terminate(self) -> None:
+        """Workers are told to end, and whatever was not done fails."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Waits until every worker is gone; whether they are."""
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """The workers' processes, as they are now."""
+
+    @property
+    def state_name(self) -> str:
+        """Where the pool is in its life: ``RUN``, ``CLOSE``, ``TERMINATE`` or ``BROKEN``."""
+
+    @property
+    def outstanding(self) -> int:
+        """Items submitted and not settled."""
+
+    def look_after_workers(self) -> None:
+        """Buries and replaces workers that have died, without waiting."""
+
+    def drive(self) -> None:
+        """The body of the driver thread: leads whenever there is work and nobody else leads."""
+
+    def want_driver(self) -> bool:
+        """There is work that nobody may wait for; ``False`` when there is no driver thread to do it."""
+
+    def stop_driver(self) -> None:
+        """Tells the driver thread to end."""
+
+    def destroy(self) -> None:
+        """Frees the pool's shared memory; nothing happens while a worker is there, or in a forked child."""
+
+@disjoint_base
+class Job:
+    """A job: what ``apply_async``, ``map_async`` and ``imap`` return is one of these."""
+
+    def __new__(
+        cls,
+        pool: Pool,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Self: ...
+    def ready(self) -> bool:
+        """Whether the call has completed."""
+
+    def successful(self) -> bool:
+        """Whether the call completed without raising; ``ValueError`` when it has not completed."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until the call has completed."""
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The result, or its exception raised; ``multiprocessing.TimeoutError`` when the time passes first."""
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result of a stream, or its exception raised; ``StopIteration`` behind the last."""
+
+    def push(self, items: Sequence[Any], last: bool) -> None:
+        """Adds items to a stream; ``last`` says that no more come."""
+
+    def push_error(self, exception: BaseException) -> None:
+        """The iterable of a stream raised: that is what comes after the items before."""
+
+@final
+class Worker:
+    """A pool worker's loop."""
+
+    def __new__(
+        cls,
+        pool: _Handle,
+        seat: int,
+        bell: int,
+        encode_error: Callable[[BaseException], bytes],
+        encode_result_error: Callable[[BaseException, object], bytes],
+    ) -> Self:
+        """Takes a seat in the pool.
+
+        Args:
+            pool: the first half of what `Pool._address` gave.
+            bell: the other half, in this process; a duplicate of it is kept.
+            encode_error: what a task raised, as bytes.
+            encode_result_error: why a result cannot be pickled, and the result, as bytes.
+        """
+
+    def unready(self, reason: bytes) -> None:
+        """The initializer failed: says so, and why."""
+
+    def run(self, most: int) -> bool:
+        """Works until the pool wants it to leave, or for ``most`` tasks (0: no limit); whether it left after its
+        share."""
+
+@final
+class Start:
+    """A child about to be started; it can be started once, by one of `forked`, `spawn` and `request`."""
+
+    def __new__(cls) -> Self:
+        """Reserves the child's slot in the process table and makes its life pipe."""
+
+    @property
+    def slot(self) -> int:
+        """The number of the child's slot in the process table."""
+
+    @property
+    def life(self) -> int:
+        """The child's end of its life pipe; it is this object's."""
+
+    def in_child(self) -> int:
+        """In a forked child: takes the slot; the life pipe that it returns is the caller's."""
+
+    def forked(self, pid: int) -> Process:
+        """The child was forked from this process."""
+
+    def spawn(self, program: str, argv: Sequence[str], passed: Sequence[int]) -> Process:
+        """Starts a program with this process's environment; it inherits the descriptors with the numbers in
+        ``passed``."""
+
+    def request(self, zygote: ZygoteClient, job: int, passed: Sequence[int]) -> Process:
+        """Has a fork server start it; ``job`` and the descriptors in ``passed`` reach the child. ``BrokenPipeError``
+        when the server is gone."""
+
+@final
+class Process:
+    """A process that was started."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the process has ended; it is this object's."""
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the signal; ``None`` while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Waits for the end; then as `poll`."""
+
+    def signal(self, signal: int) -> None:
+        """Sends a signal; nothing happens when the process has ended."""
+
+@final
+class ZygoteClient:
+    """The client's end of a connection to a fork server."""
+
+    def __new__(cls) -> Self: ...
+    @property
+    def servers_end(self) -> int | None:
+        """The number of the socket that the fork server must inherit; ``None`` when it was closed here."""
+
+    def close_servers_end(self) -> None:
+        """The fork server has its socket: this process needs it no more."""
+
+@final
+class Zygote:
+    """The fork server's end."""
+
+    def __new__(cls, socket: int) -> Self:
+        """Keeps a duplicate of the socket."""
+
+    def next_request(self) -> bool:
+        """Waits for a request; ``False`` when the client is gone."""
+
+    def forked(self, pid: int) -> None:
+        """In the server: the request became this child."""
+
+    def in_child(self) -> tuple[int, int, list[int]]:
+        """In the child: takes the slot; the descriptors of the job, the life pipe and what was passed are the
+        caller's. Drop this object afterwards, so that nothing of the server's stays open."""
+
+def family_descriptor() -> int:
+    """The number of the family's descriptor; founds the family if there is none."""
+
+def join_family(descriptor: int, slot: int) -> None:
+    """Joins the family behind an inherited descriptor, on the slot the parent reserved."""
+
+def job_descriptor(bytes: bytes) -> int:
+    """A descriptor from which a child reads these bytes; it is the caller's."""
+
+def die_with_parent(life: int) -> bool:
+    """The kernel kills this process when its parent is gone; ``False`` when it is gone already."""
+
+def note_exit(status: int) -> None:
+    """Notes the status this process is about to end with, for a parent from whom the kernel's is taken."""
+
+def after_fork_in_child() -> None:
+    """In a forked child, whoever forked it: what the parent's memory says of this process holds no more."""
