@@ -246,9 +246,10 @@ def _make_package_lazy(tracker: int) -> None:
 
     def load_body() -> None:
         with lock:
-            lazy = {
-                name: vars(package).pop(name) for name in ("__getattr__", "__dir__") if name in vars(package)
-            }
+            lazy: dict[str, Any] = {}
+            for name in ("__getattr__", "__dir__"):
+                if name in vars(package):
+                    lazy[name] = vars(package).pop(name)
             if not lazy:
                 return
             try:
@@ -267,8 +268,8 @@ def _make_package_lazy(tracker: int) -> None:
             # A submodule that is just being imported is not in the package yet.
             return sys.modules[f"{_PACKAGE}.{name}"]
         if name in submodules:
-            # Not a reason to run the body, which may be waiting for this very import. These three come with the package;
-            # others are there when somebody imports them.
+            # Not a reason to run the body, which may be waiting for this very import. These three come with the
+            # package; others are there when somebody imports them.
             if name in ("context", "process", "reduction"):
                 return importlib.import_module(f"{_PACKAGE}.{name}")
             raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")

@@ -245,10 +245,12 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        # Read before there is a stream: an iterable that raises leaves nothing open.
+        items = list(iterable) if isinstance(iterable, Sized) else None
         job = cls(self._core)
         self._core.submit_stream(job, func, ordered, False, chunksize)
-        if isinstance(iterable, Sized):
-            job.push(list(iterable), True)
+        if items is not None:
+            job.push(items, True)
         else:
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
             feeder = threading.Thread(
