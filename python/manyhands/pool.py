@@ -348,9 +348,11 @@ class _Driver:
 
     def stop(self) -> bool:
         """End the thread, and wait until the system has forgotten it; whether there was one."""
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is None or thread is threading.current_thread():
+            # The driver itself forks, to replace a worker: it goes on.
             return False
+        self._thread = None
         self._core.stop_driver()
         thread.join(_TERM_GRACE)
         while not thread.is_alive() and os.path.exists(f"/proc/self/task/{thread.native_id}"):
