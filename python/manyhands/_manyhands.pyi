@@ -309,3 +309,6 @@ def note_exit(status: int) -> None:
 
 def after_fork_in_child() -> None:
     """In a forked child, whoever forked it: what the parent's memory says of this process holds no more."""
+
+def note_fork() -> None:
+    """Before a fork: queues from before it are known on both sides."""

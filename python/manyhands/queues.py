@@ -7,6 +7,7 @@ so joining a process before draining its queue cannot deadlock.
 
 from __future__ import annotations
 
+import os
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -91,3 +92,7 @@ class SimpleQueue(_manyhands.Queue, Generic[T]):
         if self._closed:
             raise OSError("handle is closed")
         return super().empty()
+
+
+# A forked child knows every queue of its parent's, without having been told.
+os.register_at_fork(before=_manyhands.note_fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue as queues
 import threading
@@ -315,6 +316,20 @@ class TestAcrossProcesses:
 @pytest.mark.ours_only
 class TestWhatIsOurs:
     """Where manyhands differs from the standard library, and says so in the README."""
+
+    def test_outlives_the_object_it_was_made_by(self, ctx: Any) -> None:
+        """A child's queue is not given to somebody else when the parent drops its own object of it."""
+        answers = ctx.Queue()
+        go = ctx.Event()
+        dropped = ctx.Queue()
+        child = start(ctx, targets.put_after, dropped, go, answers)
+        del dropped
+        gc.collect()
+        others = [ctx.Queue() for _ in range(20)]
+        go.set()
+        assert answers.get(timeout=LONG) == "put"
+        finish(child)
+        assert all(other.empty() for other in others)
 
     def test_can_be_sent_through_another_queue(self, ctx: Any, q: Any) -> None:
         """The standard library's can be given to a child at its start only."""

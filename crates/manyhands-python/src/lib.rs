@@ -21,7 +21,7 @@ mod _manyhands {
     #[pymodule_export]
     use super::pool::{PyJob, PyPool};
     #[pymodule_export]
-    use super::queue::PyQueue;
+    use super::queue::{PyQueue, note_fork};
     #[pymodule_export]
     use super::worker::PyWorker;
 }

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A queue in shared memory; `manyhands.queues` gives it the standard library's face.
@@ -27,7 +28,18 @@ struct Own {
     used: bool,
     /// Whether another process may know the queue; then nobody can tell who is its last holder.
     shared: bool,
+    /// The count of forks when the object was made.
+    forks: u32,
     patience: Patience,
+}
+
+/// How often this process or one it descends from has forked. A queue from before a fork is known on both sides of it.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Before a fork, whoever asks for it.
+#[pyfunction]
+pub(crate) fn note_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
 thread_local! {
@@ -41,7 +53,13 @@ impl PyQueue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        let own = Own { closed: false, used: false, shared: false, patience: Patience::new() };
+        let own = Own {
+            closed: false,
+            used: false,
+            shared: false,
+            forks: FORKS.load(Ordering::Relaxed),
+            patience: Patience::new(),
+        };
         Self { queue: OnceLock::new(), own: Mutex::new(own) }
     }
 
@@ -260,7 +278,8 @@ impl PyQueue {
 
 impl Drop for PyQueue {
     fn drop(&mut self) {
-        let shared = self.own.get_mut().map_or(true, |own| own.shared);
+        let forks = FORKS.load(Ordering::Relaxed);
+        let shared = self.own.get_mut().map_or(true, |own| own.shared || own.forks != forks);
         if let (false, Some(queue)) = (shared, self.queue.get()) {
             queue.destroy();
         }
