@@ -8,6 +8,7 @@ submodule ``process`` is imported on its own, and the package's body runs when s
 from __future__ import annotations
 
 import gc
+import importlib
 import itertools
 import os
 import sys
@@ -240,13 +241,22 @@ def _make_package_lazy(tracker: int) -> None:
         __cached__=spec.cached,
     )
     lock = threading.RLock()
+    folder = os.path.dirname(spec.origin or "")
+    submodules = {entry.partition(".")[0] for entry in os.listdir(folder)}
 
     def load_body() -> None:
         with lock:
-            if vars(package).pop("__getattr__", None) is None:
+            lazy: dict[str, Any] = {}
+            for name in ("__getattr__", "__dir__"):
+                if name in vars(package):
+                    lazy[name] = vars(package).pop(name)
+            if not lazy:
                 return
-            del package.__dict__["__dir__"]
-            spec.loader.exec_module(package)  # type: ignore[union-attr]
+            try:
+                spec.loader.exec_module(package)  # type: ignore[union-attr]
+            except BaseException:
+                vars(package).update(lazy)
+                raise
             _adopt_tracker(tracker)
             while _hooks:
                 _hooks.pop(0)(package)
@@ -254,9 +264,15 @@ def _make_package_lazy(tracker: int) -> None:
     def lazy_getattr(name: str) -> Any:
         if name.startswith("__") and name.endswith("__") and name != "__all__":
             raise AttributeError(name)
-        if _PACKAGE + "." + name in sys.modules:
+        if f"{_PACKAGE}.{name}" in sys.modules:
             # A submodule that is just being imported is not in the package yet.
-            return sys.modules[_PACKAGE + "." + name]
+            return sys.modules[f"{_PACKAGE}.{name}"]
+        if name in submodules:
+            # Not a reason to run the body, which may be waiting for this very import. These three come with the
+            # package; others are there when somebody imports them.
+            if name in ("context", "process", "reduction"):
+                return importlib.import_module(f"{_PACKAGE}.{name}")
+            raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")
         load_body()
         try:
             return vars(package)[name]

@@ -44,20 +44,26 @@ def install() -> None:
     global _installed
     if _installed:
         return
-    # The standard library's executor is built on its own queues: it must have taken them before they are replaced.
-    import concurrent.futures.process  # noqa: F401
+    _installed = True
+    executor: Any = importlib.import_module("concurrent.futures.process")
     import multiprocessing.context
     import multiprocessing.pool
 
-    _installed = True
     for name, classes in _KEPT.items():
         _keep(name, classes)
+    replaced = dict(_REPLACED)
+    # The standard library's executor is built on its own queues, and goes on with them.
+    if hasattr(executor, "_SafeQueue"):
+        executor._SafeQueue.__bases__ = (standard_queues().Queue,)
+    else:
+        # It is just being imported, in a child, and will take its base from there; contexts make ours all the same.
+        del replaced["queues"]
     theirs: Any = multiprocessing.context._default_context
     ours = importlib.import_module("manyhands.context")
     if theirs._actual_context is not None:
         # A start method that was set before holds on.
         ours._force_start_method(theirs._actual_context.get_start_method())
-    for name, attributes in _REPLACED.items():
+    for name, attributes in replaced.items():
         module = importlib.import_module(f"multiprocessing.{name}")
         replacement = importlib.import_module(f"manyhands.{name}")
         for attribute in attributes.split():
@@ -67,9 +73,8 @@ def install() -> None:
 
 def standard_queues() -> Any:
     """The standard library's queues, whatever is installed."""
-    return importlib.import_module(
-        "multiprocessing._standard_queues" if _installed else "multiprocessing.queues"
-    )
+    kept = "multiprocessing._standard_queues"
+    return importlib.import_module(kept if kept in sys.modules else "multiprocessing.queues")
 
 
 def _keep(name: str, classes: list[str]) -> None:

@@ -254,10 +254,12 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        # Read before there is a stream: an iterable that raises leaves nothing open.
+        items = list(iterable) if isinstance(iterable, Sized) else None
         job = cls(self._core)
         self._core.submit_stream(job, func, ordered, False, chunksize)
-        if isinstance(iterable, Sized):
-            job.push(list(iterable), True)
+        if items is not None:
+            job.push(items, True)
         else:
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
             feeder = threading.Thread(
@@ -355,9 +357,11 @@ class _Driver:
 
     def stop(self) -> bool:
         """End the thread, and wait until the system has forgotten it; whether there was one."""
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is None or thread is threading.current_thread():
+            # The driver itself forks, to replace a worker: it goes on.
             return False
+        self._thread = None
         self._core.stop_driver()
         thread.join(_TERM_GRACE)
         while not thread.is_alive() and os.path.exists(f"/proc/self/task/{thread.native_id}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -347,6 +348,27 @@ class TestLife:
                 call.get(LONG)
         else:
             assert not call.ready()
+
+    def test_terminate_with_much_to_do(self, make: Any) -> None:
+        for _ in range(3):
+            pool = make(2)
+            for number in range(200):
+                pool.apply_async(targets.square, (number,))
+            pool.terminate()
+            pool.join()
+
+    def test_used_by_a_signal_handler_during_a_wait(self, make: Any) -> None:
+        pool = make(2)
+        got: list[int] = []
+        before = signal.signal(signal.SIGUSR1, lambda *_: got.append(pool.apply(targets.square, (5,))))
+        try:
+            waker = threading.Timer(SHORT, os.kill, (os.getpid(), signal.SIGUSR1))
+            waker.start()
+            pool.apply(targets.sleep, (10 * SHORT,))
+            waker.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert got == [25]
 
     def test_terminate_of_an_idle_one(self, make: Any) -> None:
         pool = make(3)

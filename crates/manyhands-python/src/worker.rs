@@ -201,7 +201,8 @@ impl PyWorker {
         if !error.is_instance_of::<PyException>(py) {
             return Err(error);
         }
-        let bytes = self.encode_error.bind(py).call1((error.value(py),))?;
+        // `into_value` and not `value`: before 3.12 only that gives the exception its traceback.
+        let bytes = self.encode_error.bind(py).call1((error.into_value(py),))?;
         self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
     }
 

@@ -14,12 +14,7 @@ impl PyPool {
             match action {
                 Action::Start { seat } => self.replace_worker(py, seat)?,
                 Action::Dismiss => self.engine.dismiss(),
-                Action::Kill => self
-                    .state()
-                    .workers
-                    .processes(py)
-                    .iter()
-                    .try_for_each(|process| process.bind(py).call_method0("terminate").map(drop))?,
+                Action::Kill => self.terminate_workers(py)?,
                 Action::Break => self.break_down(py)?,
             }
         }
@@ -42,12 +37,16 @@ impl PyPool {
         self.end_workers(py)
     }
 
+    fn terminate_workers(&self, py: Python<'_>) -> PyResult<()> {
+        // Bound first: no lock is held while Python code runs.
+        let processes = self.state().workers.processes(py);
+        processes.iter().try_for_each(|process| process.bind(py).call_method0("terminate").map(drop))
+    }
+
     /// A broken pool has no leader who would bury its workers: they are told to end, and those that do not are killed.
     fn end_workers(&self, py: Python<'_>) -> PyResult<()> {
+        self.terminate_workers(py)?;
         let processes = self.state().workers.processes(py);
-        for process in &processes {
-            process.bind(py).call_method0("terminate")?;
-        }
         for process in &processes {
             let process = process.bind(py);
             process.call_method1("join", (SECONDS_TO_END,))?;

@@ -7,7 +7,9 @@ use crate::blocking;
 use crate::worker::kind;
 use manyhands::Deadline;
 use manyhands::pool::{Answer, Function, Status, Task};
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +62,27 @@ pub(crate) struct Accepted {
 
 #[pymethods]
 impl PyJob {
+    /// A result that is an exception leads, through its traceback and the frames in it, back to the job.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pool)?;
+        // Held only while something is changed: then the job is in use, and no garbage.
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        for callback in [&state.callback, &state.error_callback].into_iter().flatten() {
+            visit.call(callback)?;
+        }
+        match &state.outcome {
+            Some(Ok(outcome) | Err(outcome)) => visit.call(outcome),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        let dropped = (state.outcome.take(), state.callback.take(), state.error_callback.take());
+        drop(state);
+        drop(dropped);
+    }
+
     #[new]
     #[pyo3(signature = (pool, callback=None, error_callback=None))]
     fn new(pool: Py<PyPool>, callback: Option<Py<PyAny>>, error_callback: Option<Py<PyAny>>) -> Self {

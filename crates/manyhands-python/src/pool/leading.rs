@@ -20,11 +20,12 @@ impl PyPool {
     }
 
     pub(super) fn look_around(&self, py: Python<'_>) -> PyResult<()> {
-        while self.advance(py)? {}
-        while let Some(seat) = self.exited_worker() {
-            self.worker_exited(py, seat)?;
+        for round in 1u32.. {
+            if !self.advance(py)? || round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
+                break;
+            }
         }
-        Ok(())
+        self.bury_exited(py)
     }
 
     /// Somebody who waits on a stream should look at it again: items or an end were pushed by another thread.
@@ -48,7 +49,13 @@ impl PyPool {
             if self.leadership.try_lead() {
                 let led = self.lead(py, done, deadline);
                 self.leadership.resign();
-                return led;
+                match led? {
+                    Led::Done => return Ok(true),
+                    Led::TimedOut => return Ok(false),
+                    // The handler runs with nobody leading: it may use the pool.
+                    Led::Interrupted => py.check_signals()?,
+                }
+                continue;
             }
             if deadline.passed() {
                 return Ok(false);
@@ -66,35 +73,32 @@ impl PyPool {
         Err(PyRuntimeError::new_err(text))
     }
 
-    pub(super) fn lead(
-        &self,
-        py: Python<'_>,
-        done: &(dyn Fn() -> bool + Sync),
-        deadline: Deadline,
-    ) -> PyResult<bool> {
+    fn lead(&self, py: Python<'_>, done: &(dyn Fn() -> bool + Sync), deadline: Deadline) -> PyResult<Led> {
         let mut patience = Patience::new();
-        loop {
-            if self.advance(py)? {
-                if done() {
-                    return Ok(true);
-                }
-                continue;
-            }
+        for round in 1u32.. {
+            let any = self.advance(py)?;
             if done() {
-                return Ok(true);
+                return Ok(Led::Done);
             }
-            if deadline.passed() {
-                return Ok(false);
+            if any {
+                // A steady stream of answers must not hide a death.
+                if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
+                    self.bury_exited(py)?;
+                }
+            } else if deadline.passed() {
+                return Ok(Led::TimedOut);
+            } else if self.sleep(py, &mut patience, deadline)? == Woken::Interrupted {
+                return Ok(Led::Interrupted);
             }
-            self.sleep(py, &mut patience, deadline)?;
         }
+        Ok(Led::Interrupted)
     }
 
     /// Leads until nothing is outstanding, somebody else wants to, or the driver must end.
     pub(super) fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
         let mut patience = Patience::new();
         loop {
-            while self.advance(py)? {}
+            self.look_around(py)?;
             let idle = self.state().jobs.is_empty();
             if idle {
                 self.leadership.tell_driver(Driver::Idle);
@@ -106,16 +110,35 @@ impl PyPool {
         }
     }
 
-    pub(super) fn sleep(&self, py: Python<'_>, patience: &mut Patience, deadline: Deadline) -> PyResult<()> {
+    /// Sleeps until there may be something to do, and buries the worker whose end it was that woke us.
+    fn sleep(&self, py: Python<'_>, patience: &mut Patience, deadline: Deadline) -> PyResult<Woken> {
         let watched = self.state().workers.watched();
         let woken = py.detach(|| {
             let pidfds: Vec<_> = watched.iter().map(|w| w.descriptor()).collect();
             self.engine.wait(&pidfds, patience, deadline)
         });
-        match woken.map_err(error::os)? {
-            Woken::Exited(place) => self.worker_exited(py, watched[place].seat()),
-            Woken::Interrupted => py.check_signals(),
-            Woken::Answers | Woken::TimedOut => Ok(()),
+        let woken = woken.map_err(error::os)?;
+        if let Woken::Exited(place) = woken {
+            self.worker_exited(py, watched[place].seat())?;
         }
+        Ok(woken)
+    }
+
+    fn bury_exited(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(seat) = self.exited_worker() {
+            self.worker_exited(py, seat)?;
+        }
+        Ok(())
     }
 }
+
+/// How a lead ended.
+enum Led {
+    Done,
+    TimedOut,
+    /// A signal arrived.
+    Interrupted,
+}
+
+/// How often a leader who is kept busy by answers looks at its workers.
+const ROUNDS_BETWEEN_LOOKS: u32 = 16;

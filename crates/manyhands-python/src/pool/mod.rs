@@ -316,6 +316,7 @@ impl PyPool {
     }
 
     fn check_running(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_owner()?;
         let state = self.state();
         if let Some(reason) = &state.broken {
             return Err(PyErr::from_value(reason.bind(py).clone()));

@@ -48,7 +48,11 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Slept {
         Err(Errno::INTR) => Slept::Interrupted,
         // Any other error (a kernel that refuses) must not become a busy loop that never looks again: the
         // caller re-checks its condition, and a refused sleep costs one yield.
-        Ok(()) | Err(_) => Slept::Woken,
+        Err(_) => {
+            yield_now();
+            Slept::Woken
+        }
+        Ok(()) => Slept::Woken,
     }
 }
 

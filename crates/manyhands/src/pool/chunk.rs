@@ -13,7 +13,7 @@ const TARGET: Duration = Duration::from_millis(2);
 /// Toward the end tasks shrink to this and no further: below it, their way costs more than the balance gains.
 const LEAST: Duration = Duration::from_micros(100);
 /// A task is at most so many times larger than the one before: one short item says little about the next.
-const GROWTH: usize = 8;
+const GROWTH: usize = 64;
 
 /// The plan of one job.
 #[derive(Clone, Debug)]

@@ -11,14 +11,19 @@ use std::sync::atomic::AtomicU32;
 /// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)`, without the last flag where the kernel
 /// does not know it; then sized to `bytes` and sealed against any other size. Sparse: it takes no memory yet.
 pub(crate) fn create_sealed(name: &str, bytes: u64) -> Result<OwnedFd, OsError> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
-        .or_else(|_| rustix::fs::memfd_create(name, flags))
-        .map_err(OsError::new("memfd_create"))?;
+    let fd = create_memfd(name, MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&fd, bytes).map_err(OsError::new("ftruncate"))?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(OsError::new("fcntl(F_ADD_SEALS)"))?;
     Ok(fd)
+}
+
+/// Some systems refuse a memfd that could be executed, older kernels do not know the flag that says it cannot.
+fn create_memfd(name: &str, flags: MemfdFlags) -> Result<OwnedFd, OsError> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| rustix::fs::memfd_create(name, flags))
+        .map_err(OsError::new("memfd_create"))
 }
 
 /// The largest file this process may make: growing one beyond it is answered with a signal that kills.
@@ -161,7 +166,7 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), OsEr
 /// Bytes behind a descriptor that can be read from the start: what a child reads its job from. The kernel frees it
 /// with the last descriptor.
 pub(crate) fn file_of(name: &str, bytes: &[u8]) -> Result<OwnedFd, OsError> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map_err(OsError::new("memfd_create"))?;
+    let fd = create_memfd(name, MemfdFlags::empty())?;
     write_all(fd.as_fd(), bytes)?;
     rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0)).map_err(OsError::new("lseek"))?;
     Ok(fd)

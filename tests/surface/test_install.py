@@ -1,0 +1,56 @@
+"""`install` puts ours in place, and what the standard library builds on its own classes goes on working."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import manyhands
+manyhands.install()
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.pool import ThreadPool
+
+
+def square(n):
+    return n * n
+
+
+def report(queue):
+    queue.put((type(multiprocessing.current_process()).__module__, multiprocessing.Queue.__module__))
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("{method}")
+    queue = multiprocessing.Queue()
+    assert isinstance(queue, multiprocessing.queues.Queue) and type(queue).__module__ == "manyhands.queues"
+    process = multiprocessing.Process(target=report, args=(queue,))
+    process.start()
+    assert queue.get() == ("manyhands.process", "manyhands.context"), "not installed in the child"
+    process.join()
+    with multiprocessing.Pool(2) as pool:
+        assert type(pool).__module__ == "manyhands.pool"
+        assert pool.map(square, range(10)) == [n * n for n in range(10)]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context()) as executor:
+        assert list(executor.map(square, range(10))) == [n * n for n in range(10)]
+    with ThreadPool(2) as threads:
+        assert threads.map(square, range(10)) == [n * n for n in range(10)]
+    joinable = multiprocessing.JoinableQueue()
+    joinable.put(1)
+    assert joinable.get() == 1
+    joinable.task_done()
+    joinable.join()
+    print("all well")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_program(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("{method}", method))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.returncode) == ("all well\n", 0), done.stderr
