@@ -61,6 +61,10 @@ lint: setup
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy --strict python/manyhands
 
+.PHONY: stubs ## The extension's typed contract against what was compiled
+stubs: build
+	$(BIN)/stubtest manyhands._manyhands
+
 .PHONY: cargo-test ## The Rust tests and the examples in the Rust docs
 cargo-test: setup
 	@ci/cargo-test.sh
@@ -82,6 +86,7 @@ test:
 	@ci/step.sh cargo-test $(MAKE) --no-print-directory cargo-test
 	@ci/step.sh loom       $(MAKE) --no-print-directory loom
 	@ci/step.sh build      $(MAKE) --no-print-directory build
+	@ci/step.sh stubs      $(MAKE) --no-print-directory stubs
 	@ci/step.sh pytest     $(MAKE) --no-print-directory pytest
 
 # --- the rest ---

@@ -26,6 +26,7 @@ __all__ = [
     "job_descriptor",
     "join_family",
     "note_exit",
+    "note_fork",
 ]
 
 #: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a

@@ -97,7 +97,7 @@ class BaseContext(_std.BaseContext):
 
         set_forkserver_preload(module_names)
 
-    def get_context(self, method: str | None = None) -> Any:
+    def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """This context, or the one of that start method."""
         if method is None:
             return self
@@ -135,7 +135,7 @@ class DefaultContext(BaseContext, _std.DefaultContext):
     _default_context: BaseContext
     _actual_context: BaseContext | None
 
-    def get_context(self, method: str | None = None) -> Any:
+    def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """The context of that start method; by default of the one that is set."""
         if method is not None:
             return super().get_context(method)

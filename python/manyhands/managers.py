@@ -3,4 +3,8 @@
 import sys
 from multiprocessing import managers
 
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from multiprocessing.managers import *  # noqa: F403
+
 sys.modules[__name__] = managers

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing import util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _manyhands, _worker
 
@@ -30,32 +30,43 @@ __all__ = [
     "Pool",
 ]
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 #: How long workers get to end after SIGTERM before they are killed, in seconds.
 _TERM_GRACE = 2.0
 
 
-class ApplyResult(_manyhands.Job):
+class ApplyResult(_manyhands.Job, Generic[T]):
     """What `Pool.apply_async` returns: ``get``, ``wait``, ``ready``, ``successful``."""
+
+    if TYPE_CHECKING:  # the engine's, who knows nothing of types
+
+        def get(self, timeout: float | None = None) -> T: ...
 
 
 AsyncResult = ApplyResult
 
 
-class MapResult(ApplyResult):
+class MapResult(ApplyResult[list[T]]):
     """What `Pool.map_async` and `Pool.starmap_async` return."""
 
 
-class IMapIterator(_manyhands.Job):
+class IMapIterator(_manyhands.Job, Generic[T]):
     """What `Pool.imap` returns: results in the order of the items."""
 
-    def __iter__(self) -> Iterator[Any]:
+    if TYPE_CHECKING:  # the engine's, who knows nothing of types
+
+        def next(self, timeout: float | None = None) -> T: ...
+
+    def __iter__(self) -> Iterator[T]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T:
         return self.next()
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator[T]):
     """What `Pool.imap_unordered` returns: results as they come.
 
     When a worker dies, the item it was at raises `manyhands.WorkerDied`, once; the results after it still come.
@@ -142,16 +153,14 @@ class Pool:
         if self._state != RUN:
             raise ValueError("Pool not running")
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> Any:
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> T:
         """``func(*args, **kwds)``, in a worker."""
         self._check_running()
-        job = ApplyResult(self._core)
+        job: ApplyResult[T] = ApplyResult(self._core)
         self._core.submit_call(job, func, tuple(args), kwds)
         return job.get()
 
-    def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> list[Any]:
+    def map(self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int | None = None) -> list[T]:
         """``[func(item) for item in iterable]``, in the workers.
 
         Args:
@@ -159,37 +168,37 @@ class Pool:
 
         Raises the first exception of ``func`` once everything else is done.
         """
-        return self._submit_map(func, iterable, False, chunksize).get()  # type: ignore[no-any-return]
+        return self._submit_map(func, iterable, False, chunksize).get()
 
     def starmap(
-        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
-    ) -> list[Any]:
+        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
         """As `map`, for items that are tuples of arguments."""
-        return self._submit_map(func, iterable, True, chunksize).get()  # type: ignore[no-any-return]
+        return self._submit_map(func, iterable, True, chunksize).get()
 
     def apply_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         args: Iterable[Any] = (),
         kwds: dict[str, Any] = {},
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> ApplyResult:
+    ) -> ApplyResult[T]:
         """Start ``func(*args, **kwds)`` in a worker; the result is asked from what this returns."""
         self._check_running()
-        job = ApplyResult(self._core, callback, error_callback)
+        job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback)
         self._core.submit_call(job, func, tuple(args), kwds)
         self._driver.want()
         return job
 
     def map_async(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int | None = None,
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
+    ) -> MapResult[T]:
         """As `map`, without waiting."""
         job = self._submit_map(func, iterable, False, chunksize, callback, error_callback)
         self._driver.want()
@@ -197,24 +206,24 @@ class Pool:
 
     def starmap_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
+    ) -> MapResult[T]:
         """As `starmap`, without waiting."""
         job = self._submit_map(func, iterable, True, chunksize, callback, error_callback)
         self._driver.want()
         return job
 
-    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
+    def imap(self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1) -> IMapIterator[T]:
         """An iterator over ``map(func, iterable)``: each result as soon as it and those before it are there."""
         return self._submit_stream(IMapIterator, func, iterable, True, chunksize)
 
     def imap_unordered(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> IMapUnorderedIterator:
+        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1
+    ) -> IMapUnorderedIterator[T]:
         """As `imap`, with results in the order in which they come."""
         stream = self._submit_stream(IMapUnorderedIterator, func, iterable, False, chunksize)
         assert isinstance(stream, IMapUnorderedIterator)
@@ -222,26 +231,26 @@ class Pool:
 
     def _submit_map(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         iterable: Iterable[Any],
         star: bool,
         chunksize: int | None,
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
+    ) -> MapResult[T]:
         self._check_running()
-        job = MapResult(self._core, callback, error_callback)
+        job: MapResult[T] = MapResult(self._core, callback, error_callback)
         self._core.submit_map(job, func, list(iterable), star, chunksize)
         return job
 
     def _submit_stream(
         self,
-        cls: type[IMapIterator],
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        cls: type[IMapIterator[T]],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         ordered: bool,
         chunksize: int,
-    ) -> IMapIterator:
+    ) -> IMapIterator[T]:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -395,7 +404,7 @@ def _shut_down(core: _manyhands.Pool, driver: _Driver, owner: int) -> None:
     core.destroy()
 
 
-def _feed(job: IMapIterator, iterable: Iterable[Any], chunksize: int) -> None:
+def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:
     """Push the items of an iterable of unknown length, as they come."""
     try:
         chunk = []

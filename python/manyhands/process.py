@@ -114,4 +114,4 @@ class Process(_Process):
     def _Popen(process_obj: Any) -> Any:
         from .context import _default_context
 
-        return _default_context.get_context().Process._Popen(process_obj)
+        return _default_context.get_context().Process._Popen(process_obj)  # type: ignore[attr-defined]

@@ -3,4 +3,8 @@
 import sys
 from multiprocessing.dummy import connection
 
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from multiprocessing.dummy.connection import *  # noqa: F403
+
 sys.modules[__name__] = connection
