@@ -75,10 +75,13 @@ impl RobustMutex {
 
     #[inline]
     fn finish(&self, owner_died: bool, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        // Before the repair: should that fail, unlocking what was not declared consistent makes the lock one that
+        // everybody is told cannot be had, instead of one that everybody waits for.
+        let guard = Guard { mutex: self, in_this_thread: PhantomData };
         if owner_died {
             self.repaired_by(repair)?;
         }
-        Ok(Guard { mutex: self, in_this_thread: PhantomData })
+        Ok(guard)
     }
 
     #[cold]
