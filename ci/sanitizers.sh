@@ -55,7 +55,7 @@ memcheck() {
     # Memory that is never freed is how arenas are: leaks are no errors. A fair scheduler, or a spinning thread
     # keeps the one that it waits for from running.
     MANYHANDS_TEST_SHARE="${MANYHANDS_TEST_SHARE:-50}" MANYHANDS_RING_KILLS="${MANYHANDS_RING_KILLS:-100}" \
-        each memcheck "-g" valgrind --quiet --error-exitcode=99 --fair-sched=yes
+        each memcheck "-g" valgrind --quiet --error-exitcode=99 --fair-sched=yes --suppressions=ci/memcheck.supp
 }
 
 address() {

@@ -27,6 +27,7 @@
 //! Only the worker writes, with two exceptions: the repairer of the task ring's head (the worker is dead), and the
 //! pool, which clears the seat once it has buried the worker.
 
+use crate::kill_point;
 use crate::memory::{Memory, Shareable};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
@@ -161,6 +162,7 @@ impl Seat {
         let committed = taken_total == progress.first.wrapping_add(u32::from(progress.count));
         let settled = if committed { Progress { taken: true, ..progress } } else { Progress::default() };
         self.note(settled);
+        kill_point!(SeatSettled);
     }
 
     /// Where the next task of a batch goes in the inbox, when `used` bytes are taken already: the offset for

@@ -20,6 +20,7 @@
 //! bounded by [`LONGEST_SLEEP`], after which the waiter looks again.
 
 use crate::deadline::Deadline;
+use crate::kill_point;
 use crate::memory::Shareable;
 use crate::primitive::{
     AtomicU32, Ordering, Slept, fence, futex_wait, futex_wake, pause, yield_now, yields_worth_trying,
@@ -87,6 +88,7 @@ impl WaitWord {
     #[cold]
     fn wake_sleepers(&self, count: u32) {
         let seen = self.0.fetch_add(ONE_WAKE, Ordering::SeqCst).wrapping_add(ONE_WAKE);
+        kill_point!(WaitWakeCounted);
         if futex_wake(&self.0, count) != 0 {
             return;
         }
@@ -95,6 +97,7 @@ impl WaitWord {
         let without = (seen & !SLEEPERS).wrapping_add(ONE_WAKE);
         let cleared = self.0.compare_exchange(seen, without, Ordering::SeqCst, Ordering::Relaxed);
         if cleared.is_ok() {
+            kill_point!(WaitBitCleared);
             futex_wake(&self.0, EVERYONE);
         }
     }
@@ -130,6 +133,7 @@ impl WaitWord {
     /// One sleep of at most `slice`; `None` when `ready` held before it.
     fn sleep(&self, ready: &mut impl FnMut() -> bool, slice: Duration) -> Option<Slept> {
         let expected = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+        kill_point!(WaitBitSet);
         // Pairs with the fence in `wake`.
         fence(Ordering::SeqCst);
         if ready() {

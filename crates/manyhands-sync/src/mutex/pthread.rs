@@ -113,7 +113,10 @@ impl RobustMutex {
 }
 
 fn tenth_of_a_second_from_now() -> libc::timespec {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // By the C library: rustix looks for the kernel's vDSO by itself, and dies where a tool (valgrind) hides it.
+    // SAFETY: writes to the place it is given; this clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     let nanoseconds = now.tv_nsec + 100_000_000;
     libc::timespec { tv_sec: now.tv_sec + nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 }
 }

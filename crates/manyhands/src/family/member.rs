@@ -5,6 +5,7 @@
 
 use super::{Family, FamilyError};
 use crate::sys::memory;
+use manyhands_sync::kill_point;
 use manyhands_sync::process_table::{ProcessTable, SlotIndex};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,6 +55,7 @@ impl Family {
         let _ = (own()?, memory::ticks_since_boot());
         let owner = std::process::id();
         let index = self.reserve(owner).ok_or(FamilyError::Full)?;
+        kill_point!(SlotReserved);
         Ok(Slot { family: self, index, owner })
     }
 
@@ -73,6 +75,7 @@ impl Family {
         if let Some(index) = SlotIndex::new(index) {
             let pid = std::process::id();
             self.process_table().register(index, pid, memory::ticks_since_boot());
+            kill_point!(SlotRegistered);
             own()?.store(index.get() + 1, Ordering::Relaxed);
         }
         Ok(())

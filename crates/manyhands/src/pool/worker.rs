@@ -175,7 +175,10 @@ impl Worker {
             self.link.results.put(BLOCK, &[&header, &reference])
         };
         match bell {
-            Ok(true) => bell::ring(&self.bell),
+            Ok(true) => {
+                kill_point!(BellTaken);
+                bell::ring(&self.bell);
+            }
             Ok(false) => {}
             Err(PutError::NoRoom) => return Err(self.no_room()),
             Err(_) => return Err(SendError::Corrupted),

@@ -119,8 +119,12 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
 
 /// The time by the clock of [`start_time`], rounded up.
 pub(crate) fn ticks_since_boot() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let per_second = rustix::param::clock_ticks_per_second();
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // Both by the C library: rustix looks for the kernel's vDSO by itself, and dies where a tool (valgrind) hides it.
+    // SAFETY: writes to the place it is given; Linux has had this clock since 2.6.39.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+    // SAFETY: no memory is involved.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.unsigned_abs();
     let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
     seconds * per_second + nanoseconds * per_second / 1_000_000_000 + 1
 }
