@@ -29,10 +29,10 @@
 
 use crate::kill_point;
 use crate::memory::{Memory, Shareable};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, ByteWord, Ordering};
 
 /// How many bytes of tasks a batch can have, frame headers included.
-pub const INBOX_BYTES: usize = 16 << 10;
+pub const INBOX_BYTES: usize = if cfg!(loom) { 64 } else { 16 << 10 };
 /// How many tasks a batch can have.
 pub const MOST_TASKS: u8 = 64;
 
@@ -84,7 +84,7 @@ pub struct Seat {
     progress: AtomicU64,
     item: AtomicU32,
     phase: AtomicU32,
-    inbox: [AtomicU64; INBOX_BYTES / 8],
+    inbox: [ByteWord; INBOX_BYTES / 8],
 }
 
 // SAFETY: repr(C), atomics only; readers check counts and lengths against the inbox.
@@ -105,7 +105,7 @@ impl Seat {
             progress: AtomicU64::new(0),
             item: AtomicU32::new(0),
             phase: AtomicU32::new(Phase::Starting as u32),
-            inbox: std::array::from_fn(|_| AtomicU64::new(0)),
+            inbox: std::array::from_fn(|_| ByteWord::new(0)),
         }
     }
 
