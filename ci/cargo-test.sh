@@ -8,3 +8,4 @@ ci/need.sh cargo cc
 cargo test --workspace --exclude manyhands-python --quiet "$@"
 # A build of its own: in an ordinary one the numbered steps at which a process kills itself are not there.
 cargo test --quiet -p manyhands-sync --features kill-points --test kill_points
+cargo test --quiet -p manyhands --features kill-points --test kill_points

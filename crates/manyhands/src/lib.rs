@@ -9,6 +9,8 @@ mod payload;
 pub mod pool;
 pub mod process;
 pub mod queue;
+#[cfg(test)]
+mod random_bytes;
 mod sys;
 
 pub use manyhands_sync::arena::Handle;

@@ -2,6 +2,8 @@
 //! was doing when it was killed, exactly that is lost. `README.md` beside this file is the map.
 
 mod chunk;
+#[cfg(test)]
+mod hostile_frames;
 mod link;
 mod scheduler;
 mod task;
