@@ -1,10 +1,11 @@
-"""No lock is held while Python code runs: pickling, unpickling, callbacks and iterators may use the very object that calls
-them. A lock that was held would hang here, until the deadline of the test."""
+"""No lock is held while Python code runs: pickling, unpickling, callbacks, iterators and finalizers may use the very
+object that calls them. A lock that was held would hang here, until the deadline of the test."""
 
 from __future__ import annotations
 
+import gc
 import queue
-import time
+import threading
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -44,6 +45,35 @@ def test_a_queue_used_by_what_it_pickles(ctx: BaseContext, bound: int) -> None:
     mine.close()
 
 
+class PutsWhenFinalized:
+    """Is in a cycle, so that only the collector finds it, wherever the interpreter is then."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.cycle = name, self
+
+    def __del__(self) -> None:
+        QUEUES[self.name].put("from a finalizer")
+
+
+def test_a_queue_used_by_what_is_finalized_meanwhile(ctx: BaseContext) -> None:
+    mine = QUEUES["mine"] = ctx.Queue()
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(200):
+            PutsWhenFinalized("mine")
+            mine.put([[], {}, (set(),)])
+            while mine.get(timeout=30) == "from a finalizer":
+                pass
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    while not mine.empty():
+        assert mine.get(timeout=30) in ("from a finalizer", [[], {}, (set(),)])
+    del QUEUES["mine"]
+    mine.close()
+
+
 class Submits:
     """Hands the pool another call while it is pickled as an argument of one."""
 
@@ -66,14 +96,15 @@ def test_a_pool_used_by_what_it_pickles(ctx: BaseContext) -> None:
 def test_a_pool_used_by_the_callbacks_it_calls(ctx: BaseContext) -> None:
     with ctx.Pool(2) as pool:
         results: list[Any] = []
+        called = threading.Semaphore(0)
 
         def again(value: int) -> None:
             if value < 1000:
                 results.append(pool.apply_async(targets.square, (value,), callback=again))
+            called.release()
 
         assert pool.apply_async(targets.square, (2,), callback=again).get(30) == 4
-        while len(results) < 3:
-            time.sleep(0.01)
+        assert all(called.acquire(timeout=30) for _ in range(4))
         assert [result.get(30) for result in results] == [16, 256, 65536]
 
 

@@ -52,7 +52,10 @@ def test_no_path_of_a_machine() -> None:
 
 # What decides: pure functions, so that a test can try every order of events.
 PURE = ("crates/manyhands/src/pool/scheduler.rs", "crates/manyhands/src/pool/chunk.rs")
-OUTSIDE = r"\b(Instant|SystemTime|rustix|libc|unsafe|crate|manyhands_sync|sys|std::(?!collections\b|cmp\b|ops\b|time::Duration\b)\w+)\b"
+OUTSIDE = (
+    r"\b(Instant|SystemTime|rustix|libc|unsafe|crate|manyhands_sync|sys"
+    r"|std::(?!collections\b|cmp\b|ops\b|time::Duration\b)\w+)\b"
+)
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -2,7 +2,7 @@
 //!
 //! | word | written by | when its writer dies |
 //! |---|---|---|
-//! | `state` | the pool's side: `OPEN`, then `DISMISSED`, for good | workers die with it |
+//! | `state` | the pool's side: `OPEN`, then `DISMISSED`, for good | between the store and the wake (kill point 56) workers look by themselves after their longest sleep; with the pool's process they die |
 //! | `seat_count`, `seats` | the pool's side, before any worker is told of the pool | as above |
 //! | `tasks`, `results` | see `ring/README.md` | see there |
 

@@ -5,13 +5,15 @@
 //! tasks it has, whether the ring's commit has happened, how many were started and how many answered. Every
 //! step is one store of the whole word by the worker that sits here.
 //!
+//! The numbers are those of the [kill points](crate::kill_point).
+//!
 //! | step | store | killed right after it |
 //! |---|---|---|
-//! | tasks copied into the inbox | none: the word still says that the last batch is answered | nothing was taken |
-//! | batch noted | `first, count`, not taken | the tasks are still in the ring, or the ring's commit happened: whoever repairs the ring's head settles which (`settle`) |
-//! | ring committed, then noted | `taken` | the whole batch is here, none of it started |
-//! | task started | `started + 1` | that task is the one in progress; the others go back |
-//! | answer committed to the result ring | none | its answer is in the ring: not lost |
+//! | tasks copied into the inbox (16) | none: the word still says that the last batch is answered | nothing was taken |
+//! | batch noted (8, 9, 43) | `first, count`, not taken | the tasks are still in the ring, or the ring's commit happened: whoever repairs the ring's head settles which (`settle`) |
+//! | ring committed, then noted (44, 17) | `taken` | the whole batch is here, none of it started |
+//! | task started (18) | `started + 1` | that task is the one in progress; the others go back |
+//! | answer committed to the result ring (19) | none | its answer is in the ring: not lost |
 //! | answer noted | `answered + 1` | done |
 //!
 //! The inbox holds the noted batch only while one of its tasks is unanswered; after that the worker may have been
@@ -21,7 +23,8 @@
 //! Inside a task of many items, `item` counts the items begun, so a death names the item.
 //!
 //! Whoever locks the task ring's head passes `settle` for every seat: the one who is told of the death is the only
-//! one who can decide. A pool that buries a worker calls [`Ring::settle`](crate::ring::Ring::settle) before it reads
+//! one who can decide. If that one dies between two seats (48), the next repairs all of it again, by the same count:
+//! a seat that was settled stays as it is. A pool that buries a worker calls [`Ring::settle`](crate::ring::Ring::settle) before it reads
 //! the seat.
 //!
 //! Only the worker writes, with two exceptions: the repairer of the task ring's head (the worker is dead), and the

@@ -15,13 +15,17 @@
 //! waiter who sets the bit again does not restore it (the waker in between saw no bit and woke nobody).
 //!
 //! # When somebody dies
-//! A killed sleeper leaves bit 0 set: the next wake finds nobody and clears it (one wasted system call). A
-//! process killed between its commit and its wake, or woken and then killed, loses a wake-up: every sleep is
-//! bounded by [`LONGEST_SLEEP`], after which the waiter looks again.
+//! | killed ([kill point](crate::kill_point)) | what stays | what the others do |
+//! |---|---|---|
+//! | a waiter that has set the bit (49), or sleeps | bit 0 | the next wake finds nobody and clears it: one wasted system call |
+//! | a waker before its wake, or that has only counted it (50) | a sleeper that was not woken | it looks again after [`LONGEST_SLEEP`] |
+//! | a waker that has cleared the bit, before its second wake (51) | perhaps a sleeper without the bit | it looks again after [`LONGEST_SLEEP`]; the next waiter sets the bit again |
+//! | one that was woken | nothing | if it was to take something, the next wake or look finds that |
 
 use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::memory::Shareable;
+use crate::mutex::assert_none_held;
 use crate::primitive::{
     AtomicU32, Ordering, Slept, fence, futex_wait, futex_wake, pause, yield_now, yields_worth_trying,
 };
@@ -132,6 +136,7 @@ impl WaitWord {
 
     /// One sleep of at most `slice`; `None` when `ready` held before it.
     fn sleep(&self, ready: &mut impl FnMut() -> bool, slice: Duration) -> Option<Slept> {
+        assert_none_held();
         let expected = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
         kill_point!(WaitBitSet);
         // Pairs with the fence in `wake`.

@@ -204,8 +204,11 @@ fn collect(pool: &Pool, answers: &mut [u32]) {
 
 /// Collects until the process behind `pid` has ended, as a pool's side does; its end.
 fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
-    // SAFETY: a new descriptor of a child that is not reaped yet.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32) };
+    // SAFETY: no memory is involved; the child is not reaped yet.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    assert!(pidfd >= 0, "pidfd_open");
+    // SAFETY: a new descriptor that nobody else knows.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
     let mut patience = Patience::new();
     loop {
         collect(pool, answers);
