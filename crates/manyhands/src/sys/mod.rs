@@ -3,6 +3,7 @@
 pub(crate) mod bell;
 mod error;
 mod extents;
+pub(crate) mod inherited;
 pub(crate) mod life_pipe;
 pub(crate) mod memory;
 pub(crate) mod passing;
