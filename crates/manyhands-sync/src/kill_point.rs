@@ -47,6 +47,9 @@ steps! {
     RingTailRepaired = 20, "ring: a dead producer's count was put right, the lock is not declared consistent";
     RingHeadRepaired = 21, "ring: a dead consumer's count was put right and its notes settled, the lock is not declared consistent";
     ArenaListRepaired = 22, "arena: a dead member's free list was put right, the lock is not declared consistent";
+    NoteClaimed = 60, "notes: a waiting thread has taken a note and not written it";
+    NoteWritten = 61, "notes: a thread's wait is noted, the thread is not asleep yet";
+    NoteGivenBack = 62, "notes: a thread is awake and has given its note back";
 }
 
 #[cfg(loom)]

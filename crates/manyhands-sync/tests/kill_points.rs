@@ -12,6 +12,7 @@ use manyhands_sync::arena::{AllocateError, Arena, Handle};
 use manyhands_sync::kill_point;
 use manyhands_sync::kill_point::{KillPoint, arm};
 use manyhands_sync::memory::Shareable;
+use manyhands_sync::notes::{NOTES_PER_MEMBER, Noted, Wait, WaitKind};
 use manyhands_sync::ring::{Locking, Ring, TakeError};
 use manyhands_sync::seat::{Progress, Seat};
 use std::collections::HashSet;
@@ -490,16 +491,52 @@ fn bury(
 }
 
 #[test]
+fn a_wait_note_is_whole_or_unreadable_after_a_death_at_each_step() {
+    let arena = arena(1);
+    let table = arena.process_table();
+    let wait = |n: u64| Wait { kind: WaitKind::Room, object: n, thread: 7, since: 2 * n, deadline: 3 * n };
+    let mut aborts = 0;
+    for point in [KillPoint::NoteClaimed, KillPoint::NoteWritten, KillPoint::NoteGivenBack] {
+        for round in 1..=rounds() {
+            let slot = table.reserve(1).unwrap();
+            let notes = table.notes(slot);
+            assert_eq!((notes.waits().count(), notes.unnoted()), (0, 0), "wiped for the next member");
+            die_at(point, round, || {
+                for n in 1.. {
+                    let place = notes.begin_wait(wait(n));
+                    notes.end_wait(place);
+                }
+            });
+            let left: Vec<_> = notes.waits().collect();
+            let expected = match point {
+                KillPoint::NoteClaimed => vec![Noted::Unreadable],
+                KillPoint::NoteWritten => vec![Noted::Wait(wait(u64::from(round)))],
+                _ => vec![],
+            };
+            assert_eq!(left, expected, "{point:?}");
+            // Another thread would go on with the notes that are left.
+            let places: Vec<_> =
+                (0..NOTES_PER_MEMBER - left.len()).map(|_| notes.begin_wait(wait(1))).collect();
+            assert_eq!((notes.waits().count(), notes.unnoted()), (NOTES_PER_MEMBER, 0));
+            places.into_iter().for_each(|place| notes.end_wait(place));
+            table.release(slot);
+            aborts += 1;
+        }
+    }
+    println!("notes: {aborts} aborts");
+}
+
+#[test]
 fn every_step_of_this_crate_is_tried() {
     println!("{} numbered steps", KillPoint::ALL.len());
     for point in KillPoint::ALL {
         let name = format!("{point:?}");
         assert!(
-            ["Ring", "Arena", "Seat"].iter().any(|of| name.starts_with(of)),
+            ["Ring", "Arena", "Seat", "Note"].iter().any(|of| name.starts_with(of)),
             "{name} belongs to no test here"
         );
         assert!(!point.meaning().is_empty());
     }
-    assert_eq!(KillPoint::ALL.len(), 22, "a new step needs its place in a test of this file");
+    assert_eq!(KillPoint::ALL.len(), 25, "a new step needs its place in a test of this file");
     assert!(matches!(arena(1).allocate(1 << 40), Err(AllocateError::OutOfMemory { .. })));
 }

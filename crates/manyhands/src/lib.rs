@@ -9,6 +9,7 @@
 
 pub mod family;
 pub mod launch;
+pub mod observe;
 mod payload;
 pub mod pool;
 pub mod process;
@@ -17,6 +18,7 @@ pub mod program;
 pub mod queue;
 mod queue_blocking;
 mod sys;
+mod waiting;
 
 pub use manyhands_sync::arena::Handle;
 pub use manyhands_sync::deadline::Deadline;

@@ -3,7 +3,7 @@
 
 use super::LockError;
 use crate::memory::Shareable;
-use crate::primitive::pause;
+use crate::primitive::{AtomicU32, Ordering, pause};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
@@ -95,6 +95,17 @@ impl RobustMutex {
                 _ => return Err(LockError::Corrupted),
             }
         }
+    }
+
+    /// The thread that holds the lock, by the kernel's number, as the word says at this moment; it may be dead.
+    #[must_use]
+    pub fn holder(&self) -> Option<u32> {
+        /// The bits of a robust mutex's futex word that name its owner; the others say "somebody waits", "owner died".
+        const THREAD: u32 = 0x3fff_ffff;
+        // SAFETY: a pthread_mutex_t begins with its futex word on every Linux; it is aligned, and only read, atomically.
+        let word = unsafe { &*self.0.get().cast::<AtomicU32>() };
+        let thread = word.load(Ordering::Relaxed) & THREAD;
+        (thread != 0).then_some(thread)
     }
 
     pub(super) fn make_consistent(&self) -> Result<(), LockError> {

@@ -5,6 +5,7 @@
 
 use super::{Family, FamilyError};
 use crate::sys::memory;
+use manyhands_sync::notes::{Notes, Role};
 use manyhands_sync::process_table::{ProcessTable, SlotIndex};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,8 +42,15 @@ impl Family {
             return Ok(index);
         }
         let index = self.reserve(NO_PARENT).ok_or(FamilyError::Full)?;
-        self.take_slot(index.get())?;
-        Ok(index.get())
+        self.process_table().register(index, std::process::id(), memory::ticks_since_boot());
+        // Two threads may come here at once: the slot of the second one is not needed.
+        match own()?.compare_exchange(0, index.get() + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Ok(index.get()),
+            Err(other) => {
+                self.process_table().release(index);
+                Ok(other - 1)
+            }
+        }
     }
 
     /// Reserves a slot for a child.
@@ -76,6 +84,26 @@ impl Family {
             own()?.store(index.get() + 1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// What this process says about itself in its slot, taken now if it has none; `None` when there is none to be had.
+    pub(crate) fn own_notes(&self) -> Option<&'static Notes> {
+        let index = SlotIndex::new(self.own_slot().ok()?)?;
+        Some(self.process_table().notes(index))
+    }
+
+    /// Says what this process is, for whoever looks.
+    pub(crate) fn note_role(&self, role: Role) {
+        if let Some(notes) = self.own_notes() {
+            notes.set_role(role);
+        }
+    }
+
+    /// Says what this process runs, for whoever looks: the first 64 bytes of the text.
+    pub fn note_label(&self, text: &str) {
+        if let Some(notes) = self.own_notes() {
+            notes.set_label(text);
+        }
     }
 
     /// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.

@@ -18,10 +18,10 @@ use crate::pool::{
 use crate::process::{Process, UNKNOWN_EXIT};
 use crate::program::{self, SpawnError};
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::wait_word::Patience;
 use outcomes::Outcomes;
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
 /// What became of one item.
 pub type Outcome = Result<Vec<u8>, TaskError>;
@@ -101,6 +101,7 @@ impl ProcessPool {
         let function = self.function(task)?;
         self.jobs = self.jobs.wrapping_add(1);
         let mut outcomes = Outcomes::new(self.jobs, items.len());
+        self.patience.start_over();
         let (mut sent, mut round) = (0, 0u32);
         while !outcomes.are_complete() {
             sent = self.feed(function, items, sent)?;
@@ -184,12 +185,14 @@ impl ProcessPool {
 
     /// Sleeps until there is an answer or a worker has ended.
     fn wait(&mut self, outcomes: &Outcomes) -> Result<Woken, ProcessPoolError> {
-        let pidfds: Vec<_> = self.workers.iter().flatten().map(Process::sentinel).collect();
         if outcomes.are_complete() {
             // Nothing but ends is awaited, and answers of an abandoned job must not keep this awake.
-            let first = pidfds.first().copied();
-            return Ok(first.map_or(Ok(Waited::Ready), until_ended).map(|_| Woken::Exited(0))?);
+            if let Some(worker) = self.workers.iter().flatten().next() {
+                worker.wait(Deadline::NEVER)?;
+            }
+            return Ok(Woken::Exited(0));
         }
+        let pidfds: Vec<_> = self.workers.iter().flatten().map(Process::sentinel).collect();
         Ok(self.pool.wait(&pidfds, &mut self.patience, Deadline::NEVER)?)
     }
 
@@ -260,7 +263,7 @@ impl Drop for ProcessPool {
         for worker in self.workers.iter_mut().flatten() {
             // Killed a moment ago, or ended before: it is collected, so that no process is left behind.
             while worker.poll().unwrap_or(Some(UNKNOWN_EXIT)).is_none() {
-                if until_ended(worker.sentinel()).is_err() {
+                if worker.wait(Deadline::NEVER).is_err() {
                     break;
                 }
             }
@@ -270,8 +273,4 @@ impl Drop for ProcessPool {
         }
         self.pool.destroy();
     }
-}
-
-fn until_ended(sentinel: BorrowedFd<'_>) -> Result<Waited, crate::sys::OsError> {
-    crate::process::wait_for(sentinel.as_fd(), Deadline::NEVER)
 }
