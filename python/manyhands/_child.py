@@ -93,6 +93,9 @@ def label(process_obj: Any) -> str:
     target = getattr(process_obj, "_target", None)
     if target is None:
         return f"{process_obj.name}: {type(process_obj).__qualname__}"
+    if getattr(target, "__module__", "") == "manyhands._worker":
+        # What a pool's worker runs, its pool knows.
+        return str(process_obj.name)
     return f"{process_obj.name}: {getattr(target, '__qualname__', type(target).__qualname__)}"
 
 

@@ -51,7 +51,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("pid", metavar="PID", type=_pid, help="any process of the family; it must be yours")
     parser.add_argument(
-        "--once", action="store_true", help="print one report and leave; so far that is what happens without it too"
+        "--once",
+        action="store_true",
+        help="print one report and leave; so far that is what happens without it too",
     )
     pid: int = parser.parse_args(argv).pid
     try:

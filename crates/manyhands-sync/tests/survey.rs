@@ -5,6 +5,7 @@
 mod support;
 
 use manyhands_sync::arena::Kind;
+use manyhands_sync::mutex::Holder;
 use manyhands_sync::ring::{Locking, RingHeader};
 
 #[test]
@@ -57,5 +58,5 @@ fn a_rings_bytes_are_those_that_lie_in_it_over_all_its_segments() {
     assert_eq!(ring.holders(), [None, None]);
     let _held = ring.putting(Locking::Wait).unwrap();
     let this_thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
-    assert_eq!(ring.holders(), [Some(this_thread), None]);
+    assert_eq!(ring.holders(), [Some(Holder::Thread(this_thread)), None]);
 }

@@ -1,7 +1,7 @@
 //! The robust pthread mutex of glibc.
 #![allow(unsafe_code)] // calls into libpthread on a mutex that lives in shared memory
 
-use super::LockError;
+use super::{Holder, LockError};
 use crate::memory::Shareable;
 use crate::primitive::{AtomicU32, Ordering, pause};
 use core::cell::UnsafeCell;
@@ -97,15 +97,20 @@ impl RobustMutex {
         }
     }
 
-    /// The thread that holds the lock, by the kernel's number, as the word says at this moment; it may be dead.
+    /// Who holds the lock, as the word says at this moment; `None` when it is free.
     #[must_use]
-    pub fn holder(&self) -> Option<u32> {
-        /// The bits of a robust mutex's futex word that name its owner; the others say "somebody waits", "owner died".
+    pub fn holder(&self) -> Option<Holder> {
+        /// The bits of a robust mutex's futex word that name its owner. The kernel clears them when it dies, and sets
+        /// the other one; the third says that somebody waits.
         const THREAD: u32 = 0x3fff_ffff;
+        const OWNER_DIED: u32 = 0x4000_0000;
         // SAFETY: a pthread_mutex_t begins with its futex word on every Linux; it is aligned, and only read, atomically.
         let word = unsafe { &*self.0.get().cast::<AtomicU32>() };
-        let thread = word.load(Ordering::Relaxed) & THREAD;
-        (thread != 0).then_some(thread)
+        match word.load(Ordering::Relaxed) {
+            word if word & THREAD != 0 => Some(Holder::Thread(word & THREAD)),
+            word if word & OWNER_DIED != 0 => Some(Holder::Dead),
+            _ => None,
+        }
     }
 
     pub(super) fn make_consistent(&self) -> Result<(), LockError> {

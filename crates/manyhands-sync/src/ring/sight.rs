@@ -3,6 +3,8 @@
 use super::Ring;
 use super::segment::Segment;
 use crate::arena::Backing;
+#[cfg(not(loom))]
+use crate::mutex::Holder;
 use crate::primitive::Ordering;
 
 /// More segments than any ring of this many messages needs: a chain that goes on beyond them is damaged.
@@ -31,9 +33,9 @@ impl<B: Backing> Ring<B> {
         None
     }
 
-    /// Which threads hold its locks at this moment: the producers', the consumers'. They may be dead.
+    /// Which threads hold its locks at this moment: the producers', the consumers'.
     #[cfg(not(loom))]
-    pub fn holders(&self) -> [Option<u32>; 2] {
+    pub fn holders(&self) -> [Option<Holder>; 2] {
         [self.header.producers.lock.holder(), self.header.consumers.lock.holder()]
     }
 }

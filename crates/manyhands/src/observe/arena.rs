@@ -1,10 +1,10 @@
 //! The queues and pools that lie in a family's memory.
 
-use super::proc;
 use crate::family::{Extents, Family};
 use crate::pool::{PoolSight, SeatSight};
 use manyhands_sync::arena::{Handle, Kind, Survey};
 use manyhands_sync::memory::Memory;
+use manyhands_sync::mutex::Holder;
 use manyhands_sync::ring::{Ring, RingHeader};
 use std::time::Duration;
 
@@ -20,17 +20,8 @@ pub struct RingReport {
     pub bound: u32,
     /// How often somebody was killed in the middle of putting or taking, and the next one put it right.
     pub recoveries: u32,
-    /// Who has held the lock of the producers' side, and the consumers', for longer than a moment: pid and thread.
+    /// Who has held the lock of the producers' side, and the consumers', for longer than a moment.
     pub holders: [Option<Holder>; 2],
-}
-
-/// Who holds a lock: its thread, and the process of it if there still is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The thread, by the kernel's number.
-    pub thread: u32,
-    /// Its process; `None` when the thread is gone: the next one who locks is told, and repairs.
-    pub pid: Option<u32>,
 }
 
 /// A queue.
@@ -107,13 +98,10 @@ fn look_into(rings: &[Ring<Extents>]) -> Vec<RingReport> {
 }
 
 impl RingReport {
-    fn of(ring: &Ring<Extents>, before: [Option<u32>; 2]) -> Self {
+    fn of(ring: &Ring<Extents>, before: [Option<Holder>; 2]) -> Self {
         let (puts, takes) = ring.recoveries();
         let now = ring.holders();
-        let holder = |side: usize| {
-            let thread = now[side].filter(|_| now[side] == before[side])?;
-            Some(Holder { thread, pid: proc::process_of(thread) })
-        };
+        let holder = |side: usize| now[side].filter(|_| now[side] == before[side]);
         Self {
             messages: ring.len(),
             bytes: ring.bytes(),

@@ -64,7 +64,26 @@ pub struct Waiting {
 /// Every member, dead ones whose slots are kept included.
 pub(super) fn members(family: &Family, now: u64) -> Vec<Member> {
     let table = family.process_table();
-    table.used().filter_map(|index| member(table, index, now)).collect()
+    let mut found: Vec<_> =
+        table.used().filter_map(|index| Some((index, member(table, index, now)?))).collect();
+    if found.iter().any(|(_, member)| member.seems_busy()) {
+        std::thread::sleep(A_MOMENT);
+    }
+    for (index, seen) in found.iter_mut().filter(|(_, member)| member.seems_busy()) {
+        if let Some(again) = member(table, *index, now).filter(|again| again.pid == seen.pid) {
+            *seen = again;
+        }
+    }
+    found.into_iter().map(|(_, member)| member).collect()
+}
+
+/// Whoever sleeps looks around once a second, and has no note for so long; one who works has none later either.
+const A_MOMENT: Duration = Duration::from_millis(5);
+
+impl Member {
+    fn seems_busy(&self) -> bool {
+        self.life == Life::Alive && self.waits.is_empty()
+    }
 }
 
 fn member(table: &ProcessTable, index: SlotIndex, now: u64) -> Option<Member> {

@@ -4,6 +4,8 @@
 use super::*;
 use crate::queue::Queue;
 use manyhands_sync::deadline::Deadline;
+use manyhands_sync::memory::Memory;
+use manyhands_sync::ring::{Locking, Ring, RingHeader};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -35,6 +37,37 @@ fn a_thread_that_waits_is_seen_from_outside_and_inside() {
     assert_eq!(waiter.join().unwrap().unwrap(), [1, 2, 3]);
     assert!(!seen(&own), "awake, so the note is given back:\n{}", own.report());
     queue.destroy();
+}
+
+#[test]
+fn who_holds_a_lock_for_longer_than_a_moment_is_named() {
+    let family = Family::current().unwrap();
+    let queue = Queue::create(family, 0).unwrap();
+    let header = family.arena().backing().place::<RingHeader>(queue.handle().offset).unwrap();
+    let ring = Ring::new(family.arena(), header);
+    let line = format!("its lock to put is held by process {}", std::process::id());
+    let held = ring.putting(Locking::Wait).unwrap();
+    assert!(Observer::own().unwrap().report().to_string().contains(&line));
+    drop(held);
+    // A thread that dies with it: the next one who locks would repair.
+    let arena = family.arena();
+    std::thread::spawn(move || std::mem::forget(Ring::new(arena, header).putting(Locking::Wait).unwrap()))
+        .join()
+        .unwrap();
+    let text = Observer::own().unwrap().report().to_string();
+    assert!(text.contains("its lock to put was held by somebody who died"), "{text}");
+    drop(ring.putting(Locking::Wait).unwrap());
+    assert!(Observer::own().unwrap().report().to_string().contains("killed at it once"));
+    queue.destroy();
+}
+
+#[test]
+fn a_family_of_another_build_is_refused() {
+    let (file, _) = copy_of(Family::current().unwrap(), 1 << 20);
+    // The build's number, behind the magic word, the layout and the size of a pointer.
+    file.write_all_at(&[1; 8], 16).unwrap();
+    let refused = Observer::over(memory::duplicate(file.as_fd()).unwrap(), 7).err();
+    assert_eq!(refused, Some(ObserveError::OtherBuild));
 }
 
 /// Not the real name: this process's own family is looked for by that.

@@ -1,8 +1,9 @@
 //! A report as text, for people: what is stuck, on what, since when.
 
 use super::arena::{PoolReport, QueueReport, RingReport};
-use super::{Life, Member, Report, Waiting};
+use super::{Life, Member, Report, Waiting, proc};
 use crate::pool::{Phase, SeatSight};
+use manyhands_sync::mutex::Holder;
 use manyhands_sync::notes::{Role, WaitKind};
 use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
@@ -63,10 +64,10 @@ impl Report {
             Life::Gone => "DEAD",
         };
         writeln!(f, "  {:<8} {role}{parent}: {life}; joined {} ago", member.pid, Span(member.age))?;
-        for text in [&member.label, &member.command] {
-            if !text.is_empty() {
-                writeln!(f, "           runs {text}")?;
-            }
+        // A forked child's command line is its parent's, and a spawned one's says little: its own word counts more.
+        let runs = if member.label.is_empty() { &member.command } else { &member.label };
+        if !runs.is_empty() {
+            writeln!(f, "           runs {runs}")?;
         }
         for wait in &member.waits {
             self.write_wait(f, member, wait)?;
@@ -267,18 +268,20 @@ fn write_holders(f: &mut Formatter<'_>, ring: &RingReport, sides: [&str; 2]) -> 
     for (side, holder) in sides.iter().zip(ring.holders) {
         match holder {
             None => {}
-            Some(holder) => match holder.pid {
-                Some(pid) => writeln!(
+            Some(Holder::Dead) => {
+                writeln!(
                     f,
-                    "    its lock to {side} is held by process {pid} (thread {}), which is stopped, stuck, or very busy",
-                    holder.thread
-                )?,
-                None => writeln!(
-                    f,
-                    "    its lock to {side} was held by thread {}, which is dead: the next one who needs it repairs",
-                    holder.thread
-                )?,
-            },
+                    "    its lock to {side} was held by somebody who died: the next one who needs it repairs"
+                )?;
+            }
+            Some(Holder::Thread(thread)) => {
+                let process = match proc::process_of(thread) {
+                    Some(pid) if pid == thread => format!("process {pid}"),
+                    Some(pid) => format!("process {pid} (thread {thread})"),
+                    None => format!("thread {thread}, which is gone"),
+                };
+                writeln!(f, "    its lock to {side} is held by {process}, for longer than anybody needs it")?;
+            }
         }
     }
     if ring.recoveries > 0 {
