@@ -88,8 +88,12 @@ impl Family {
 
     /// What this process says about itself in its slot, taken now if it has none; `None` when there is none to be had.
     pub(crate) fn own_notes(&self) -> Option<&'static Notes> {
-        let index = SlotIndex::new(self.own_slot().ok()?)?;
-        Some(self.process_table().notes(index))
+        self.notes_of(self.own_slot().ok()?)
+    }
+
+    /// What the member in that slot says about itself; `None` when there is no such slot.
+    pub(crate) fn notes_of(&self, slot: u32) -> Option<&'static Notes> {
+        Some(self.process_table().notes(SlotIndex::new(slot)?))
     }
 
     /// Says what this process is, for whoever looks.
