@@ -66,6 +66,9 @@ steps! {
     PoolDismissed = 56, "pool: the workers are dismissed, none of them has been woken";
     SlotReserved = 57, "launch: a slot is reserved for a child, nothing has been started";
     SlotRegistered = 58, "launch: a process is in the table and has not noted where";
+    NoteClaimed = 60, "notes: a waiting thread has taken a note and not written it";
+    NoteWritten = 61, "notes: a thread's wait is noted, the thread is not asleep yet";
+    NoteGivenBack = 62, "notes: a thread is awake and has given its note back";
 }
 
 #[cfg(loom)]

@@ -87,6 +87,8 @@ pub struct Seat {
     progress: AtomicU64,
     item: AtomicU32,
     phase: AtomicU32,
+    /// When the task in progress was started, in nanoseconds of the monotonic clock: for whoever looks.
+    started_at: AtomicU64,
     inbox: [ByteWord; INBOX_BYTES / 8],
 }
 
@@ -108,6 +110,7 @@ impl Seat {
             progress: AtomicU64::new(0),
             item: AtomicU32::new(0),
             phase: AtomicU32::new(Phase::Starting as u32),
+            started_at: AtomicU64::new(0),
             inbox: std::array::from_fn(|_| ByteWord::new(0)),
         }
     }
@@ -153,6 +156,17 @@ impl Seat {
     #[inline]
     pub fn begin_item(&self, count: u32) {
         self.item.store(count, Ordering::Release);
+    }
+
+    /// The worker says when it started the task in progress, in nanoseconds of the monotonic clock.
+    #[inline]
+    pub fn begin_task_at(&self, nanoseconds: u64) {
+        self.started_at.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// When the task in progress was started; 0 when none was.
+    pub fn started_at(&self) -> u64 {
+        self.started_at.load(Ordering::Relaxed)
     }
 
     /// Whether the ring's commit of a noted batch happened, when its worker died holding the head lock with

@@ -148,7 +148,8 @@ impl WaitWord {
     }
 }
 
-/// How long a process is willing to burn cycles before it sleeps; one per waiter, not shared.
+/// How long a process is willing to burn cycles before it sleeps, and since when it has been waiting; one per waiter,
+/// not shared.
 ///
 /// A spin of about a microsecond catches a partner that is running on another core; yields of about 50 us
 /// catch one that needs this core. When both keep failing (an idle pool) they are left out, and tried again
@@ -156,6 +157,8 @@ impl WaitWord {
 #[derive(Debug, Default)]
 pub struct Patience {
     failures: u32,
+    /// When the waiter first had to sleep, by whichever clock it uses; 0 while it has not.
+    since: u64,
 }
 
 const SPINS: u32 = 50;
@@ -168,7 +171,20 @@ impl Patience {
     /// Full patience.
     #[must_use]
     pub const fn new() -> Self {
-        Self { failures: 0 }
+        Self { failures: 0, since: 0 }
+    }
+
+    /// Another wait begins: what the last one was has no meaning for how long this one takes.
+    pub fn start_over(&mut self) {
+        self.since = 0;
+    }
+
+    /// Since when the waiter has been sleeping, waking in between included; `now` if it has not yet.
+    pub fn since(&mut self, now: u64) -> u64 {
+        if self.since == 0 {
+            self.since = now;
+        }
+        self.since
     }
 
     /// Burns cycles until `ready` holds or patience is at its end; whether it held.

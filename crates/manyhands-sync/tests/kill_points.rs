@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_types)] // not part of the structures that loom checks
 
+#[path = "kill_points/notes.rs"]
+mod notes;
 #[path = "kill_points/ring.rs"]
 mod ring;
 #[path = "kill_points/seat.rs"]
@@ -220,7 +222,7 @@ const ABOVE: &[KillPoint] = {
 
 #[test]
 fn every_step_has_its_test() {
-    let tried = [ring::POINTS, ARENA, seat::POINTS, wait_word::POINTS, ABOVE].concat();
+    let tried = [ring::POINTS, ARENA, seat::POINTS, wait_word::POINTS, notes::POINTS, ABOVE].concat();
     let untried: Vec<_> = KillPoint::ALL.iter().filter(|p| !tried.contains(p)).collect();
     assert!(untried.is_empty(), "a new step needs its place in a test: {untried:?}");
     println!("{} numbered steps, {} of them tried here", KillPoint::ALL.len(), tried.len() - ABOVE.len());

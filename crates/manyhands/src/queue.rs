@@ -8,9 +8,11 @@
 
 use crate::family::{Extents, Family};
 use crate::payload::{self, BLOCK, Block, INLINE};
+use crate::waiting;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, StaleHandle};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::memory::Memory;
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, Ring, RingHeader, TakeError};
 use manyhands_sync::wait_word::{Patience, Waited};
 
@@ -240,12 +242,19 @@ impl Queue {
     /// Waits until there may be a message, the deadline passes or a signal arrives. A receiver that is told
     /// `Ready` tries, and waits again if another was faster.
     pub fn wait_for_message(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.wait_for_frame(patience, deadline)
+        self.ring.wait_for_frame_or(
+            || false,
+            patience,
+            deadline,
+            |patience| waiting::note(WaitKind::Message, self.handle.offset, patience, deadline),
+        )
     }
 
     /// Waits until there may be room, the deadline passes or a signal arrives; as [`Queue::wait_for_message`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.wait_for_room(patience, deadline)
+        self.ring.wait_for_room_noting(patience, deadline, |patience| {
+            waiting::note(WaitKind::Room, self.handle.offset, patience, deadline)
+        })
     }
 
     /// How often somebody was killed in the middle of sending, and of receiving, and the next one put it right.

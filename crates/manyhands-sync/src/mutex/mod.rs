@@ -61,6 +61,15 @@ pub enum LockError {
     Corrupted,
 }
 
+/// Who holds a lock, for somebody who only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The thread with that number of the kernel's.
+    Thread(u32),
+    /// A thread that has died: the next one who locks is told, and repairs.
+    Dead,
+}
+
 /// A held lock; dropping it unlocks.
 #[must_use]
 #[derive(Debug)]
