@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _PACKAGE = "multiprocessing"
 
 
-def spawned(slot: int, family: int, job: int, life: int, tracker: int) -> None:
+def spawned(place: int, family: int, job: int, life: int, tracker: int) -> None:
     """The life of a spawned child; its process is ended by ``sys.exit``, as the standard library's."""
     # Nothing that is made before the user's code runs is garbage: no collection has to look at it.
     gc.disable()
     _make_package_lazy(tracker)
     from . import _manyhands
 
-    _manyhands.join_family(family, slot)
+    _manyhands.join_family(family, place)
     os.close(family)
     process_obj = read_job(job, _prepare)
     gc.freeze()
@@ -43,6 +43,8 @@ def spawned(slot: int, family: int, job: int, life: int, tracker: int) -> None:
 def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
     """The process object that the parent has sent, after this process was made ready for it."""
     from multiprocessing import process
+
+    from . import _manyhands
 
     current: Any = process.current_process()
     current._inheriting = True
@@ -56,6 +58,7 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
             _force_start_method(method)
             prepare(load(file))
             process_obj = load(file)
+            _manyhands.unpack()
             if process_obj._start_method is not None:
                 _force_start_method(process_obj._start_method)
             return process_obj

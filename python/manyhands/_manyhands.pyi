@@ -7,7 +7,7 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
-from typing import Any, Self, TypeAlias, final
+from typing import Any, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -21,19 +21,23 @@ __all__ = [
     "Zygote",
     "ZygoteClient",
     "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
+    "carrying",
+    "unpack",
     "die_with_parent",
     "doctor",
     "family_descriptor",
     "job_descriptor",
     "join_family",
     "note_exit",
-    "note_fork",
     "note_label",
 ]
 
 #: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a
 #: handle kept too long is noticed.
 _Handle: TypeAlias = tuple[int, int]
+_T = TypeVar("_T")
 
 @disjoint_base
 class Queue:
@@ -50,9 +54,6 @@ class Queue:
 
     def _handle(self) -> _Handle:
         """By what another process of the family opens the queue; that one may know it from now on."""
-
-    def _share(self) -> None:
-        """Says that another process may know the queue from now on: then it is not freed with this object."""
 
     @property
     def _closed(self) -> bool:
@@ -226,8 +227,14 @@ class Start:
         """Reserves the child's slot in the process table and makes its life pipe."""
 
     @property
-    def slot(self) -> int:
-        """The number of the child's slot in the process table."""
+    def place(self) -> int:
+        """The child's place in the process table."""
+
+    def pack(self, carried: Sequence[tuple[int, int]]) -> None:
+        """Takes references to queues along for the child, as `carrying` names them."""
+
+    def announce(self) -> None:
+        """The next fork of this process makes the child."""
 
     @property
     def life(self) -> int:
@@ -298,7 +305,7 @@ class Zygote:
 def family_descriptor() -> int:
     """The number of the family's descriptor; founds the family if there is none."""
 
-def join_family(descriptor: int, slot: int) -> None:
+def join_family(descriptor: int, place: int) -> None:
     """Joins the family behind an inherited descriptor, on the slot the parent reserved."""
 
 def job_descriptor(bytes: bytes) -> int:
@@ -319,5 +326,14 @@ def doctor(pid: int | None = None) -> str | None:
 def after_fork_in_child() -> None:
     """In a forked child, whoever forked it: what the parent's memory says of this process holds no more."""
 
-def note_fork() -> None:
-    """Before a fork: queues from before it are known on both sides."""
+def after_fork_in_parent() -> None:
+    """After a fork, in the parent, whether there is a child or not."""
+
+def before_fork() -> None:
+    """Before a fork, whoever asks for it: takes references for the child to the queues that it will find open."""
+
+def carrying(pickle: Callable[[], _T]) -> tuple[_T, list[tuple[int, int]]]:
+    """Calls ``pickle`` and returns what it returns, and the queues that it has pickled."""
+
+def unpack() -> None:
+    """In a child that has opened what it was sent: what it was packed is not needed any more."""

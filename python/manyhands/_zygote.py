@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def main(
-    slot: int, family: int, socket: int, life: int, tracker: int, preload: list[str], data: dict[str, Any]
+    place: int, family: int, socket: int, life: int, tracker: int, preload: list[str], data: dict[str, Any]
 ) -> None:
     """Serve until the client is gone."""
-    _manyhands.join_family(family, slot)
+    _manyhands.join_family(family, place)
     os.close(family)
     if not _manyhands.die_with_parent(life):
         return

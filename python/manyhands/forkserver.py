@@ -57,16 +57,22 @@ class ForkServer:
         with self._lock:
             self._ensure_running()
 
-    def start(self, job: int, fds: list[int]) -> _manyhands.Process:
-        """Start a child that reads its job from ``job`` and is passed ``fds``."""
+    def start(self, job: int, fds: list[int], carried: list[tuple[int, int]]) -> _manyhands.Process:
+        """Start a child that reads its job from ``job``, is passed ``fds`` and opens the queues in ``carried``."""
         with self._lock:
             client = self._ensure_running()
             try:
-                return _manyhands.Start().request(client, job, fds)
+                return self._request(client, job, fds, carried)
             except BrokenPipeError:
                 # The server was killed since we looked: a new one gets the request.
-                client = self._launch()
-                return _manyhands.Start().request(client, job, fds)
+                return self._request(self._launch(), job, fds, carried)
+
+    def _request(
+        self, client: _manyhands.ZygoteClient, job: int, fds: list[int], carried: list[tuple[int, int]]
+    ) -> _manyhands.Process:
+        start = _manyhands.Start()
+        start.pack(carried)
+        return start.request(client, job, fds)
 
     def _ensure_running(self) -> _manyhands.ZygoteClient:
         if self._client is None or self._process is None or self._process.poll() is not None:
@@ -82,7 +88,7 @@ class ForkServer:
             }
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life, spawn.tracker_descriptor())
-        arguments = ", ".join(map(str, (start.slot, *fds)))
+        arguments = ", ".join(map(str, (start.place, *fds)))
         call = f"manyhands._zygote.main({arguments}, {self._preload_modules!r}, {data!r})"
         program, argv = spawn.command(call)
         self._process = start.spawn(program, argv, [fd for fd in fds if fd is not None])

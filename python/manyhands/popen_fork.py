@@ -64,6 +64,7 @@ class Popen:
 
     def _launch(self, process_obj: Any) -> None:
         start = _manyhands.Start()
+        start.announce()
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -88,5 +89,3 @@ def run_child(process_obj: Any, life: int) -> int:
     _manyhands.note_exit(code)
     return code
 
-
-os.register_at_fork(after_in_child=_manyhands.after_fork_in_child)

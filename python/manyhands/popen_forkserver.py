@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import forkserver, popen_fork, spawn
+from . import _manyhands, forkserver, popen_fork, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
-        job = spawn.job_of(self, process_obj)
+        job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
         try:
-            self._process = forkserver.start(job, self._fds)
+            self._process = forkserver.start(job, self._fds, carried)
         finally:
             os.close(job)

@@ -42,10 +42,11 @@ class Popen(popen_fork.Popen):
         tracker = spawn.tracker_descriptor()
         family = _manyhands.family_descriptor()
         start = _manyhands.Start()
-        job = spawn.job_of(self, process_obj)
+        job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
         try:
+            start.pack(carried)
             fds = (family, job, start.life, tracker)
-            arguments = ", ".join(map(str, (start.slot, *fds)))
+            arguments = ", ".join(map(str, (start.place, *fds)))
             program, argv = spawn.command(f"manyhands._child.spawned({arguments})")
             # The resource tracker's pipe can also be one that the job needs.
             passed = list(dict.fromkeys([*fds, *self._fds]))

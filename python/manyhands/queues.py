@@ -7,11 +7,10 @@ so joining a process before draining its queue cannot deadlock.
 
 from __future__ import annotations
 
-import os
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from . import _manyhands
+from . import _at_fork, _manyhands  # noqa: F401
 
 __all__ = ["Empty", "Full", "Queue", "SimpleQueue"]
 
@@ -92,7 +91,3 @@ class SimpleQueue(_manyhands.Queue, Generic[T]):
         if self._closed:
             raise OSError("handle is closed")
         return super().empty()
-
-
-# A forked child knows every queue of its parent's, without having been told.
-os.register_at_fork(before=_manyhands.note_fork)

@@ -1,11 +1,11 @@
 //! Engine errors become the standard library's exceptions, here and nowhere else.
 
-use manyhands::OsError;
 use manyhands::family::FamilyError;
 use manyhands::launch::LaunchError;
 use manyhands::observe::ObserveError;
 use manyhands::pool::PoolError;
 use manyhands::queue::{OpenError, ReceiveError, SendError};
+use manyhands::{AllocateError, OsError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -20,7 +20,10 @@ pub(crate) fn family(error: FamilyError) -> PyErr {
     match error {
         FamilyError::Os(error) => os(error),
         FamilyError::BadLimit(_) => PyValueError::new_err(error.to_string()),
-        FamilyError::NotAFamily
+        FamilyError::Memory(AllocateError::OutOfMemory { .. }) => PyMemoryError::new_err(error.to_string()),
+        FamilyError::Memory(AllocateError::Corrupted)
+        | FamilyError::Unwanted
+        | FamilyError::NotAFamily
         | FamilyError::OtherBuild
         | FamilyError::AlreadyInAFamily
         | FamilyError::Full => PyRuntimeError::new_err(error.to_string()),

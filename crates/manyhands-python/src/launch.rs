@@ -3,10 +3,11 @@
 
 use crate::blocking;
 use crate::error;
-use manyhands::family::Family;
+use crate::pickling;
+use manyhands::family::{self, Family, FamilyError, Place};
 use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
 use manyhands::process::Process;
-use manyhands::{Deadline, Waited, adopt_descriptor};
+use manyhands::{Deadline, Handle, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::ffi::{CString, OsString};
@@ -26,10 +27,23 @@ impl PyStart {
         Ok(Self(Some(Start::prepare().map_err(error::launch)?)))
     }
 
-    /// The number of the child's slot in the process table.
+    /// The child's place in the process table.
     #[getter]
-    fn slot(&self) -> PyResult<u32> {
-        Ok(self.start()?.slot())
+    fn place(&self) -> PyResult<u64> {
+        Ok(self.start()?.place())
+    }
+
+    /// Takes references to queues along for the child, as `carrying` names them.
+    fn pack(&self, carried: Vec<(u64, u32)>) -> PyResult<()> {
+        let carried: Vec<_> =
+            carried.into_iter().map(|(offset, generation)| Handle { offset, generation }).collect();
+        self.start()?.pack(&carried).map_err(error::launch)
+    }
+
+    /// The next fork of this process makes the child.
+    fn announce(&self) -> PyResult<()> {
+        self.start()?.announce();
+        Ok(())
     }
 
     /// The child's end of its life pipe.
@@ -41,9 +55,9 @@ impl PyStart {
     /// In a forked child: takes the slot; the life pipe is the caller's from then on.
     fn in_child(&mut self) -> PyResult<i32> {
         let life = adopt_descriptor(self.start()?.life().as_raw_fd()).map_err(error::os)?;
-        let slot = self.start()?.slot();
+        let place = self.start()?.place();
         self.0 = None;
-        Family::current().and_then(|family| family.take_slot(slot)).map_err(error::family)?;
+        take_place(Family::current().map_err(error::family)?, place)?;
         Ok(life.into_raw_fd())
     }
 
@@ -243,7 +257,7 @@ impl PyZygote {
     /// this object afterwards, so that nothing of the zygote's stays open.
     fn in_child(&mut self) -> PyResult<(i32, i32, Vec<i32>)> {
         let request = self.request.take().ok_or_else(already_started)?;
-        Family::current().and_then(|family| family.take_slot(request.slot)).map_err(error::family)?;
+        take_place(Family::current().map_err(error::family)?, request.place)?;
         let passed = request.passed.into_iter().map(IntoRawFd::into_raw_fd).collect();
         Ok((request.job.into_raw_fd(), request.life.into_raw_fd(), passed))
     }
@@ -257,9 +271,28 @@ pub(crate) fn family_descriptor() -> PyResult<i32> {
 
 /// Joins the family behind an inherited descriptor, on the slot the parent reserved.
 #[pyfunction]
-pub(crate) fn join_family(descriptor: i32, slot: u32) -> PyResult<()> {
-    let family = Family::join_number(descriptor).map_err(error::family)?;
-    family.take_slot(slot).map_err(error::family)
+pub(crate) fn join_family(descriptor: i32, place: u64) -> PyResult<()> {
+    take_place(Family::join_number(descriptor).map_err(error::family)?, place)
+}
+
+fn take_place(family: &Family, place: u64) -> PyResult<()> {
+    let place = Place::from_number(place).ok_or(FamilyError::Unwanted);
+    place.and_then(|place| family.take_slot(place)).map_err(error::family)
+}
+
+/// In a child that has opened what it was sent: what it was packed is not needed any more.
+#[pyfunction]
+pub(crate) fn unpack() {
+    if let Some(family) = Family::existing() {
+        family.unpack();
+    }
+}
+
+/// Calls `pickle` and returns what it returns, and the queues that it has pickled.
+#[pyfunction]
+pub(crate) fn carrying<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Vec<(u64, u32)>)> {
+    let (pickled, carried) = pickling::carrying(|| pickle.call0())?;
+    Ok((pickled, carried.into_iter().map(|handle| (handle.offset, handle.generation)).collect()))
 }
 
 /// A descriptor from which a child reads these bytes.
@@ -283,8 +316,25 @@ pub(crate) fn note_exit(status: i32) -> PyResult<()> {
     Ok(())
 }
 
+/// Before a fork, whoever asks for it.
+#[pyfunction]
+pub(crate) fn before_fork() {
+    if let Some(family) = Family::existing() {
+        family.before_fork();
+    }
+}
+
+/// After a fork, in the parent, whether there is a child or not.
+#[pyfunction]
+pub(crate) fn after_fork_in_parent() {
+    family::after_fork_in_parent();
+}
+
 /// In a forked child, whoever forked it.
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
     launch::after_fork_in_child();
+    if let Some(family) = Family::existing() {
+        family.after_fork_in_child();
+    }
 }

@@ -16,15 +16,15 @@ use pyo3::prelude::*;
 mod _manyhands {
     #[pymodule_export]
     use super::launch::{
-        PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, die_with_parent,
-        family_descriptor, job_descriptor, join_family, note_exit,
+        PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, after_fork_in_parent, before_fork,
+        carrying, die_with_parent, family_descriptor, job_descriptor, join_family, note_exit, unpack,
     };
     #[pymodule_export]
     use super::observe::{doctor, note_label};
     #[pymodule_export]
     use super::pool::{PyJob, PyPool};
     #[pymodule_export]
-    use super::queue::{PyQueue, note_fork};
+    use super::queue::PyQueue;
     #[pymodule_export]
     use super::worker::PyWorker;
 }

@@ -1,8 +1,10 @@
 //! Objects to bytes and back: the interpreter's C pickler, called as cheaply as it can be.
 
+use manyhands::Handle;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+use std::cell::RefCell;
 
 /// The callables used for every message; looked up once.
 #[derive(Debug)]
@@ -35,6 +37,40 @@ pub(crate) fn dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBy
     let pickling = pickling(py)?;
     let dumps = if is_plain(object) { &pickling.plain_dumps } else { &pickling.dumps };
     Ok(dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
+}
+
+thread_local! {
+    /// The queues that this thread has pickled since somebody began to ask; `None` while nobody does.
+    static CARRIED: RefCell<Option<Vec<Handle>>> = const { RefCell::new(None) };
+}
+
+/// Notes that what is being pickled names this queue: whoever sends it sees to it that the queue is there until the
+/// receiver has opened it.
+pub(crate) fn note_carried(queue: Handle) {
+    CARRIED.with_borrow_mut(|carried| {
+        if let Some(carried) = carried.as_mut().filter(|carried| !carried.contains(&queue)) {
+            carried.push(queue);
+        }
+    });
+}
+
+/// Runs `pickle` and tells which queues it has named. Pickling runs the user's code, which may send something of its own
+/// meanwhile.
+pub(crate) fn carrying<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec<Handle>)> {
+    let outer = CARRIED.replace(Some(Vec::new()));
+    let pickled = pickle();
+    let carried = CARRIED.replace(outer).unwrap_or_default();
+    Ok((pickled?, carried))
+}
+
+/// As [`dumps`], with the queues that the object names.
+pub(crate) fn dumps_carrying<'py>(
+    object: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
+    if is_plain(object) {
+        return Ok((dumps(object)?, Vec::new()));
+    }
+    carrying(|| dumps(object))
 }
 
 /// As [`loads_bytes`], for bytes that Python has not yet.

@@ -5,12 +5,11 @@ use crate::error;
 use crate::pickling;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
-use manyhands::{Deadline, Handle, Locking, Patience};
+use manyhands::{Deadline, Handle, Locking, Message, Patience};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A queue in shared memory; `manyhands.queues` gives it the standard library's face.
@@ -26,20 +25,7 @@ pub(crate) struct PyQueue {
 struct Own {
     closed: bool,
     used: bool,
-    /// Whether another process may know the queue; then nobody can tell who is its last holder.
-    shared: bool,
-    /// The count of forks when the object was made.
-    forks: u32,
     patience: Patience,
-}
-
-/// How often this process or one it descends from has forked. A queue from before a fork is known on both sides of it.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-/// Before a fork, whoever asks for it.
-#[pyfunction]
-pub(crate) fn note_fork() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
 thread_local! {
@@ -53,13 +39,7 @@ impl PyQueue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        let own = Own {
-            closed: false,
-            used: false,
-            shared: false,
-            forks: FORKS.load(Ordering::Relaxed),
-            patience: Patience::new(),
-        };
+        let own = Own { closed: false, used: false, patience: Patience::new() };
         Self { queue: OnceLock::new(), own: Mutex::new(own) }
     }
 
@@ -73,21 +53,14 @@ impl PyQueue {
     /// Becomes another object of a queue that a process of the family made.
     fn _attach(&self, offset: u64, generation: u32) -> PyResult<()> {
         let family = Family::current().map_err(error::family)?;
-        self.own()?.shared = true;
         self.be(Queue::open(family, Handle { offset, generation }).map_err(error::open)?)
     }
 
     /// By what another process of the family opens the queue.
     fn _handle(&self) -> PyResult<(u64, u32)> {
-        self.own()?.shared = true;
         let handle = self.queue()?.handle();
+        pickling::note_carried(handle);
         Ok((handle.offset, handle.generation))
-    }
-
-    /// Says that another process may know the queue from now on.
-    fn _share(&self) -> PyResult<()> {
-        self.own()?.shared = true;
-        Ok(())
     }
 
     /// Whether `close` was called on this object.
@@ -108,10 +81,10 @@ impl PyQueue {
         let py = slf.py();
         Self::check_open(slf)?;
         // WAYPOINT message 1/8: `Queue.put`; the subclass in queues.py adds nothing on this way.
-        let bytes = pickling::dumps(obj)?;
+        let (bytes, carried) = pickling::dumps_carrying(obj)?;
         let this = slf.get();
         this.own()?.used = true;
-        this.send(py, &bytes, block, timeout)
+        this.send(py, Message { parts: &[bytes.as_bytes()], carried: &carried }, block, timeout)
     }
 
     /// Take an item out of the queue. See `manyhands.queues.Queue.get`.
@@ -150,9 +123,8 @@ impl PyQueue {
 }
 
 impl PyQueue {
-    fn queue(&self) -> PyResult<Queue> {
-        let made = || PyRuntimeError::new_err("Queue.__init__() not called");
-        self.queue.get().copied().ok_or_else(made)
+    fn queue(&self) -> PyResult<&Queue> {
+        self.queue.get().ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() not called"))
     }
 
     fn be(&self, queue: Queue) -> PyResult<()> {
@@ -170,23 +142,16 @@ impl PyQueue {
         Ok(())
     }
 
-    fn send(
-        &self,
-        py: Python<'_>,
-        bytes: &Bound<'_, PyBytes>,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<()> {
+    fn send(&self, py: Python<'_>, message: Message<'_>, block: bool, timeout: Option<f64>) -> PyResult<()> {
         // WAYPOINT message 3/8: one try with the GIL held; only waiting releases it.
-        let (queue, payload) = (self.queue()?, bytes.as_bytes());
+        let queue = self.queue()?;
+        let short = message.parts.iter().all(|part| part.len() < blocking::LONG_COPY_BYTES);
         let deadline = blocking::deadline(block, timeout)?;
         let (mut locking, mut patience) = (Locking::Try, Patience::new());
         loop {
             let sent = match locking {
-                Locking::Try if payload.len() < blocking::LONG_COPY_BYTES => {
-                    queue.send(&[payload], Locking::Try)
-                }
-                _ => py.detach(|| queue.send(&[payload], Locking::Wait)),
+                Locking::Try if short => queue.send_message(message, Locking::Try),
+                _ => py.detach(|| queue.send_message(message, Locking::Wait)),
             };
             match sent {
                 Ok(()) => return Ok(()),
@@ -228,7 +193,8 @@ impl PyQueue {
                 Ok(())
             })
             .and_then(|bytes| {
-                drop(block);
+                // What the message carries is there for as long as the block is.
+                let _carrier = block.carries().then_some(block);
                 pickling::loads_bytes(&bytes)
             }),
             Err(error) => Err(error),
@@ -280,16 +246,6 @@ impl PyQueue {
         match waited? {
             Wait::Ready => Ok(()),
             Wait::TimedOut => Err(error::empty(py)),
-        }
-    }
-}
-
-impl Drop for PyQueue {
-    fn drop(&mut self) {
-        let forks = FORKS.load(Ordering::Relaxed);
-        let shared = self.own.get_mut().map_or(true, |own| own.shared || own.forks != forks);
-        if let (false, Some(queue)) = (shared, self.queue.get()) {
-            queue.destroy();
         }
     }
 }

@@ -32,11 +32,11 @@ fn a_member_is_never_read_as_half_of_two() {
     model("one slot, two lives", 1, |arena| {
         let table = arena.process_table();
         let slot = table.reserve(1).unwrap();
-        table.register(slot, 11, time_of(11));
+        assert!(table.register(slot, table.life(slot), 11, time_of(11)));
         let lives = thread::spawn(move || {
             table.release(slot);
             let slot = table.reserve(2).unwrap();
-            table.register(slot, 12, time_of(12));
+            assert!(table.register(slot, table.life(slot), 12, time_of(12)));
         });
         if let Some((pid, time)) = table.member(slot) {
             assert_eq!(time, time_of(pid));
@@ -51,7 +51,7 @@ fn what_a_member_noted_is_not_taken_for_the_next_ones() {
     model("exit notes", 1, |arena| {
         let table = arena.process_table();
         let slot = table.reserve(1).unwrap();
-        table.register(slot, 11, time_of(11));
+        assert!(table.register(slot, table.life(slot), 11, time_of(11)));
         let member = thread::spawn(move || table.note_exit(slot, -9));
         let early = table.noted_exit(slot);
         assert!(early.is_none() || early == Some(-9));

@@ -13,7 +13,7 @@ fn a_slot_goes_from_reserved_to_live_to_free() {
     let table = arena.process_table();
     let slot = table.reserve(100).unwrap();
     assert_eq!(table.member(slot), None);
-    table.register(slot, 4711, 99);
+    assert!(table.register(slot, table.life(slot), 4711, 99));
     assert_eq!(table.member(slot), Some((4711, 99)));
     assert_eq!(table.members().collect::<Vec<_>>(), [slot]);
     table.release(slot);
@@ -61,7 +61,7 @@ fn a_member_is_never_read_as_half_of_two() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for life in 1..support::times(200_000) as u32 {
-                table.register(slot, life, u64::from(life) << 20);
+                assert!(table.register(slot, table.life(slot), life, u64::from(life) << 20));
                 table.release(slot);
                 assert_eq!(table.reserve(0), Some(slot));
             }

@@ -24,9 +24,9 @@ fn produce(arguments: &[u8]) {
     let first = u64::from(which[0]) * NUMBERS_EACH;
     let all: Vec<u64> = (first..first + NUMBERS_EACH).collect();
     let (long, short) = all.split_at(LONG_BATCH);
-    put(numbers, long);
+    put(&numbers, long);
     for number in short {
-        put(numbers, &[*number]);
+        put(&numbers, &[*number]);
     }
 }
 
@@ -35,8 +35,8 @@ fn square(arguments: &[u8]) {
     let (numbers, squares) = arguments.split_at(HANDLE_BYTES);
     let (numbers, squares) = (open(numbers), open(squares));
     loop {
-        let batch = get(numbers);
-        put(squares, &batch.iter().map(|number| number * number).collect::<Vec<_>>());
+        let batch = get(&numbers);
+        put(&squares, &batch.iter().map(|number| number * number).collect::<Vec<_>>());
         if batch.is_empty() {
             return;
         }
@@ -48,12 +48,12 @@ fn open(handle: &[u8]) -> Queue {
     Queue::open(Family::current().expect("the parent's family"), handle).expect("a queue of the parent's")
 }
 
-fn put(queue: Queue, numbers: &[u64]) {
+fn put(queue: &Queue, numbers: &[u64]) {
     let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     queue.send_by(&bytes, Deadline::after(PATIENCE)).expect("room");
 }
 
-fn get(queue: Queue) -> Vec<u64> {
+fn get(queue: &Queue) -> Vec<u64> {
     let bytes = queue.receive_by(Deadline::after(PATIENCE)).expect("a message");
     bytes.chunks_exact(8).map(|eight| u64::from_le_bytes(eight.try_into().expect("eight bytes"))).collect()
 }
@@ -74,11 +74,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ended_well(child)?;
     }
     for _ in 0..SQUARERS {
-        put(numbers, &[]);
+        put(&numbers, &[]);
     }
     let (mut sum, mut count, mut ends) = (0, 0, 0);
     while ends < SQUARERS {
-        let batch = get(squares);
+        let batch = get(&squares);
         ends += u64::from(batch.is_empty());
         count += batch.len() as u64;
         sum += batch.iter().sum::<u64>();
@@ -92,8 +92,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(count, all, "none lost, none twice");
     assert_eq!(sum, (all - 1) * all * (2 * all - 1) / 6, "the sum of the first squares");
     assert!(numbers.is_empty() && squares.is_empty());
-    numbers.destroy();
-    squares.destroy();
+    drop(numbers);
+    drop(squares);
     Ok(())
 }
 

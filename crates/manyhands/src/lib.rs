@@ -22,11 +22,11 @@ mod random_bytes;
 mod sys;
 mod waiting;
 
-pub use manyhands_sync::arena::Handle;
+pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::ring::Locking;
 pub use manyhands_sync::wait_word::{Patience, Waited};
-pub use payload::Block;
+pub use payload::{Block, Message};
 pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;

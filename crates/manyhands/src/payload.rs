@@ -5,9 +5,14 @@
 //! |---|---|
 //! | `INLINE` | the bytes |
 //! | `BLOCK` | the handle of a block and how many of its bytes are meant; whoever takes the frame frees the block |
+//!
+//! A message that carries handles (a queue sent through a queue) always has a block, which begins with a reference to
+//! each: what it names lives until the message is taken or dropped. A block belongs to its maker until a frame names it,
+//! then to the queue or pool in which it lies, then to its taker; so whoever is killed, a sweep finds it. Between the two
+//! stores, of the frame and of the owner, a kill costs the block until its queue is gone.
 
-use crate::family::Extents;
-use manyhands_sync::arena::{AllocateError, Arena, HANDLE_BYTES, Handle};
+use crate::family::{Extents, reclaim};
+use manyhands_sync::arena::{AllocateError, Arena, HANDLE_BYTES, Handle, Owner, ReferError};
 use manyhands_sync::kill_point;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::MOST_INLINE_BYTES;
@@ -25,19 +30,65 @@ const REFERENCE_BYTES: usize = HANDLE_BYTES + 8;
 pub struct Block {
     arena: Arena<Extents>,
     handle: Handle,
+    /// How many bytes at the beginning are references, not message.
+    prefix: usize,
     len: usize,
 }
 
+/// Handles that a message carries, and the bytes of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Message<'a> {
+    /// The parts, one behind the other.
+    pub parts: &'a [&'a [u8]],
+    /// What the message names and must not disappear before it is taken: queues.
+    pub carried: &'a [Handle],
+}
+
+impl<'a> From<&'a [&'a [u8]]> for Message<'a> {
+    fn from(parts: &'a [&'a [u8]]) -> Self {
+        Self { parts, carried: &[] }
+    }
+}
+
+impl Message<'_> {
+    fn len(&self) -> usize {
+        self.parts.iter().map(|p| p.len()).sum()
+    }
+
+    /// Whether it fits into a frame beside `header_bytes` of the caller's.
+    pub(crate) fn fits_inline(&self, header_bytes: usize) -> bool {
+        self.carried.is_empty() && header_bytes + self.len() <= MOST_INLINE_BYTES
+    }
+}
+
+/// How many bytes that many handles take in front of a message.
+fn prefix_bytes(carried: usize) -> usize {
+    (carried * HANDLE_BYTES).next_multiple_of(8)
+}
+
 impl Block {
-    /// Copies the parts, one behind the other, into a new block.
+    /// Copies a message into a new block.
     ///
     /// # Errors
-    /// When the arena has no memory.
-    pub(crate) fn with(arena: Arena<Extents>, parts: &[&[u8]]) -> Result<Self, AllocateError> {
-        let len = parts.iter().map(|p| p.len()).sum();
-        let block = Self { arena, handle: arena.allocate(len as u64)?, len };
-        let mut at = block.handle.offset;
-        for part in parts {
+    /// When the arena has no memory, or something that the message carries is gone.
+    pub(crate) fn with(arena: Arena<Extents>, message: Message<'_>) -> Result<Self, AllocateError> {
+        let (prefix, len) = (prefix_bytes(message.carried.len()), message.len());
+        let handle = arena.allocate((prefix + len) as u64)?;
+        let block = Self { arena, handle, prefix, len };
+        for (count, &carried) in (1..).zip(message.carried) {
+            // Each reference belongs to the block from the start: it goes with the block, whatever happens to us.
+            let reference = arena.refer(carried, Owner::Block(handle)).map_err(|error| match error {
+                ReferError::Allocate(error) => error,
+                ReferError::Stale => AllocateError::Corrupted,
+            })?;
+            let at = handle.offset + (u64::from(count) - 1) * HANDLE_BYTES as u64;
+            if !arena.backing().copy_in(at, &reference.to_bytes()) {
+                return Err(AllocateError::Corrupted);
+            }
+            arena.note_carried(handle, count);
+        }
+        let mut at = block.start();
+        for part in message.parts {
             if !arena.backing().copy_in(at, part) {
                 return Err(AllocateError::Corrupted);
             }
@@ -47,31 +98,73 @@ impl Block {
         Ok(block)
     }
 
-    /// The block a frame names; `None` when it names none.
+    /// The block a frame names; `None` when it names none. It belongs to whom it did: see [`Block::taken`].
     pub(crate) fn named_by(arena: Arena<Extents>, frame: &[u8]) -> Option<Self> {
         let (handle, len) = frame.split_at_checked(HANDLE_BYTES)?;
         let handle = Handle::from_bytes(handle)?;
-        let len = u64::from_le_bytes(len.try_into().ok()?);
-        let fits = arena.payload_bytes(handle).ok()? >= len;
-        let block = fits.then_some(Self { arena, handle, len: usize::try_from(len).ok()? });
+        let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
+        let prefix = prefix_bytes(arena.carried(handle) as usize);
+        let fits = arena.payload_bytes(handle).ok()? >= prefix.checked_add(len)? as u64;
+        let block = fits.then_some(Self { arena, handle, prefix, len });
         kill_point!(PayloadTaken);
         block
     }
 
-    /// What a frame must hold to name this block; the block then belongs to whoever takes the frame.
-    pub(crate) fn into_reference(self) -> [u8; REFERENCE_BYTES] {
+    /// This process answers for the block now.
+    pub(crate) fn taken(self) -> Self {
+        self.arena.give(self.handle, self.arena.me());
+        self
+    }
+
+    /// What a frame must hold to name this block; the block then belongs to the queue or pool `home`, until somebody
+    /// takes the frame.
+    pub(crate) fn into_reference(self, home: Handle) -> [u8; REFERENCE_BYTES] {
         let mut bytes = [0; REFERENCE_BYTES];
-        bytes[..HANDLE_BYTES].copy_from_slice(&self.handle.to_bytes());
-        bytes[HANDLE_BYTES..].copy_from_slice(&(self.len as u64).to_le_bytes());
-        std::mem::forget(self);
+        let len = self.len as u64;
+        bytes[..HANDLE_BYTES].copy_from_slice(&self.into_handle(home).to_bytes());
+        bytes[HANDLE_BYTES..].copy_from_slice(&len.to_le_bytes());
         bytes
     }
 
-    /// Keeps the block beyond this value's life; who has the handle frees it.
-    pub(crate) fn into_handle(self) -> Handle {
+    /// Keeps the block beyond this value's life, as part of `home`; who has the handle may free it.
+    pub(crate) fn into_handle(self, home: Handle) -> Handle {
         let handle = self.handle;
+        self.arena.give(handle, Owner::Block(home));
         std::mem::forget(self);
         handle
+    }
+
+    /// Keeps the block for the child that will be `owner`.
+    pub(crate) fn into_luggage(self, owner: Owner) -> Handle {
+        let handle = self.handle;
+        self.arena.give(handle, owner);
+        std::mem::forget(self);
+        handle
+    }
+
+    /// What [`Block::into_luggage`] kept.
+    pub(crate) fn luggage(arena: Arena<Extents>, handle: Handle) -> Self {
+        Self { arena, handle, prefix: prefix_bytes(arena.carried(handle) as usize), len: 0 }
+    }
+
+    /// Where the message begins.
+    fn start(&self) -> u64 {
+        self.handle.offset + self.prefix as u64
+    }
+
+    /// Releases what the message carried.
+    fn drop_references(&self) {
+        let mut bytes = Vec::new();
+        let len = self.arena.carried(self.handle) as usize * HANDLE_BYTES;
+        if len == 0
+            || len > self.prefix
+            || !self.arena.backing().copy_out(self.handle.offset, len, &mut bytes)
+        {
+            return;
+        }
+        for reference in bytes.chunks_exact(HANDLE_BYTES).filter_map(Handle::from_bytes) {
+            reclaim::release(self.arena, reference);
+        }
     }
 
     /// How many bytes the message has.
@@ -86,24 +179,26 @@ impl Block {
         self.len == 0
     }
 
+    /// Whether the message carries handles: then it must be kept until what they name has been opened.
+    #[must_use]
+    pub fn carries(&self) -> bool {
+        self.prefix > 0
+    }
+
     /// Copies the message out; `to` must have room for exactly its bytes.
     ///
     /// # Panics
     /// When `to` has another length.
     pub fn copy_to(&self, to: &mut [u8]) {
         assert_eq!(to.len(), self.len, "the target has the message's length");
-        crate::sys::memory::copy_out(self.arena.backing(), self.handle.offset, NonNull::from(to));
+        crate::sys::memory::copy_out(self.arena.backing(), self.start(), NonNull::from(to));
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
+        self.drop_references();
         // Stale only if somebody else freed it, which is what is wanted.
         let _ = self.arena.free(self.handle);
     }
-}
-
-/// How many bytes the parts have together, and whether they fit into a frame beside `header_bytes` of the caller's.
-pub(crate) fn fits_inline(parts: &[&[u8]], header_bytes: usize) -> bool {
-    header_bytes + parts.iter().map(|p| p.len()).sum::<usize>() <= MOST_INLINE_BYTES
 }

@@ -78,6 +78,9 @@ impl Process {
                 }
                 Source::Zygote(_) => None,
             };
+            if self.status.is_some() {
+                self.slot.note_end();
+            }
         }
         Ok(self.status)
     }

@@ -6,22 +6,26 @@
 //! A message's way: `send` here, through `ring/producer.rs` to `ring/consumer.rs`, and out through `receive` in another
 //! process; `docs/journeys.md` walks it.
 
-use crate::family::{Extents, Family};
-use crate::payload::{self, BLOCK, Block, INLINE};
+use crate::family::{Extents, Family, Hold};
+use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::waiting;
-use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, StaleHandle};
+use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError, StaleHandle};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, Ring, RingHeader, TakeError};
 use manyhands_sync::wait_word::{Patience, Waited};
+use std::sync::Arc;
 
 /// A queue, seen from one process.
-#[derive(Clone, Copy, Debug)]
+///
+/// It lives as long as somebody holds it: this value and its clones, those of other processes, and messages on their way
+/// that carry its handle. A process that is killed holds nothing.
+#[derive(Clone, Debug)]
 pub struct Queue {
     arena: Arena<Extents>,
-    handle: Handle,
     ring: Ring<Extents>,
+    hold: Arc<Hold>,
 }
 
 /// Why a message was not sent.
@@ -136,7 +140,12 @@ impl Queue {
             let _ = arena.free(handle);
         })?;
         let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
-        Ok(Self { arena, handle, ring: Ring::new(arena, header) })
+        let ring = Ring::found(arena, header, handle);
+        let hold = family.hold(Kind::Ring, handle).map_err(|error| match error {
+            ReferError::Allocate(error) => error.into(),
+            ReferError::Stale => SendError::Corrupted,
+        })?;
+        Ok(Self { arena, ring, hold: Arc::new(hold) })
     }
 
     /// The queue with that handle.
@@ -145,15 +154,15 @@ impl Queue {
     /// When there is no such queue (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
         let arena = family.arena();
-        arena.check(handle)?;
+        let hold = family.hold(Kind::Ring, handle).map_err(|_| OpenError::Stale)?;
         let header = arena.backing().place(handle.offset).ok_or(OpenError::Stale)?;
-        Ok(Self { arena, handle, ring: Ring::new(arena, header) })
+        Ok(Self { arena, ring: Ring::new(arena, header, handle), hold: Arc::new(hold) })
     }
 
     /// By what another member opens the queue.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        self.handle
+        self.hold.handle()
     }
 
     /// The most messages it may hold; 0 for as many as there is memory for.
@@ -186,15 +195,22 @@ impl Queue {
     /// # Errors
     /// See [`SendError`]; nothing was sent then.
     pub fn send(&self, parts: &[&[u8]], locking: Locking) -> Result<(), SendError> {
+        self.send_message(parts.into(), locking)
+    }
+
+    /// As [`Queue::send`], for a message that may carry handles.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing was sent then.
+    pub fn send_message(&self, message: Message<'_>, locking: Locking) -> Result<(), SendError> {
         // WAYPOINT message 4/8: few bytes go into the frame, many into a block that the frame names.
-        if payload::fits_inline(parts, 0) {
-            return self.put(INLINE, parts, locking);
+        if message.fits_inline(0) {
+            return self.put(INLINE, message.parts, locking);
         }
         if self.is_full() {
             return Err(SendError::Full);
         }
-        let block = Block::with(self.arena, parts)?;
-        let reference = block.into_reference();
+        let reference = Block::with(self.arena, message)?.into_reference(self.handle());
         self.put(BLOCK, &[&reference], locking).inspect_err(|_| {
             // Not sent: the block is still ours.
             drop(Block::named_by(self.arena, &reference));
@@ -228,7 +244,7 @@ impl Queue {
         match tag {
             INLINE => Ok(Received::Inline),
             BLOCK => {
-                let block = Block::named_by(self.arena, &out[start..]);
+                let block = Block::named_by(self.arena, &out[start..]).map(Block::taken);
                 out.truncate(start);
                 block.map(Received::Block).ok_or(ReceiveError::Corrupted)
             }
@@ -246,14 +262,14 @@ impl Queue {
             || false,
             patience,
             deadline,
-            |patience| waiting::note(WaitKind::Message, self.handle.offset, patience, deadline),
+            |patience| waiting::note(WaitKind::Message, self.handle().offset, patience, deadline),
         )
     }
 
     /// Waits until there may be room, the deadline passes or a signal arrives; as [`Queue::wait_for_message`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
         self.ring.wait_for_room_noting(patience, deadline, |patience| {
-            waiting::note(WaitKind::Room, self.handle.offset, patience, deadline)
+            waiting::note(WaitKind::Room, self.handle().offset, patience, deadline)
         })
     }
 
@@ -262,19 +278,20 @@ impl Queue {
     pub fn recoveries(&self) -> (u32, u32) {
         self.ring.recoveries()
     }
+}
 
-    /// Frees the queue and what lies in it. For the last holder: others get errors, or garbage is refused.
-    pub fn destroy(self) {
-        let mut out = Vec::new();
-        // Messages in blocks are freed by being received.
-        while self.receive(&mut out, Locking::Wait).is_ok() {
-            out.clear();
+/// Frees what lies in a queue that nobody holds any more.
+pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
+    let Some(header) = arena.backing().place(handle.offset) else { return };
+    let ring = Ring::new(arena, header, handle);
+    let mut frame = Vec::new();
+    while let Ok(tag) = ring.try_take(&mut frame, Locking::Wait) {
+        if tag == BLOCK {
+            drop(Block::named_by(arena, &frame));
         }
-        if self.arena.check(self.handle).is_ok() {
-            self.ring.dismantle();
-            let _ = self.arena.free(self.handle);
-        }
+        frame.clear();
     }
+    ring.dismantle();
 }
 
 #[cfg(test)]
@@ -302,18 +319,19 @@ mod tests {
             }
         }
         assert!(refused > 10_000, "{refused}");
-        queue.destroy();
     }
 
     #[test]
     fn a_damaged_reference_names_its_block_or_none() {
         let family = Family::current().expect("memory");
+        let home = Queue::create(family, 0).expect("memory");
         let mut random = RandomBytes::new(5);
         let mut refused = 0;
         for _ in 0..20_000 {
             let bytes = vec![7; 10_000 + random.below(10_000)];
-            let block = Block::with(family.arena(), &[&bytes]).expect("memory");
-            let reference = block.into_reference();
+            let block =
+                Block::with(family.arena(), Message { parts: &[&bytes], carried: &[] }).expect("memory");
+            let reference = block.into_reference(home.handle());
             let room = family.arena().payload_bytes(Handle::from_bytes(&reference[..12]).expect("twelve"));
             match Block::named_by(family.arena(), &random.damaged(&reference)) {
                 // The same block, and no longer than it is: what a receiver makes room for is bounded by what is there.

@@ -16,7 +16,7 @@ impl Queue {
     /// let queue = Queue::create(Family::current()?, 0)?;
     /// queue.send_by(b"hello", Deadline::NEVER)?;
     /// assert_eq!(queue.receive_by(Deadline::NEVER)?, b"hello");
-    /// queue.destroy();
+    /// drop(queue);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

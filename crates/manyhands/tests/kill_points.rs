@@ -7,7 +7,7 @@
 #![allow(unsafe_code)] // forks, and maps the notes that outlive the killed
 #![allow(clippy::unwrap_used)]
 
-use manyhands::family::Family;
+use manyhands::family::{Family, Place};
 use manyhands::launch::Start;
 use manyhands::pool::{
     Answer, AnswerBatch, Function, Next, Payload, Phase, Pool, Status, Task, TaskBatch, Woken, Worker,
@@ -137,7 +137,7 @@ fn a_queue_of_long_messages_survives_a_death_at_each_step() {
             assert_eq!(there, expected);
             queue.send(&[&bytes_of(1)], Locking::Wait).unwrap();
             assert_eq!(receive(&queue), Some(1));
-            queue.destroy();
+            drop(queue);
         }
         print_deaths(point, "");
     }
@@ -317,14 +317,20 @@ fn a_place_for_a_child_outlives_who_reserved_it_and_who_took_it() {
     let _alone = ONE_AT_A_TIME.lock();
     let family = Family::current().unwrap();
     for _ in 0..rounds() {
+        family.sweep();
         let before = Start::prepare().unwrap();
         die_at(KillPoint::SlotReserved, 1, || drop(Start::prepare()));
-        let place = before.slot();
+        let place = Place::from_number(before.place()).unwrap();
         die_at(KillPoint::SlotRegistered, 1, || family.take_slot(place).unwrap());
-        // Its parent knows that it is gone, and gives the place to the next.
+        // Both are gone, and so are their parents as far as anybody knows: the slots are there for the next ones.
         drop(before);
-        let after = Start::prepare().unwrap();
-        assert_eq!(after.slot(), place);
+        family.sweep();
+        let after = [Start::prepare().unwrap(), Start::prepare().unwrap()];
+        let index = |number: u64| number as u32;
+        assert_eq!(index(after[0].place()), index(place.to_number()));
+        assert_eq!(index(after[1].place()), index(place.to_number()) + 1);
+        // Who comes late to a place that was given away is told so.
+        assert!(family.take_slot(place).is_err());
     }
     print_deaths(KillPoint::SlotReserved, "");
     print_deaths(KillPoint::SlotRegistered, "");

@@ -313,7 +313,7 @@ fn round(family: &Family, ledger: &'static Ledger, bound: u32, random: &mut Rand
     let (puts, takes) = queue.recoveries();
     figures.recoveries += puts + takes;
     assert_eq!(queue.len(), 0, "the counts agree when everything is taken");
-    queue.destroy();
+    drop(queue);
 }
 
 /// Stops the producers, lets the consumers empty the queue, and ends them.

@@ -3,12 +3,13 @@
 //! | state | who may touch the block | when its holder dies |
 //! |---|---|---|
 //! | `FREE` | the list it is on, under that list's lock | nothing to do |
-//! | `HELD` | whoever has its handle | the block is lost to the arena until its holder's family ends |
+//! | `HELD` | whoever has its handle | its owner word (see `owner.rs`) says so, and the next sweep reclaims it |
 //!
 //! The generation grows by one each time the block is freed, so a handle from before is told apart.
 
+use super::owner::Owner;
 use crate::memory::Shareable;
-use crate::primitive::{AtomicU32, AtomicU64};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// How many bytes the header takes; payloads are aligned to it.
 pub const BLOCK_HEADER_BYTES: u64 = 64;
@@ -31,6 +32,12 @@ pub(super) struct BlockHeader {
     pub(super) bytes: AtomicU64,
     /// 1 while a freed large block counts among those that keep their pages.
     pub(super) kept: AtomicU32,
+    /// How many references to it are counted; under the references' lock.
+    pub(super) holders: AtomicU32,
+    /// Who answers for it: an [`Owner`](super::Owner) as a word.
+    pub(super) owner: AtomicU64,
+    /// How many handles of references its payload begins with: what a message carries.
+    pub(super) carried: AtomicU32,
 }
 
 // SAFETY: repr(C), atomics only; every reader checks magic, state and list.
@@ -38,7 +45,7 @@ pub(super) struct BlockHeader {
 unsafe impl Shareable for BlockHeader {}
 
 impl BlockHeader {
-    pub(super) fn new(list: u32, bytes: u64) -> Self {
+    pub(super) fn new(list: u32, bytes: u64, owner: Owner) -> Self {
         Self {
             magic: AtomicU32::new(MAGIC),
             state: AtomicU32::new(HELD),
@@ -47,7 +54,20 @@ impl BlockHeader {
             next: AtomicU64::new(0),
             bytes: AtomicU64::new(bytes),
             kept: AtomicU32::new(0),
+            holders: AtomicU32::new(0),
+            owner: AtomicU64::new(owner.to_word()),
+            carried: AtomicU32::new(0),
         }
+    }
+
+    /// Who answers for the block.
+    pub(super) fn owner(&self) -> Owner {
+        Owner::from_word(self.owner.load(Ordering::Acquire))
+    }
+
+    /// From now on that one answers for it.
+    pub(super) fn give(&self, owner: Owner) {
+        self.owner.store(owner.to_word(), Ordering::Release);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A list of free blocks, last in first out, under a robust mutex of its own.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle, MAGIC};
+use super::owner::Owner;
 use crate::kill_point;
 use crate::memory::Memory;
 use crate::mutex::{LockError, RobustMutex};
@@ -32,12 +33,20 @@ impl FreeList {
         self.recoveries.load(Ordering::Relaxed)
     }
 
-    /// Takes the first block off the list, if it has at least `bytes` (blocks of a kind may differ in size).
+    /// Puts right what a holder of the lock that died has left.
+    pub(super) fn settle<M: Memory>(&self, memory: &M) {
+        // A list that makes no sense says so when it is used.
+        let _ = self.lock.lock(|| self.repair(memory));
+    }
+
+    /// Takes the first block off the list for `owner`, if it has at least `bytes` (blocks of a kind may differ in
+    /// size).
     pub(super) fn pop<M: Memory>(
         &self,
         memory: &M,
         list: u32,
         bytes: u64,
+        owner: Owner,
     ) -> Result<Option<Handle>, LockError> {
         if self.head.load(Ordering::Relaxed) == 0 {
             return Ok(None);
@@ -56,6 +65,7 @@ impl FreeList {
             return Ok(None);
         }
         let next = block.next.load(Ordering::Relaxed);
+        block.give(owner);
         block.state.store(HELD, Ordering::Release);
         kill_point!(ArenaPopMarked);
         self.head.store(next, Ordering::Release);
@@ -65,20 +75,28 @@ impl FreeList {
         Ok(Some(Handle { offset: start + BLOCK_HEADER_BYTES, generation }))
     }
 
-    /// Puts a block, already marked free, on the list.
+    /// Puts a block that `owner` is rid of on the list; not if somebody else answers for it by now.
     pub(super) fn push<M: Memory>(
         &self,
         memory: &M,
         start: u64,
         block: &BlockHeader,
+        owner: Owner,
     ) -> Result<(), LockError> {
         let _guard = self.lock.lock(|| self.repair(memory))?;
+        if block.owner() != owner {
+            return Ok(());
+        }
         block.next.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
+        block.state.store(FREE, Ordering::Release);
+        kill_point!(ArenaPushMarked);
         self.head.store(start, Ordering::Release);
+        kill_point!(ArenaPushCommitted);
+        block.give(Owner::Nobody);
         Ok(())
     }
 
-    /// A holder died between marking the first block held and taking it off the list.
+    /// A holder died with the first block on the list and marked held, or free and with an owner.
     fn repair<M: Memory>(&self, memory: &M) {
         self.recoveries.fetch_add(1, Ordering::Relaxed);
         let start = self.head.load(Ordering::Relaxed);
@@ -86,6 +104,7 @@ impl FreeList {
             && block.magic.load(Ordering::Relaxed) == MAGIC
         {
             block.state.store(FREE, Ordering::Release);
+            block.give(Owner::Nobody);
         }
         kill_point!(ArenaListRepaired);
     }

@@ -9,33 +9,47 @@
 //! # Protocol
 //! | structure | lock | commit | the holder died before it | after it |
 //! |---|---|---|---|---|
-//! | free list, pop | the list's | `head = next` | the block is marked `HELD` but still on the list: repaired to `FREE` | the block is lost |
-//! | free list, push | the list's | `head = block` | the block is lost | done |
-//! | carving | `growth` | `carved = end of block` | nothing happened | the block is lost |
-//! | new extent | `growth` | `next_chunk += n` | the directory entry is written again by the next | the extent is empty, the next carver uses it or skips it |
+//! | free list, pop | the list's | `head = next` | the block is marked `HELD` but still on the list: repaired to `FREE` | the block is held by a dead member |
+//! | free list, push | the list's | `head = block` | the block belongs to a dead member | repaired: it belongs to nobody |
+//! | carving | `growth` | `carved = end of block` | nothing happened | the block is held by a dead member |
+//! | new extent | `growth` | its first block's header | the extent is unused: a sweep makes a block of it | the block is held by a dead member |
+//! | reference, count or release | `references` | the log is cleared | undone from the log | done |
+//!
+//! What a dead member held is garbage, found by its owner word and reclaimed by the next [`Arena::sweep`]; see `owner.rs`,
+//! `references.rs`, `sweep.rs`. Each size class has a list for each of four groups of members, and whoever finds its own
+//! empty looks at the others'.
 //!
 //! A large block whose pages were given back, or could not be had, is on its list without pages; they are
 //! committed again before it is handed out, so that no first touch of a large block meets a full system.
 //!
-//! "Lost" is the block in question, and only until the family ends. Blocks of a *kind* (rings, locks, seats)
-//! are recycled only as the same kind, never for more bytes than they have, and never given back to the system, so that a stale handle never makes
-//! bytes of a message look like a lock.
+//! Blocks of a *kind* (rings, pools, seats, references) are recycled only as the same kind, never for more bytes than they
+//! have, and never given back to the system, so that a stale handle never makes bytes of a message look like a lock.
 
 mod block;
+mod header;
 mod lists;
+mod owner;
+mod references;
 mod size_class;
 mod survey;
+mod sweep;
+mod walk;
 
 pub use block::{BLOCK_HEADER_BYTES, HANDLE_BYTES, Handle};
+pub use header::{ArenaHeader, LAYOUT, MOST_CHUNKS};
+pub use owner::Owner;
+pub use references::ReferError;
 pub use size_class::{CHUNK_BYTES, CLASS_COUNT, SizeClass};
 pub use survey::Survey;
+pub use sweep::Swept;
 
 use crate::kill_point;
-use crate::memory::{Memory, Shareable};
-use crate::mutex::{LockError, RobustMutex};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::memory::Memory;
+use crate::mutex::LockError;
+use crate::primitive::Ordering;
 use crate::process_table::ProcessTable;
-use block::{BlockHeader, FREE, HELD, MAGIC};
+use block::{BlockHeader, HELD, MAGIC};
+use header::{ARENA_MAGIC, header_in};
 use lists::FreeList;
 
 /// What a placed structure is, so that its memory is only ever recycled as the same.
@@ -48,46 +62,22 @@ pub enum Kind {
     Pool = 1,
     /// A pool worker's seat.
     Seat = 2,
+    /// A reference to a shared block.
+    Reference = 3,
 }
 
-const KIND_COUNT: usize = 3;
-const LIST_COUNT: usize = CLASS_COUNT + KIND_COUNT;
-
-/// How many chunks an arena can have: 1 TiB.
-pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
-
-const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
-
-/// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 3;
-
-/// At offset 0 of every arena.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub struct ArenaHeader {
-    magic: AtomicU64,
-    layout: AtomicU32,
-    pointer_bytes: AtomicU32,
-    build: AtomicU64,
-    family: AtomicU64,
-    limit_bytes: AtomicU64,
-    /// Bytes in freed blocks that still hold pages.
-    kept_bytes: AtomicU64,
-    growth: RobustMutex,
-    /// Chunks handed out so far.
-    next_chunk: AtomicU32,
-    /// What is left of the current extent.
-    carved: AtomicU64,
-    carve_end: AtomicU64,
-    lists: [FreeList; LIST_COUNT],
-    /// For each chunk: how many chunks the extent that begins there has, or 0.
-    extents: [AtomicU32; MOST_CHUNKS],
-    table: ProcessTable,
+impl Kind {
+    /// The kind of the blocks of a list; `None` for those of a size class.
+    pub(crate) fn of_list(list: u32) -> Option<Self> {
+        let kinds = [Self::Ring, Self::Pool, Self::Seat, Self::Reference];
+        kinds.into_iter().find(|&kind| list as usize == CLASS_COUNT + kind as usize)
+    }
 }
 
-// SAFETY: repr(C), atomics and robust mutexes only; readers check what they load.
-#[allow(unsafe_code)]
-unsafe impl Shareable for ArenaHeader {}
+const KIND_COUNT: usize = 4;
+/// Each size class has so many lists, so that members that allocate at once seldom meet.
+const SHARDS: usize = if cfg!(loom) { 1 } else { 4 };
+const LIST_COUNT: usize = CLASS_COUNT * SHARDS + KIND_COUNT;
 
 /// What an arena needs from the one who maps it.
 pub trait Backing: Memory {
@@ -99,6 +89,14 @@ pub trait Backing: Memory {
 
     /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeroes afterwards.
     fn give_back(&self, offset: u64, len: u64);
+
+    /// This process as the owner of what it allocates.
+    fn me(&self) -> Owner;
+
+    /// Called before the arena grows, with no lock held: whether something was reclaimed instead.
+    fn reclaim(&self) -> bool {
+        false
+    }
 }
 
 /// The system has no memory for fresh pages.
@@ -159,7 +157,7 @@ impl<B: Backing> Arena<B> {
     /// `NotAnArena` when the first extent cannot be resolved.
     pub fn create(backing: B, family: u64, build: u64, limit_bytes: u64) -> Result<Self, OpenError> {
         #[cfg(loom)]
-        write_blank_header(&backing);
+        header::write_blank_header(&backing);
         let header = header_in(&backing).ok_or(OpenError::NotAnArena)?;
         header.lay_out(family, build, limit_bytes);
         Ok(Self { backing, header })
@@ -223,19 +221,31 @@ impl<B: Backing> Arena<B> {
     }
 
     fn allocate_from(&self, list: usize, bytes: u64) -> Result<Handle, AllocateError> {
-        if let Some(handle) = self.header.lists[list].pop(&self.backing, list as u32, bytes)? {
+        let mut popped = self.pop(list, bytes)?;
+        if popped.is_none() && self.header.must_grow(bytes) && self.backing.reclaim() {
+            popped = self.pop(list, bytes)?;
+        }
+        if let Some(handle) = popped {
             let has_pages = self.unkeep(handle, bytes);
             return self.committed(handle, bytes, has_pages);
         }
-        let offset = self.carve(bytes)?;
+        // None also when this process may not map more: its own limit, not the arena's.
+        let start = self.header.carve(&self.backing, list as u32, bytes)?;
         kill_point!(ArenaCarved);
-        if bytes >= COMMIT_BYTES && self.backing.commit(offset, BLOCK_HEADER_BYTES).is_err() {
-            return Err(self.out_of_memory(bytes));
+        let start = start.ok_or_else(|| self.out_of_memory(bytes))?;
+        self.committed(Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 }, bytes, false)
+    }
+
+    /// The first free block: of this member's own shard, then of the others.
+    fn pop(&self, list: usize, bytes: u64) -> Result<Option<Handle>, AllocateError> {
+        let me = self.backing.me();
+        for turn in 0..if list < CLASS_COUNT { SHARDS } else { 1 } {
+            let shelf = &self.header.lists[shelf(list, me, turn)];
+            if let Some(handle) = shelf.pop(&self.backing, list as u32, bytes, me)? {
+                return Ok(Some(handle));
+            }
         }
-        // Unresolvable means that this process may not map more: its own limit, not the arena's.
-        let placed = self.backing.place_new(offset, BlockHeader::new(list as u32, bytes));
-        placed.ok_or_else(|| self.out_of_memory(bytes))?;
-        self.committed(Handle { offset: offset + BLOCK_HEADER_BYTES, generation: 1 }, bytes, false)
+        Ok(None)
     }
 
     /// Makes sure that a large block has pages. When the system has none, the block goes on its free list, so that
@@ -277,6 +287,30 @@ impl<B: Backing> Arena<B> {
         if live { Ok(block) } else { Err(StaleHandle) }
     }
 
+    /// From now on `owner` answers for the block, which this process held.
+    pub fn give(&self, handle: Handle, owner: Owner) {
+        if let Ok(block) = self.held(handle) {
+            block.give(owner);
+        }
+    }
+
+    /// This process as an owner.
+    pub fn me(&self) -> Owner {
+        self.backing.me()
+    }
+
+    /// Notes that the block's payload begins with so many handles of references.
+    pub fn note_carried(&self, handle: Handle, count: u32) {
+        if let Ok(block) = self.held(handle) {
+            block.carried.store(count, Ordering::Release);
+        }
+    }
+
+    /// With how many handles of references the block's payload begins.
+    pub fn carried(&self, handle: Handle) -> u32 {
+        self.held(handle).map_or(0, |block| block.carried.load(Ordering::Acquire))
+    }
+
     /// Frees the block. Exactly one of several who free the same handle succeeds.
     ///
     /// # Errors
@@ -288,7 +322,9 @@ impl<B: Backing> Arena<B> {
     fn release(&self, handle: Handle, has_pages: bool) -> Result<(), StaleHandle> {
         let block = self.held(handle)?;
         let list = block.list.load(Ordering::Relaxed) as usize;
-        let Some(free_list) = self.header.lists.get(list) else { return Err(StaleHandle) };
+        if list >= CLASS_COUNT + KIND_COUNT {
+            return Err(StaleHandle);
+        }
         // A damaged header must not bring the block among larger ones, to be handed out with its neighbours.
         let bytes = block.bytes.load(Ordering::Relaxed);
         if SizeClass::from_index(list).is_some_and(|class| class.block_bytes() != bytes) {
@@ -299,13 +335,17 @@ impl<B: Backing> Arena<B> {
             .generation
             .compare_exchange(handle.generation, next_life, Ordering::AcqRel, Ordering::Relaxed)
             .map_err(|_| StaleHandle)?;
+        let me = self.backing.me();
+        block.give(me);
+        kill_point!(ArenaFreed);
+        block.holders.store(0, Ordering::Relaxed);
+        block.carried.store(0, Ordering::Relaxed);
         if has_pages {
             self.keep_or_give_back(list, handle.offset, block);
         }
-        block.state.store(FREE, Ordering::Release);
-        kill_point!(ArenaPushMarked);
         // A damaged list loses the block; the caller is rid of it either way.
-        let _ = free_list.push(&self.backing, handle.offset - BLOCK_HEADER_BYTES, block);
+        let free_list = &self.header.lists[shelf(list, me, 0)];
+        let _ = free_list.push(&self.backing, handle.offset - BLOCK_HEADER_BYTES, block, me);
         Ok(())
     }
 
@@ -368,111 +408,16 @@ impl<B: Backing> Arena<B> {
             limit_bytes: self.header.limit_bytes.load(Ordering::Relaxed),
         }
     }
+}
 
-    fn carve(&self, bytes: u64) -> Result<u64, AllocateError> {
-        // Nothing to repair: each change of the carving state is one store.
-        let guard = self.header.growth.lock(|| {})?;
-        let found = self.header.carve(bytes);
-        drop(guard);
-        found.ok_or_else(|| self.out_of_memory(bytes))
+/// Where among all lists that list lies for a member: its own shard on the first turn, then the others.
+fn shelf(list: usize, member: Owner, turn: usize) -> usize {
+    if list >= CLASS_COUNT {
+        return list - CLASS_COUNT + CLASS_COUNT * SHARDS;
     }
-}
-
-fn header_in<B: Backing>(backing: &B) -> Option<&'static ArenaHeader> {
-    let start = backing.resolve(0, size_of::<ArenaHeader>())?;
-    // SAFETY: resolve() guarantees validity for the process's life, offset 0 of an extent is page-aligned, and
-    // ArenaHeader is Shareable: zeroed or foreign bytes are checked by `open` before use.
-    #[allow(unsafe_code)]
-    Some(unsafe { start.cast::<ArenaHeader>().as_ref() })
-}
-
-/// What zeroed bytes are to the real atomics.
-#[cfg(loom)]
-fn write_blank_header<B: Backing>(backing: &B) {
-    let header = ArenaHeader {
-        magic: AtomicU64::new(0),
-        layout: AtomicU32::new(0),
-        pointer_bytes: AtomicU32::new(0),
-        build: AtomicU64::new(0),
-        family: AtomicU64::new(0),
-        limit_bytes: AtomicU64::new(0),
-        kept_bytes: AtomicU64::new(0),
-        growth: RobustMutex::new(),
-        next_chunk: AtomicU32::new(0),
-        carved: AtomicU64::new(0),
-        carve_end: AtomicU64::new(0),
-        lists: std::array::from_fn(|_| FreeList::new()),
-        extents: std::array::from_fn(|_| AtomicU32::new(0)),
-        table: ProcessTable::new(),
+    let own = match member {
+        Owner::Member(slot, _) => slot.get() as usize,
+        _ => 0,
     };
-    let start = backing.resolve(0, size_of::<ArenaHeader>()).expect("a model's memory holds the header");
-    // SAFETY: resolve() vouches for the place, and no thread of the model runs yet.
-    #[allow(unsafe_code)]
-    unsafe {
-        start.cast::<ArenaHeader>().write(header)
-    };
-}
-
-impl ArenaHeader {
-    fn lay_out(&'static self, family: u64, build: u64, limit_bytes: u64) {
-        self.layout.store(LAYOUT, Ordering::Relaxed);
-        self.pointer_bytes.store(size_of::<usize>() as u32, Ordering::Relaxed);
-        self.build.store(build, Ordering::Relaxed);
-        self.family.store(family, Ordering::Relaxed);
-        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
-        self.growth.lay_out();
-        for list in &self.lists {
-            list.lay_out();
-        }
-        let first = (size_of::<Self>() as u64).next_multiple_of(4096);
-        self.extents[0].store(1, Ordering::Relaxed);
-        self.next_chunk.store(1, Ordering::Relaxed);
-        self.carved.store(first, Ordering::Relaxed);
-        self.carve_end.store(CHUNK_BYTES, Ordering::Relaxed);
-        self.magic.store(ARENA_MAGIC, Ordering::Release);
-    }
-
-    /// The extent that holds `offset`: where it begins, and how many bytes it has.
-    pub fn extent_of(&self, offset: u64) -> Option<(u64, u64)> {
-        let chunk = usize::try_from(offset / CHUNK_BYTES).ok()?;
-        if chunk >= (self.next_chunk.load(Ordering::Acquire) as usize).min(MOST_CHUNKS) {
-            return None;
-        }
-        let first = (0..=chunk).rev().find(|&c| self.extents[c].load(Ordering::Relaxed) != 0)?;
-        let chunks = self.extents[first].load(Ordering::Relaxed) as usize;
-        (chunk < first + chunks && first + chunks <= MOST_CHUNKS)
-            .then_some((first as u64 * CHUNK_BYTES, chunks as u64 * CHUNK_BYTES))
-    }
-
-    /// Under the growth lock.
-    fn carve(&self, bytes: u64) -> Option<u64> {
-        if bytes > CHUNK_BYTES / 2 {
-            let (start, _) = self.new_extent(bytes.div_ceil(CHUNK_BYTES))?;
-            return Some(start);
-        }
-        let start = self.carved.load(Ordering::Relaxed);
-        if let Some(end) = start.checked_add(bytes).filter(|&e| e <= self.carve_end.load(Ordering::Relaxed)) {
-            self.carved.store(end, Ordering::Relaxed);
-            return Some(start);
-        }
-        let (start, end) = self.new_extent(1)?;
-        // In this order: between the two stores the current extent looks full, never longer than it is.
-        self.carved.store(end, Ordering::Relaxed);
-        self.carve_end.store(end, Ordering::Relaxed);
-        self.carved.store(start + bytes, Ordering::Relaxed);
-        Some(start)
-    }
-
-    fn new_extent(&self, chunks: u64) -> Option<(u64, u64)> {
-        let first = u64::from(self.next_chunk.load(Ordering::Relaxed));
-        let end = first.checked_add(chunks)?;
-        let limit = self.limit_bytes.load(Ordering::Relaxed);
-        if end > MOST_CHUNKS as u64 || end * CHUNK_BYTES > limit.max(CHUNK_BYTES) {
-            return None;
-        }
-        self.extents[usize::try_from(first).ok()?].store(u32::try_from(chunks).ok()?, Ordering::Relaxed);
-        self.next_chunk.store(u32::try_from(end).ok()?, Ordering::Release);
-        kill_point!(ArenaExtentReserved);
-        Some((first * CHUNK_BYTES, end * CHUNK_BYTES))
-    }
+    list * SHARDS + (own + turn) % SHARDS
 }

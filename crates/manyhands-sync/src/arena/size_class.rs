@@ -27,6 +27,12 @@ impl SizeClass {
         Self::from_index(index as usize)
     }
 
+    /// The class with the largest blocks that fit into `bytes`.
+    #[must_use]
+    pub fn largest_within(bytes: u64) -> Option<Self> {
+        (0..CLASS_COUNT).rev().filter_map(Self::from_index).find(|class| class.block_bytes() <= bytes)
+    }
+
     /// The class with that index, if there is one.
     #[must_use]
     pub fn from_index(index: usize) -> Option<Self> {

@@ -9,7 +9,7 @@ mod sight;
 pub use consumer::{Frame, Taking};
 pub use producer::Putting;
 
-use crate::arena::{AllocateError, Arena, Backing, Handle};
+use crate::arena::{AllocateError, Arena, Backing, Handle, Owner};
 use crate::deadline::Deadline;
 use crate::memory::Shareable;
 use crate::mutex::{LockError, RobustMutex};
@@ -126,6 +126,8 @@ pub enum Locking {
 pub struct Ring<B: Backing> {
     arena: Arena<B>,
     header: &'static RingHeader,
+    /// The block that the ring lies in, which owns its segments.
+    home: Handle,
 }
 
 impl<B: Backing> Ring<B> {
@@ -145,9 +147,25 @@ impl<B: Backing> Ring<B> {
         })
     }
 
-    /// The ring with that header.
-    pub fn new(arena: Arena<B>, header: &'static RingHeader) -> Self {
-        Self { arena, header }
+    /// The ring with that header, which lies in the block `home`.
+    pub fn new(arena: Arena<B>, header: &'static RingHeader, home: Handle) -> Self {
+        Self { arena, header, home }
+    }
+
+    /// As [`Ring::new`], for the one who has just placed the header: the block owns the first segment from now on.
+    pub fn found(arena: Arena<B>, header: &'static RingHeader, home: Handle) -> Self {
+        let ring = Self::new(arena, header, home);
+        if let Some(first) = Segment::open(arena.backing(), header.producers.segment.load(Ordering::Relaxed))
+        {
+            ring.own(&first);
+        }
+        ring
+    }
+
+    /// A segment belongs to the ring's block, before the ring leads to it.
+    fn own(&self, segment: &Segment) {
+        let generation = segment.header.generation.load(Ordering::Relaxed);
+        self.arena.give(Handle { offset: segment.offset, generation }, Owner::Block(self.home));
     }
 
     /// The ring's shared words.

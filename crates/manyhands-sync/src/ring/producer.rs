@@ -86,6 +86,7 @@ impl<B: Backing> Ring<B> {
         let capacity = self.tail_segment().map_or(SMALLEST_CAPACITY, |s| s.next_capacity());
         let spare = new_segment(&self.arena, capacity.clamp(SMALLEST_CAPACITY, LARGEST_CAPACITY), 0)?;
         kill_point!(RingSpareMade);
+        self.own(&spare);
         let linked = self.putting(Locking::Wait).is_ok_and(|mut putting| putting.link(spare, wanted));
         if !linked {
             free_segment(&self.arena, &spare);

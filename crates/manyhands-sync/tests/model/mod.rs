@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_types)] // counts the orders, outside the model
 #![allow(clippy::unwrap_used)]
 
-use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, Kind};
+use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, Kind, Owner};
 use manyhands_sync::kill_point::{KillPoint, arm};
 use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::{Ring, RingHeader};
@@ -102,6 +102,10 @@ impl Backing for Watched {
     }
 
     fn give_back(&self, _offset: u64, _len: u64) {}
+
+    fn me(&self) -> Owner {
+        Owner::Shared
+    }
 }
 
 /// Runs the check on a fresh arena of so many chunks, in every order within the preemption bound.
@@ -134,5 +138,5 @@ pub(crate) fn killed_at(
 pub(crate) fn fresh_ring(arena: Arena<Watched>) -> Ring<Watched> {
     let place = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64).unwrap();
     let header = Ring::new_header(&arena, 0).unwrap();
-    Ring::new(arena, arena.backing().place_new(place.offset, header).unwrap())
+    Ring::found(arena, arena.backing().place_new(place.offset, header).unwrap(), place)
 }

@@ -3,8 +3,9 @@
 #![allow(dead_code)] // each test file uses its part
 #![allow(clippy::disallowed_types)] // the tests are not part of the structures that loom checks
 
-use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError};
+use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, Owner};
 use manyhands_sync::memory::{Memory, Shareable};
+use manyhands_sync::process_table::SlotIndex;
 use manyhands_sync::ring::{Ring, RingHeader};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,8 @@ pub(crate) struct Account {
     pub(crate) committed: AtomicU64,
     /// Bytes given back so far.
     pub(crate) given_back: AtomicU64,
+    /// Who this process is to the arena: the word of an [`Owner`]; 0 for somebody who never dies.
+    pub(crate) me: AtomicU64,
     /// Whether the system refuses to commit more than a page.
     pub(crate) refuse: AtomicBool,
 }
@@ -86,6 +89,13 @@ unsafe impl Memory for Mapping {
 }
 
 impl Backing for Mapping {
+    fn me(&self) -> Owner {
+        match self.account.me.load(Ordering::Relaxed) {
+            0 => Owner::Shared,
+            word => Owner::from_word(word),
+        }
+    }
+
     fn commit(&self, _offset: u64, len: u64) -> Result<(), CommitError> {
         if self.account.refuse.load(Ordering::Relaxed) && len > 4096 {
             return Err(CommitError);
@@ -109,12 +119,20 @@ pub(crate) fn arena(chunks: u64) -> Arena<Mapping> {
     Arena::create(Mapping::new(chunks), 7, 11, chunks * CHUNK_BYTES).expect("fresh memory")
 }
 
+/// From now on this process is the member in that slot, and so are those it forks until they say otherwise.
+pub(crate) fn be(arena: &Arena<Mapping>, slot: SlotIndex) {
+    let table = arena.process_table();
+    let life = table.life(slot);
+    assert!(table.register(slot, life, std::process::id(), 1));
+    arena.backing().account.me.store(Owner::Member(slot, life).to_word(), Ordering::Relaxed);
+}
+
 /// A ring in a block of that arena.
 pub(crate) fn ring(arena: Arena<Mapping>, bound: u32) -> Ring<Mapping> {
     let handle =
         arena.allocate_kind(manyhands_sync::arena::Kind::Ring, size_of::<RingHeader>() as u64).expect("room");
     let header = Ring::new_header(&arena, bound).expect("room");
-    Ring::new(arena, arena.backing().place_new(handle.offset, header).expect("inside"))
+    Ring::found(arena, arena.backing().place_new(handle.offset, header).expect("inside"), handle)
 }
 
 /// Something placed in fresh memory of that arena.

@@ -5,29 +5,82 @@
 
 use super::{Family, FamilyError};
 use crate::sys::{clock, memory};
+use manyhands_sync::arena::Owner;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Notes, Role};
 use manyhands_sync::process_table::{ProcessTable, SlotIndex};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A slot reserved for a child: given back when this is dropped, once the child's end is known.
+/// A slot, in one of its lives: what a child is told, so that it knows a slot that was given to somebody else meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub(super) index: SlotIndex,
+    life: u32,
+}
+
+impl Place {
+    /// As one number, to be told to a child.
+    #[must_use]
+    pub fn to_number(self) -> u64 {
+        u64::from(self.life) << 32 | u64::from(self.index.get())
+    }
+
+    /// Reads what [`Place::to_number`] wrote; `None` when there is no such slot.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        Some(Self { index: SlotIndex::new(number as u32)?, life: (number >> 32) as u32 })
+    }
+
+    pub(super) fn owner(self) -> Owner {
+        Owner::Member(self.index, self.life)
+    }
+}
+
+/// A slot reserved for a child: given back when this is dropped after the child's end.
 #[derive(Debug)]
 pub struct Slot {
     family: &'static Family,
-    index: SlotIndex,
+    place: Place,
     /// Who reserved it: a forked child's copy of this gives nothing back.
     owner: u32,
+    ended: bool,
 }
 
-/// The number of this process's slot plus one; 0 while it has none.
-fn own() -> Result<&'static AtomicU32, FamilyError> {
-    static OWN: OnceLock<&'static AtomicU32> = OnceLock::new();
+/// What a process knows of itself, in memory that the kernel wipes in every forked child.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    /// Its [`Place`] as an owner's word; 0 while it has none.
+    member: &'static AtomicU64,
+    /// 1 once its slot says that it may own blocks.
+    holds: &'static AtomicU64,
+}
+
+fn own() -> Result<Own, FamilyError> {
+    static OWN: OnceLock<Own> = OnceLock::new();
     if let Some(own) = OWN.get() {
-        return Ok(own);
+        return Ok(*own);
     }
-    let word = memory::wiped_on_fork_word()?;
-    Ok(OWN.get_or_init(|| word))
+    let [member, holds] = memory::wiped_on_fork_words()?;
+    Ok(*OWN.get_or_init(|| Own { member, holds }))
+}
+
+/// This process as the owner of blocks; somebody who never dies while it has no place in a family.
+pub(crate) fn me() -> Owner {
+    let Ok(own) = own() else { return Owner::Shared };
+    let known = Owner::from_word(own.member.load(Ordering::Relaxed));
+    let Some(family) = Family::existing() else { return Owner::Shared };
+    let index = match known {
+        Owner::Member(index, _) => index,
+        _ => match family.own_slot().ok().and_then(SlotIndex::new) {
+            Some(index) => index,
+            None => return Owner::Shared,
+        },
+    };
+    if own.holds.swap(1, Ordering::Relaxed) == 0 {
+        family.process_table().note_holds(index);
+    }
+    Owner::from_word(own.member.load(Ordering::Relaxed))
 }
 
 /// Says in a slot that no process waits for its member's end.
@@ -39,17 +92,25 @@ impl Family {
     /// # Errors
     /// When the kernel refuses memory, or the family has as many members as it can.
     pub fn own_slot(&self) -> Result<u32, FamilyError> {
-        if let Some(index) = own()?.load(Ordering::Relaxed).checked_sub(1) {
-            return Ok(index);
+        let own = own()?.member;
+        if let Owner::Member(index, _) = Owner::from_word(own.load(Ordering::Relaxed)) {
+            return Ok(index.get());
         }
-        let index = self.reserve(NO_PARENT).ok_or(FamilyError::Full)?;
-        self.process_table().register(index, std::process::id(), clock::ticks_since_boot());
+        let place = self.reserve(NO_PARENT).ok_or(FamilyError::Full)?;
+        let registered = clock::ticks_since_boot();
+        if !self.process_table().register(place.index, place.life, std::process::id(), registered) {
+            return Err(FamilyError::Unwanted);
+        }
         // Two threads may come here at once: the slot of the second one is not needed.
-        match own()?.compare_exchange(0, index.get() + 1, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => Ok(index.get()),
+        let word = place.owner().to_word();
+        match own.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Ok(place.index.get()),
             Err(other) => {
-                self.process_table().release(index);
-                Ok(other - 1)
+                self.process_table().release(place.index);
+                match Owner::from_word(other) {
+                    Owner::Member(index, _) => Ok(index.get()),
+                    _ => Err(FamilyError::Unwanted),
+                }
             }
         }
     }
@@ -61,31 +122,39 @@ impl Family {
     pub fn reserve_slot(&'static self) -> Result<Slot, FamilyError> {
         // What a child needs to take its slot is made here once, not in each child.
         let _ = (own()?, clock::ticks_since_boot());
-        let owner = std::process::id();
-        let index = self.reserve(owner).ok_or(FamilyError::Full)?;
+        let place = self.reserve_place().ok_or(FamilyError::Full)?;
         kill_point!(SlotReserved);
-        Ok(Slot { family: self, index, owner })
+        Ok(Slot { family: self, place, owner: std::process::id(), ended: false })
     }
 
-    fn reserve(&self, parent: u32) -> Option<SlotIndex> {
+    pub(super) fn reserve_place(&self) -> Option<Place> {
+        self.reserve(std::process::id())
+    }
+
+    fn reserve(&self, parent: u32) -> Option<Place> {
         let table = self.process_table();
-        table.reserve(parent).or_else(|| {
+        let index = table.reserve(parent).or_else(|| {
             release_the_dead(table);
             table.reserve(parent)
-        })
+        })?;
+        Some(Place { index, life: table.life(index) })
     }
 
-    /// This process takes the slot that was reserved for it.
+    /// This process takes the slot that was reserved for it; once is enough.
     ///
     /// # Errors
-    /// When the kernel refuses memory.
-    pub fn take_slot(&self, index: u32) -> Result<(), FamilyError> {
-        if let Some(index) = SlotIndex::new(index) {
-            let pid = std::process::id();
-            self.process_table().register(index, pid, clock::ticks_since_boot());
-            kill_point!(SlotRegistered);
-            own()?.store(index.get() + 1, Ordering::Relaxed);
+    /// When the kernel refuses memory, or the parent has taken the slot back: this process should end.
+    pub fn take_slot(&self, place: Place) -> Result<(), FamilyError> {
+        let (own, word) = (own()?.member, place.owner().to_word());
+        if own.load(Ordering::Relaxed) == word {
+            return Ok(());
         }
+        let registered = clock::ticks_since_boot();
+        if !self.process_table().register(place.index, place.life, std::process::id(), registered) {
+            return Err(FamilyError::Unwanted);
+        }
+        kill_point!(SlotRegistered);
+        own.store(word, Ordering::Relaxed);
         Ok(())
     }
 
@@ -116,41 +185,81 @@ impl Family {
     /// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.
     pub fn note_exit(&self, status: i32) {
         let Ok(own) = own() else { return };
-        if let Some(index) = own.load(Ordering::Relaxed).checked_sub(1).and_then(SlotIndex::new) {
+        if let Owner::Member(index, _) = Owner::from_word(own.member.load(Ordering::Relaxed)) {
             self.process_table().note_exit(index, status);
         }
     }
 }
 
-/// Gives back the slots of members that are gone and that no living parent will give back.
-fn release_the_dead(table: &ProcessTable) {
-    for index in table.members() {
-        let Some((pid, taken)) = table.member(index) else { continue };
+/// Gives back the slots of members that are gone, and of children that never came, where no living parent will do it.
+pub(super) fn release_the_dead(table: &ProcessTable) {
+    // Without /proc nobody can tell.
+    if memory::start_time(std::process::id()).is_none() {
+        return;
+    }
+    for index in table.used() {
         let parent = table.parent(index);
         let orphan = parent == NO_PARENT || memory::start_time(parent).is_none();
-        // A process with that pid that was started after the slot was taken is another one.
-        if orphan && memory::start_time(pid).is_none_or(|started| started > taken) {
+        if !orphan {
+            continue;
+        }
+        if table.is_reserved(index) {
+            let _ = table.cancel(index);
+        } else if let Some((pid, taken)) = table.member(index)
+            // A process with that pid that was started after the slot was taken is another one.
+            && memory::start_time(pid).is_none_or(|started| started > taken)
+        {
             table.release(index);
         }
     }
 }
 
 impl Slot {
-    /// Its number, for the child.
-    pub fn index(&self) -> u32 {
-        self.index.get()
+    /// What the child is told.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// The exit status the child noted, if it came that far.
     pub fn noted_exit(&self) -> Option<i32> {
-        self.family.process_table().noted_exit(self.index)
+        self.family.process_table().noted_exit(self.place.index)
+    }
+
+    /// The child has ended, or was never started.
+    pub fn note_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The pid of the child, if it has come so far as to take the slot; if not, it never will.
+    pub fn cancel(&self) -> Option<u32> {
+        let table = self.family.process_table();
+        if table.cancel(self.place.index) { None } else { table.member(self.place.index).map(|(pid, _)| pid) }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.owner == std::process::id() {
-            self.family.process_table().release(self.index);
+        if self.owner != std::process::id() {
+            return;
+        }
+        let (table, index) = (self.family.process_table(), self.place.index);
+        // Of a slot that somebody else has given back meanwhile there is nothing to do.
+        if !table.lives(index, self.place.life) {
+            return;
+        }
+        let held = table.holds(index);
+        if self.ended {
+            table.release(index);
+        } else if !table.cancel(index) {
+            // It runs: whoever needs the slot finds out when it does not any more.
+            return table.disown(index);
+        }
+        if held {
+            self.family.arena().note_left_behind();
+            if self.family.arena().wants_sweep() {
+                self.family.sweep_slots();
+            }
         }
     }
 }

@@ -3,13 +3,18 @@
 //! **Invariant:** a family has no name anywhere in the system. Members reach its memory by an inherited
 //! descriptor only, and the kernel frees it when the last of them is gone, however they went.
 
+mod holdings;
 mod member;
+pub(crate) mod reclaim;
 
 pub use crate::sys::Extents;
-pub use member::Slot;
+pub(crate) use holdings::announce;
+pub use holdings::{Hold, after_fork_in_parent};
+pub(crate) use member::me;
+pub use member::{Place, Slot};
 
 use crate::sys::{OsError, memory};
-use manyhands_sync::arena::{Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
+use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
 use manyhands_sync::notes::Role;
 use manyhands_sync::process_table::ProcessTable;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -44,6 +49,10 @@ pub enum FamilyError {
     AlreadyInAFamily,
     /// The family has as many members as it can.
     Full,
+    /// There is no shared memory left.
+    Memory(AllocateError),
+    /// The parent has given this process up: it took too long, or the parent is gone.
+    Unwanted,
 }
 
 impl std::fmt::Display for FamilyError {
@@ -61,6 +70,11 @@ impl std::fmt::Display for FamilyError {
                 "the parent process runs another build of manyhands: \
                  parent and child must use the same installation",
             ),
+            Self::Memory(AllocateError::OutOfMemory { wanted_bytes, limit_bytes }) => {
+                write!(f, "no {wanted_bytes} bytes of shared memory left, of {limit_bytes}")
+            }
+            Self::Memory(AllocateError::Corrupted) => f.write_str("the family's memory is damaged"),
+            Self::Unwanted => f.write_str("the parent process does not wait for this one any more"),
             Self::Full => f.write_str("the family has as many processes as it can"),
             Self::AlreadyInAFamily => f.write_str("this process belongs to another manyhands family already"),
         }

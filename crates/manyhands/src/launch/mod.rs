@@ -8,10 +8,11 @@ mod zygote;
 
 pub use zygote::{Request, Zygote, ZygoteClient};
 
-use crate::family::{Family, FamilyError, Slot};
+use crate::family::{self, Family, FamilyError, Slot};
 use crate::process::{Process, Source};
 use crate::sys::life_pipe::{self, LifeEnd};
 use crate::sys::{OsError, memory, pidfd, posix_spawn};
+use manyhands_sync::arena::Handle;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -73,10 +74,26 @@ impl Start {
         Ok(Self { slot, life_read, life })
     }
 
-    /// The number of the child's slot; the child takes it with [`Family::take_slot`].
+    /// The child's slot, as a number ([`Place::to_number`]); the child takes it with [`Family::take_slot`].
     #[must_use]
-    pub fn slot(&self) -> u32 {
-        self.slot.index()
+    pub fn place(&self) -> u64 {
+        self.slot.place().to_number()
+    }
+
+    /// The next fork of this process makes the child: what is held here is held there from the first moment on.
+    pub fn announce(&self) {
+        family::announce(self.slot.place());
+    }
+
+    /// Takes along for the child references to these queues: they stay until it has opened them.
+    ///
+    /// # Errors
+    /// When one of them is gone, or there is no memory.
+    pub fn pack(&self, carried: &[Handle]) -> Result<(), LaunchError> {
+        if !carried.is_empty() {
+            Family::current()?.pack(self.slot.place(), carried)?;
+        }
+        Ok(())
     }
 
     /// The child's end of the life pipe, to be inherited or passed.
@@ -119,8 +136,22 @@ impl Start {
         job: BorrowedFd<'_>,
         passed: &[BorrowedFd<'_>],
     ) -> Result<Process, LaunchError> {
-        let (pid, pidfd, status) = zygote.request(self.slot.index(), self.life(), job, passed)?;
-        Ok(Process::new(pid, pidfd, Source::Zygote(status), self.slot, self.life))
+        match zygote.request(self.place(), self.life(), job, passed) {
+            Ok((pid, pidfd, status)) => {
+                Ok(Process::new(pid, pidfd, Source::Zygote(status), self.slot, self.life))
+            }
+            Err(LaunchError::ZygoteGone) => self.orphan(),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The fork server died over the request. Either its child has taken its slot, and runs; or the slot is taken back, and
+    /// the child, should there be one, ends when it wants it.
+    fn orphan(self) -> Result<Process, LaunchError> {
+        let Some(pid) = self.slot.cancel() else { return Err(LaunchError::ZygoteGone) };
+        let pidfd = pidfd::open(pid)?;
+        // Whoever reaps it now: its status is what it notes itself.
+        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life))
     }
 }
 

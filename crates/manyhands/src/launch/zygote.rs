@@ -43,7 +43,7 @@ impl ZygoteClient {
     /// One request at a time: the caller keeps others off.
     pub(super) fn request(
         &self,
-        slot: u32,
+        place: u64,
         life: BorrowedFd<'_>,
         job: BorrowedFd<'_>,
         passed: &[BorrowedFd<'_>],
@@ -54,7 +54,8 @@ impl ZygoteClient {
         let (status_read, status_write) = memory::pipe()?;
         let mut fds = vec![job, life, status_write.as_fd()];
         fds.extend_from_slice(passed);
-        passing::send(self.socket.as_fd(), &slot.to_le_bytes(), &fds).map_err(|_| LaunchError::ZygoteGone)?;
+        passing::send(self.socket.as_fd(), &place.to_le_bytes(), &fds)
+            .map_err(|_| LaunchError::ZygoteGone)?;
         let mut reply = [0; 4];
         let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut reply)?;
         match (len, fds.pop()) {
@@ -80,8 +81,8 @@ struct Forked {
 /// What a client wants started.
 #[derive(Debug)]
 pub struct Request {
-    /// The child's slot.
-    pub slot: u32,
+    /// The child's slot, as a number.
+    pub place: u64,
     /// What the child reads its job from.
     pub job: OwnedFd,
     /// The child's end of its life pipe.
@@ -150,8 +151,8 @@ impl Zygote {
     }
 
     fn receive(&self) -> Result<Received, OsError> {
-        let mut slot = [0; 4];
-        let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut slot)?;
+        let mut place = [0; 8];
+        let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut place)?;
         if len == 0 {
             return Ok(Received::End);
         }
@@ -163,7 +164,7 @@ impl Zygote {
         let (Some(job), Some(life), Some(status)) = (own.next(), own.next(), own.next()) else {
             return Ok(Received::Nonsense);
         };
-        Ok(Received::Request(Request { slot: u32::from_le_bytes(slot), job, life, passed, status }))
+        Ok(Received::Request(Request { place: u64::from_le_bytes(place), job, life, passed, status }))
     }
 
     /// The request was carried out: the child is this process's, and its client is told.

@@ -62,7 +62,7 @@ pub(super) fn look(family: &Family) -> (Survey, Vec<QueueReport>, Vec<PoolReport
     let queues: Vec<_> = structures(&survey, Kind::Ring)
         .filter_map(|handle| {
             let header = family.arena().backing().place::<RingHeader>(handle.offset)?;
-            Some((handle, Ring::new(family.arena(), header)))
+            Some((handle, Ring::new(family.arena(), header, handle)))
         })
         .collect();
     let rings = queues.iter().map(|(_, ring)| *ring);

@@ -22,7 +22,8 @@ fn processes_that_are_no_members_are_refused_by_name() {
 fn a_thread_that_waits_is_seen_from_outside_and_inside() {
     let family = Family::current().unwrap();
     let queue = Queue::create(family, 3).unwrap();
-    let waiter = std::thread::spawn(move || queue.receive_by(Deadline::after(Duration::from_secs(60))));
+    let waiting = queue.clone();
+    let waiter = std::thread::spawn(move || waiting.receive_by(Deadline::after(Duration::from_secs(60))));
     let own = Observer::own().unwrap();
     let outside = Observer::attach(std::process::id()).unwrap();
     let seen = |observer: &Observer| {
@@ -36,7 +37,7 @@ fn a_thread_that_waits_is_seen_from_outside_and_inside() {
     queue.send_by(&[1, 2, 3], Deadline::NEVER).unwrap();
     assert_eq!(waiter.join().unwrap().unwrap(), [1, 2, 3]);
     assert!(!seen(&own), "awake, so the note is given back:\n{}", own.report());
-    queue.destroy();
+    drop(queue);
 }
 
 #[test]
@@ -44,21 +45,23 @@ fn who_holds_a_lock_for_longer_than_a_moment_is_named() {
     let family = Family::current().unwrap();
     let queue = Queue::create(family, 0).unwrap();
     let header = family.arena().backing().place::<RingHeader>(queue.handle().offset).unwrap();
-    let ring = Ring::new(family.arena(), header);
+    let ring = Ring::new(family.arena(), header, queue.handle());
     let line = format!("its lock to put is held by process {}", std::process::id());
     let held = ring.putting(Locking::Wait).unwrap();
     assert!(Observer::own().unwrap().report().to_string().contains(&line));
     drop(held);
     // A thread that dies with it: the next one who locks would repair.
-    let arena = family.arena();
-    std::thread::spawn(move || std::mem::forget(Ring::new(arena, header).putting(Locking::Wait).unwrap()))
-        .join()
-        .unwrap();
+    let (arena, home) = (family.arena(), queue.handle());
+    std::thread::spawn(move || {
+        std::mem::forget(Ring::new(arena, header, home).putting(Locking::Wait).unwrap())
+    })
+    .join()
+    .unwrap();
     let text = Observer::own().unwrap().report().to_string();
     assert!(text.contains("its lock to put was held by somebody who died"), "{text}");
     drop(ring.putting(Locking::Wait).unwrap());
     assert!(Observer::own().unwrap().report().to_string().contains("killed at it once"));
-    queue.destroy();
+    drop(queue);
 }
 
 #[test]
@@ -134,5 +137,5 @@ fn random_damage_is_reported_or_overlooked_but_never_follows_into_nowhere() {
     let healed = observer.report();
     assert_eq!((healed.queues, healed.arena), (sound.queues, sound.arena));
     pool.destroy();
-    queue.destroy();
+    drop(queue);
 }

@@ -1,14 +1,14 @@
 //! The pool's shared memory: both rings, the seats, the word that tells workers to leave.
 
-use super::task::Function;
+use super::task::{ANSWER_BYTES, Function, TASK_BYTES};
 use crate::family::{Extents, Family};
-use crate::payload::Block;
+use crate::payload::{BLOCK, Block, Message};
 use crate::queue::{OpenError, SendError};
-use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind};
+use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner};
 use manyhands_sync::kill_point;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::pool_header::PoolHeader;
-use manyhands_sync::ring::Ring;
+use manyhands_sync::ring::{Locking, Ring};
 use manyhands_sync::seat::Seat;
 
 /// A pool's shared memory, seen from one process.
@@ -33,10 +33,13 @@ impl Link {
         let handle = arena.allocate_kind(Kind::Pool, size_of::<PoolHeader>() as u64)?;
         let header = PoolHeader::new(seats, Ring::new_header(&arena, 0)?, Ring::new_header(&arena, 0)?);
         let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
-        let link = Self::over(arena, handle, header);
+        let tasks = Ring::found(arena, &header.tasks, handle);
+        let results = Ring::found(arena, &header.results, handle);
+        let link = Self { arena, handle, header, tasks, results };
         for index in 0..header.seat_count() {
             let seat = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64)?;
             arena.backing().place_new(seat.offset, Seat::new()).ok_or(SendError::Corrupted)?;
+            arena.give(seat, Owner::Block(handle));
             header.set_seat(index, seat.offset);
             kill_point!(PoolSeatPlaced);
         }
@@ -44,14 +47,17 @@ impl Link {
     }
 
     pub(super) fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        let arena = family.arena();
-        arena.check(handle)?;
-        let header = arena.backing().place(handle.offset).ok_or(OpenError::Stale)?;
-        Ok(Self::over(arena, handle, header))
+        family.arena().check(handle)?;
+        Self::at(family.arena(), handle).ok_or(OpenError::Stale)
+    }
+
+    pub(super) fn at(arena: Arena<Extents>, handle: Handle) -> Option<Self> {
+        Some(Self::over(arena, handle, arena.backing().place(handle.offset)?))
     }
 
     fn over(arena: Arena<Extents>, handle: Handle, header: &'static PoolHeader) -> Self {
-        let (tasks, results) = (Ring::new(arena, &header.tasks), Ring::new(arena, &header.results));
+        let tasks = Ring::new(arena, &header.tasks, handle);
+        let results = Ring::new(arena, &header.results, handle);
         Self { arena, handle, header, tasks, results }
     }
 
@@ -87,8 +93,8 @@ impl Link {
 
     /// Puts a function where workers find it.
     pub(super) fn publish(&self, id: u32, bytes: &[u8]) -> Result<Function, AllocateError> {
-        let block = Block::with(self.arena, &[bytes])?;
-        Ok(Function { id, handle: block.into_handle(), len: bytes.len() as u32 })
+        let block = Block::with(self.arena, Message { parts: &[bytes], carried: &[] })?;
+        Ok(Function { id, handle: block.into_handle(self.handle), len: bytes.len() as u32 })
     }
 
     /// Reads a function; `None` when it is there no more.
@@ -103,15 +109,24 @@ impl Link {
             .then_some(bytes)
     }
 
-    /// Frees everything. Every worker is gone, and nobody uses the link afterwards.
-    pub(super) fn destroy(&self) {
-        self.tasks.dismantle();
-        self.results.dismantle();
+    /// Frees what lies in a pool that nobody holds any more.
+    pub(super) fn dismantle(&self) {
+        for (ring, header_bytes) in [(self.tasks, TASK_BYTES), (self.results, ANSWER_BYTES)] {
+            let mut frame = Vec::new();
+            while let Ok(tag) = ring.try_take(&mut frame, Locking::Wait) {
+                if let (BLOCK, Some(reference)) = (tag, frame.get(header_bytes..)) {
+                    drop(Block::named_by(self.arena, reference));
+                }
+                frame.clear();
+            }
+            ring.dismantle();
+        }
         let seats = (0..self.seat_count()).filter_map(|index| self.seat(index));
         for (_, offset) in seats {
             // A seat is made once and freed once, so its first life is the one meant.
             let _ = self.arena.free_at(offset);
         }
-        let _ = self.arena.free(self.handle);
+        // Functions that were not withdrawn belong to the pool's block: the next sweep finds them.
+        self.arena.note_left_behind();
     }
 }

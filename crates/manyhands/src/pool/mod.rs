@@ -18,13 +18,13 @@ pub use sight::{PoolSight, SeatSight, WorkerSight};
 pub use task::{Answer, Function, Status, Task};
 pub use worker::{Next, Worker};
 
-use crate::family::Family;
-use crate::payload::{self, BLOCK, Block, INLINE};
+use crate::family::{Extents, Family, Hold};
+use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::queue::{OpenError, SendError};
 use crate::sys::{OsError, bell};
 use crate::waiting;
 use link::Link;
-use manyhands_sync::arena::Handle;
+use manyhands_sync::arena::{Arena, Handle, Kind, ReferError};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, TakeError};
@@ -37,6 +37,8 @@ use task::{ANSWER_BYTES, TASK_BYTES};
 #[derive(Debug)]
 pub struct Pool {
     link: Link,
+    /// Given up with the bell; the memory goes when every worker has given it up as well, or died.
+    hold: Mutex<Option<Hold>>,
     /// Given up with the pool's memory, while results that somebody keeps may still hold this value.
     bell: Mutex<Option<Arc<OwnedFd>>>,
 }
@@ -97,10 +99,12 @@ impl Pool {
     /// When there is no shared memory or descriptor left.
     pub fn create(family: &Family, seats: usize) -> Result<Self, PoolError> {
         let bell = bell::create().map_err(PoolError::Os)?;
-        Ok(Self {
-            link: Link::create(family, seats).map_err(PoolError::Memory)?,
-            bell: Mutex::new(Some(Arc::new(bell))),
-        })
+        let link = Link::create(family, seats).map_err(PoolError::Memory)?;
+        let hold = family.hold(Kind::Pool, link.handle).map_err(|error| match error {
+            ReferError::Allocate(error) => PoolError::Memory(error.into()),
+            ReferError::Stale => PoolError::Memory(SendError::Corrupted),
+        })?;
+        Ok(Self { link, hold: Mutex::new(Some(hold)), bell: Mutex::new(Some(Arc::new(bell))) })
     }
 
     /// By what a worker finds the pool.
@@ -133,15 +137,30 @@ impl Pool {
     /// # Errors
     /// When there is no shared memory for long arguments.
     pub fn batch(&self, batch: &mut TaskBatch, task: Task, arguments: &[u8]) -> Result<(), SendError> {
+        self.batch_message(batch, task, Message { parts: &[arguments], carried: &[] })
+    }
+
+    /// As [`Pool::batch`], for arguments that may carry handles.
+    ///
+    /// # Errors
+    /// When there is no shared memory for long arguments.
+    pub fn batch_message(
+        &self,
+        batch: &mut TaskBatch,
+        task: Task,
+        arguments: Message<'_>,
+    ) -> Result<(), SendError> {
         batch.bytes.extend_from_slice(&task.to_bytes());
-        let tag = if payload::fits_inline(&[arguments], TASK_BYTES) {
-            batch.bytes.extend_from_slice(arguments);
+        let tag = if arguments.fits_inline(TASK_BYTES) {
+            for part in arguments.parts {
+                batch.bytes.extend_from_slice(part);
+            }
             INLINE
         } else {
-            let block = Block::with(self.link.arena, &[arguments]).inspect_err(|_| {
+            let block = Block::with(self.link.arena, arguments).inspect_err(|_| {
                 batch.bytes.truncate(batch.bytes.len() - TASK_BYTES);
             })?;
-            batch.bytes.extend_from_slice(&block.into_reference());
+            batch.bytes.extend_from_slice(&block.into_reference(self.link.handle));
             BLOCK
         };
         batch.frames.push((batch.bytes.len(), tag));
@@ -291,12 +310,9 @@ impl Pool {
         Some(task)
     }
 
-    /// Frees the pool's memory. Every worker is gone.
+    /// Gives the pool's memory up. Every worker is gone.
     pub fn destroy(&self) {
-        let mut batch = AnswerBatch::default();
-        while self.collect(&mut batch).unwrap_or(false) {}
-        self.discard_tasks();
-        self.link.destroy();
+        drop(self.hold.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.bell.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -315,6 +331,13 @@ impl Pool {
             discarded += 1;
         }
         discarded
+    }
+}
+
+/// Frees what lies in a pool that nobody holds any more.
+pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
+    if let Some(link) = Link::at(arena, handle) {
+        link.dismantle();
     }
 }
 
@@ -374,7 +397,7 @@ impl AnswerBatch {
         for &(end, tag) in ends {
             if let Some((answer, rest)) = Answer::split_from(&self.bytes[start..end]) {
                 let payload = match tag {
-                    BLOCK => Block::named_by(link.arena, rest).map(CollectedPayload::Block),
+                    BLOCK => Block::named_by(link.arena, rest).map(Block::taken).map(CollectedPayload::Block),
                     _ => Some(CollectedPayload::Range(start + ANSWER_BYTES, end)),
                 };
                 // A block that is gone leaves an empty payload, which the reader refuses for that item alone.

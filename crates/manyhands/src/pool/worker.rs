@@ -2,12 +2,12 @@
 
 use super::link::Link;
 use super::task::{Answer, Function, Task};
-use crate::family::Family;
-use crate::payload::{self, BLOCK, Block, INLINE};
+use crate::family::{Family, Hold};
+use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::queue::{OpenError, SendError};
 use crate::sys::{bell, clock};
 use crate::waiting;
-use manyhands_sync::arena::Handle;
+use manyhands_sync::arena::{Handle, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Role, WaitKind};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Worker {
     link: Link,
+    /// The pool's memory stays while this worker may use it, though its pool is gone.
+    _hold: Hold,
     seat: &'static Seat,
     seat_offset: u64,
     bell: OwnedFd,
@@ -49,11 +51,13 @@ impl Worker {
     /// When the pool is gone or has no such seat.
     pub fn sit(family: &Family, pool: Handle, seat: usize, bell: OwnedFd) -> Result<Self, OpenError> {
         let link = Link::open(family, pool)?;
+        let hold = family.hold(Kind::Pool, pool).map_err(|_| OpenError::Stale)?;
         let number = u32::try_from(seat).unwrap_or(u32::MAX);
         let (seat, seat_offset) = link.seat(seat).ok_or(OpenError::Stale)?;
         family.note_role(Role::Worker { pool: pool.offset, seat: number });
         Ok(Self {
             link,
+            _hold: hold,
             seat,
             seat_offset,
             bell,
@@ -172,14 +176,22 @@ impl Worker {
     /// # Errors
     /// When there is no shared memory for the answer.
     pub fn answer(&mut self, answer: Answer, parts: &[&[u8]]) -> Result<(), SendError> {
+        self.answer_message(answer, parts.into())
+    }
+
+    /// As [`Worker::answer`], for a result that may carry handles.
+    ///
+    /// # Errors
+    /// When there is no shared memory for the answer.
+    pub fn answer_message(&mut self, answer: Answer, result: Message<'_>) -> Result<(), SendError> {
         let header = answer.to_bytes();
-        let bell = if payload::fits_inline(parts, header.len()) {
-            let mut all: Vec<&[u8]> = Vec::with_capacity(1 + parts.len());
+        let bell = if result.fits_inline(header.len()) {
+            let mut all: Vec<&[u8]> = Vec::with_capacity(1 + result.parts.len());
             all.push(&header);
-            all.extend_from_slice(parts);
+            all.extend_from_slice(result.parts);
             self.link.results.put(INLINE, &all)
         } else {
-            let reference = Block::with(self.link.arena, parts)?.into_reference();
+            let reference = Block::with(self.link.arena, result)?.into_reference(self.link.handle);
             self.link.results.put(BLOCK, &[&header, &reference])
         };
         match bell {

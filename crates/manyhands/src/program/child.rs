@@ -135,7 +135,7 @@ fn spawn(job: &Job, passed: &[RawFd]) -> Result<Process, SpawnError> {
     let start = Start::prepare()?;
     let job = job_descriptor(&job.to_bytes())?;
     let numbers = Passed {
-        slot: start.slot(),
+        place: start.place(),
         family: family.as_raw_fd(),
         job: job.as_raw_fd(),
         life: start.life().as_raw_fd(),

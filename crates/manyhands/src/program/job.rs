@@ -20,7 +20,7 @@ const WORKER: u8 = 1;
 /// The numbers that a child is given: its slot, and descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Passed {
-    pub(super) slot: u32,
+    pub(super) place: u64,
     pub(super) family: i32,
     pub(super) job: i32,
     pub(super) life: i32,
@@ -31,14 +31,14 @@ impl Passed {
     pub(super) fn from_arguments(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         let argument = arguments.nth(1)?;
         let mut numbers = argument.to_str()?.strip_prefix(MARK)?.split(',');
-        let slot = numbers.next()?.parse().ok()?;
+        let place = numbers.next()?.parse().ok()?;
         let mut descriptor = || numbers.next()?.parse().ok();
-        Some(Self { slot, family: descriptor()?, job: descriptor()?, life: descriptor()? })
+        Some(Self { place, family: descriptor()?, job: descriptor()?, life: descriptor()? })
     }
 
     pub(super) fn to_argument(self) -> CString {
-        let Self { slot, family, job, life } = self;
-        CString::new(format!("{MARK}{slot},{family},{job},{life}")).unwrap_or_default()
+        let Self { place, family, job, life } = self;
+        CString::new(format!("{MARK}{place},{family},{job},{life}")).unwrap_or_default()
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_command_line_comes_back_as_it_went_and_others_are_no_childs() {
-        let passed = Passed { slot: 7, family: 3, job: 4, life: 5 };
+        let passed = Passed { place: 7, family: 3, job: 4, life: 5 };
         let argument = OsString::from(passed.to_argument().into_string().expect("digits"));
         assert_eq!(Passed::from_arguments(["program".into(), argument].into_iter()), Some(passed));
         for other in

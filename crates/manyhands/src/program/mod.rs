@@ -29,7 +29,7 @@ mod job;
 pub(crate) use child::spawn_worker;
 pub use child::{Child, SpawnError};
 
-use crate::family::Family;
+use crate::family::{Family, FamilyError, Place};
 use crate::launch;
 use crate::process_pool;
 use crate::sys::inherited;
@@ -118,7 +118,8 @@ fn child_function(entries: &[Entry], name: &str) -> Option<ChildFunction> {
 /// The life of a child; its exit status.
 fn begin(passed: Passed, entries: &[Entry]) -> Result<i32, Box<dyn std::error::Error>> {
     let family = Family::join(inherited::take(passed.family)?)?;
-    family.take_slot(passed.slot)?;
+    family.take_slot(Place::from_number(passed.place).ok_or(FamilyError::Unwanted)?)?;
+    family.unpack();
     let life = inherited::take(passed.life)?;
     if !launch::die_with_parent(life.as_fd())? {
         return Ok(NOT_BEGUN);

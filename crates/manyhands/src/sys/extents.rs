@@ -3,7 +3,7 @@
 
 use super::OsError;
 use super::memory::{self, Access};
-use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS};
+use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS, Owner};
 use manyhands_sync::memory::Memory;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -125,5 +125,13 @@ impl Backing for Extents {
 
     fn give_back(&self, offset: u64, len: u64) {
         memory::give_back(self.descriptor(), offset, len);
+    }
+
+    fn me(&self) -> Owner {
+        crate::family::me()
+    }
+
+    fn reclaim(&self) -> bool {
+        crate::family::reclaim::instead_of_growing()
     }
 }

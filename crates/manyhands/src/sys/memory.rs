@@ -6,7 +6,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
 
 /// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)`, without the last flag where the kernel
 /// does not know it; then sized to `bytes` and sealed against any other size. Sparse: it takes no memory yet.
@@ -94,8 +94,8 @@ pub(crate) fn give_back(fd: BorrowedFd<'_>, offset: u64, len: u64) {
     let _ = rustix::fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len);
 }
 
-/// A word of this process that reads as zero in every forked child, whoever forked it (`MADV_WIPEONFORK`).
-pub(crate) fn wiped_on_fork_word() -> Result<&'static AtomicU32, OsError> {
+/// Two words of this process that read as zero in every forked child, whoever forked it (`MADV_WIPEONFORK`).
+pub(crate) fn wiped_on_fork_words() -> Result<[&'static AtomicU64; 2], OsError> {
     const LEN: usize = 4096;
     // SAFETY: a new private mapping at an address of the kernel's choice disturbs nothing.
     let place = unsafe {
@@ -111,7 +111,8 @@ pub(crate) fn wiped_on_fork_word() -> Result<&'static AtomicU32, OsError> {
     unsafe { rustix::mm::madvise(place, LEN, Advice::LinuxWipeOnFork) }
         .map_err(OsError::new("madvise(MADV_WIPEONFORK)"))?;
     // SAFETY: the page is zeroed, aligned, never unmapped, and nobody else knows it.
-    Ok(unsafe { &*place.cast::<AtomicU32>() })
+    let [first, second] = unsafe { &*place.cast::<[AtomicU64; 2]>() };
+    Ok([first, second])
 }
 
 /// A second descriptor of the same thing, closed on exec.

@@ -1,0 +1,223 @@
+//! References: who holds a block that several share. One small block each, owned by a member or by the message that
+//! carries it; the target's header counts them.
+//!
+//! # Protocol
+//! All counting is under one lock of the family. Before the first change the log says what was, so that whoever finds the
+//! lock's holder dead puts it back: a reference is counted and says so, or neither.
+//!
+//! | step | commit | its maker died before it | after it |
+//! |---|---|---|---|
+//! | count | the log is cleared | nothing was counted; the reference is garbage | counted; it belongs to the dead maker: released by the next sweep |
+//! | release | the log is cleared | still counted, of a dead owner: released by the next sweep | not counted, garbage |
+//! | last release | as above | as above | the target belongs to the dead one: garbage |
+//!
+//! So each counted reference is released exactly once, and a target with no reference left always has an owner.
+
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader, Handle};
+use super::owner::Owner;
+use super::{AllocateError, Arena, Backing, Kind, StaleHandle};
+use crate::kill_point;
+use crate::memory::{Memory, Shareable};
+use crate::mutex::{Guard, LockError, RobustMutex};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+
+/// What a reference refers to.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Reference {
+    target_offset: AtomicU64,
+    target_generation: AtomicU32,
+    /// 1 while the target counts it.
+    counted: AtomicU32,
+}
+
+// SAFETY: repr(C), atomics only; what it names is checked before it is followed.
+#[allow(unsafe_code)]
+unsafe impl Shareable for Reference {}
+
+/// The lock, and what was before the change in progress.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct ReferenceLog {
+    lock: RobustMutex,
+    /// Where the reference in question lies; 0 while nothing is being changed.
+    reference: AtomicU64,
+    /// Where the target's header lies.
+    target: AtomicU64,
+    owner: AtomicU64,
+    holders: AtomicU32,
+    counted: AtomicU32,
+}
+
+/// Why there is no reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferError {
+    /// The target is gone.
+    Stale,
+    /// There is no memory, or the lock makes no sense.
+    Allocate(AllocateError),
+}
+
+impl From<StaleHandle> for ReferError {
+    fn from(_: StaleHandle) -> Self {
+        Self::Stale
+    }
+}
+
+impl From<AllocateError> for ReferError {
+    fn from(error: AllocateError) -> Self {
+        Self::Allocate(error)
+    }
+}
+
+impl From<LockError> for ReferError {
+    fn from(error: LockError) -> Self {
+        Self::Allocate(error.into())
+    }
+}
+
+impl ReferenceLog {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self {
+            lock: RobustMutex::new(),
+            reference: AtomicU64::new(0),
+            target: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
+            holders: AtomicU32::new(0),
+            counted: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn lay_out(&'static self) {
+        self.lock.lay_out();
+    }
+
+    /// Puts right what a member that died counting has left.
+    pub(super) fn settle<M: Memory>(&self, memory: &M) {
+        // A lock that makes no sense says so when it is used.
+        let _ = self.lock(memory);
+    }
+
+    fn lock<M: Memory>(&self, memory: &M) -> Result<Guard<'_>, LockError> {
+        self.lock.lock(|| self.undo(memory))
+    }
+
+    fn undo<M: Memory>(&self, memory: &M) {
+        let reference = memory.place::<Reference>(self.reference.load(Ordering::Acquire));
+        let target = memory.place::<BlockHeader>(self.target.load(Ordering::Relaxed));
+        if let (Some(reference), Some(target)) = (reference, target) {
+            target.holders.store(self.holders.load(Ordering::Relaxed), Ordering::Relaxed);
+            target.owner.store(self.owner.load(Ordering::Relaxed), Ordering::Relaxed);
+            reference.counted.store(self.counted.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.reference.store(0, Ordering::Release);
+        kill_point!(ReferencesRepaired);
+    }
+
+    /// Changes count and owner of the target and the mark of the reference, all or nothing. Under the lock.
+    fn change(
+        &self,
+        at: u64,
+        reference: &Reference,
+        target: (u64, &BlockHeader),
+        holders: u32,
+        owner: Owner,
+    ) {
+        let (start, target) = target;
+        self.target.store(start, Ordering::Relaxed);
+        self.holders.store(target.holders.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.owner.store(target.owner.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.counted.store(reference.counted.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.reference.store(at, Ordering::Release);
+        kill_point!(ReferenceLogged);
+        target.holders.store(holders, Ordering::Relaxed);
+        kill_point!(ReferenceCounted);
+        target.give(owner);
+        reference.counted.store(1 - self.counted.load(Ordering::Relaxed).min(1), Ordering::Relaxed);
+        kill_point!(ReferenceMarked);
+        self.reference.store(0, Ordering::Release);
+        kill_point!(ReferenceCommitted);
+    }
+}
+
+impl<B: Backing> Arena<B> {
+    /// Makes a reference to `target`, which `owner` holds from now on. The first reference makes the target shared: it
+    /// lives until the last one is released.
+    ///
+    /// # Errors
+    /// When the target is gone, or there is no memory.
+    pub fn refer(&self, target: Handle, owner: Owner) -> Result<Handle, ReferError> {
+        let handle = self.allocate_kind(Kind::Reference, size_of::<Reference>() as u64)?;
+        let reference = Reference {
+            target_offset: AtomicU64::new(target.offset),
+            target_generation: AtomicU32::new(target.generation),
+            counted: AtomicU32::new(0),
+        };
+        let counted = match self.backing.place_new(handle.offset, reference) {
+            Some(reference) => self.count(handle.offset, reference, target),
+            None => Err(ReferError::Stale),
+        };
+        match counted {
+            Ok(()) => self.give(handle, owner),
+            Err(_) => drop(self.free(handle)),
+        }
+        counted.map(|()| handle)
+    }
+
+    fn count(&self, at: u64, reference: &Reference, target: Handle) -> Result<(), ReferError> {
+        let log = &self.header.references;
+        let _counting = log.lock(&self.backing)?;
+        let block = self.held(target)?;
+        let holders = block.holders.load(Ordering::Relaxed);
+        // A target that belongs to somebody again was released by its last holder and is on its way out.
+        if holders == 0 && block.owner() != self.backing.me() {
+            return Err(ReferError::Stale);
+        }
+        let start = target.offset - BLOCK_HEADER_BYTES;
+        log.change(at, reference, (start, block), holders.saturating_add(1), Owner::Shared);
+        Ok(())
+    }
+
+    /// Releases a reference. `Some` when it was the last one: the target belongs to this process alone, which must free
+    /// it with all that is in it.
+    ///
+    /// # Errors
+    /// When there is no such reference (any more).
+    pub fn release_reference(&self, handle: Handle) -> Result<Option<(Kind, Handle)>, StaleHandle> {
+        let block = self.held(handle)?;
+        if Kind::of_list(block.list.load(Ordering::Relaxed)) != Some(Kind::Reference) {
+            return Err(StaleHandle);
+        }
+        let last = self.uncount(handle.offset);
+        self.free(handle)?;
+        Ok(last)
+    }
+
+    fn uncount(&self, at: u64) -> Option<(Kind, Handle)> {
+        let reference = self.backing.place::<Reference>(at)?;
+        let log = &self.header.references;
+        let _counting = log.lock(&self.backing).ok()?;
+        if reference.counted.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let target = Handle {
+            offset: reference.target_offset.load(Ordering::Relaxed),
+            generation: reference.target_generation.load(Ordering::Relaxed),
+        };
+        let block = self.held(target).ok()?;
+        let holders = block.holders.load(Ordering::Relaxed).saturating_sub(1);
+        let owner = if holders == 0 { self.backing.me() } else { Owner::Shared };
+        log.change(at, reference, (target.offset - BLOCK_HEADER_BYTES, block), holders, owner);
+        let kind = Kind::of_list(block.list.load(Ordering::Relaxed))?;
+        (holders == 0).then_some((kind, target))
+    }
+
+    /// How many references to the block are counted.
+    ///
+    /// # Errors
+    /// When the handle is stale.
+    pub fn holders(&self, target: Handle) -> Result<u32, StaleHandle> {
+        Ok(self.held(target)?.holders.load(Ordering::Relaxed))
+    }
+}

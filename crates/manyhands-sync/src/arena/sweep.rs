@@ -1,0 +1,148 @@
+//! The sweep: what the dead have left becomes free again.
+//!
+//! # Protocol
+//! Every block says who answers for it (`owner.rs`). A block whose owner is gone is garbage. The sweeper first settles all
+//! locks of the arena, so that what a dead member had half done is done or undone; then it walks over all blocks and
+//! *claims* each piece of garbage by exchanging the dead owner for itself. Only one sweeper's exchange succeeds, so
+//! everything is released once; a sweeper that dies leaves its claims to the next one. Freeing a block makes what it
+//! owned garbage, so the walk is repeated until it finds nothing.
+//!
+//! A member that is alive may free the same block meanwhile (who buries a worker, say): the block's generation decides who
+//! of the two does it.
+
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle, MAGIC};
+use super::owner::{Owner, same_generation};
+use super::{Arena, Backing, Kind, SizeClass};
+use crate::kill_point;
+use crate::primitive::Ordering;
+use crate::process_table::Census;
+
+/// Walks of one sweep: each follows ownership one step further, from a message to the reference it carried, to the queue,
+/// to that queue's messages.
+const MOST_WALKS: usize = 16;
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Blocks that were looked at, in all walks.
+    pub visited: u64,
+    /// Blocks that were garbage.
+    pub reclaimed: u64,
+}
+
+impl<B: Backing> Arena<B> {
+    /// Says that a member may have left blocks behind.
+    pub fn note_left_behind(&self) {
+        self.header.left_behind.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether so many members may have left blocks behind that a sweep costs little for each of them.
+    pub fn wants_sweep(&self) -> bool {
+        // Small blocks fill the current extents; those of their own are one block each.
+        let extents = self.header.next_chunk.load(Ordering::Relaxed);
+        self.header.left_behind.load(Ordering::Relaxed) > extents / 2
+    }
+
+    /// Reclaims the blocks of members whose slots are free or in a later life, and all that those blocks own. `destroy`
+    /// takes apart a shared structure that nobody refers to any more; freeing its block as well is its task.
+    pub fn sweep(&self, mut destroy: impl FnMut(Kind, Handle)) -> Swept {
+        self.header.left_behind.store(0, Ordering::Relaxed);
+        let mut swept = Swept::default();
+        for _ in 0..MOST_WALKS {
+            // Before the locks are settled: who dies after that may have left one of them locked.
+            let census = self.process_table().census();
+            self.settle();
+            let (mut garbage, mut unused) = (Vec::new(), Vec::new());
+            self.walk(
+                |start, block, _| {
+                    swept.visited += 1;
+                    if let Some(claim) = self.garbage(start, block, &census) {
+                        garbage.push(claim);
+                    }
+                    true
+                },
+                |start, bytes| unused.push((start, bytes)),
+            );
+            let before = swept.reclaimed;
+            for (handle, owner) in garbage {
+                swept.reclaimed += u64::from(self.reclaim(handle, owner, &mut destroy));
+            }
+            for (start, bytes) in unused {
+                swept.reclaimed += u64::from(self.reclaim_extent(start, bytes));
+            }
+            if swept.reclaimed == before {
+                break;
+            }
+        }
+        swept
+    }
+
+    /// Takes every lock once, so that whoever died in one of them is known about.
+    fn settle(&self) {
+        for list in &self.header.lists {
+            list.settle(&self.backing);
+        }
+        self.header.settle_growth();
+        self.header.references.settle(&self.backing);
+    }
+
+    /// The block as its next life's handle and its dead owner, if it is garbage.
+    fn garbage(&self, start: u64, block: &BlockHeader, census: &Census) -> Option<(Handle, u64)> {
+        // The generation first: whoever frees the block from here on changes it.
+        let generation = block.generation.load(Ordering::Acquire);
+        let word = block.owner.load(Ordering::Acquire);
+        let dead = match Owner::from_word(word) {
+            Owner::Nobody | Owner::Shared => false,
+            Owner::Member(slot, life) => census.knows_dead(slot, life),
+            Owner::Block(handle) => !self.stands(handle),
+        };
+        dead.then_some((Handle { offset: start + BLOCK_HEADER_BYTES, generation }, word))
+    }
+
+    /// Whether the block that owns another one is held, in that life.
+    fn stands(&self, handle: Handle) -> bool {
+        let start = handle.offset.checked_sub(BLOCK_HEADER_BYTES);
+        start.and_then(|start| self.backing.place::<BlockHeader>(start)).is_some_and(|block| {
+            block.magic.load(Ordering::Relaxed) == MAGIC
+                && block.state.load(Ordering::Acquire) == HELD
+                && same_generation(block.generation.load(Ordering::Acquire), handle.generation)
+        })
+    }
+
+    /// Frees a block of that dead owner's; `false` when somebody else was faster.
+    fn reclaim(&self, handle: Handle, dead: u64, destroy: &mut impl FnMut(Kind, Handle)) -> bool {
+        let Some(block) = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES) else {
+            return false;
+        };
+        let me = self.backing.me().to_word();
+        if block.owner.compare_exchange(dead, me, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        kill_point!(SweepClaimed);
+        // Marked free, and its maker died before it was on a list.
+        let _ = block.state.compare_exchange(FREE, HELD, Ordering::AcqRel, Ordering::Relaxed);
+        if Kind::of_list(block.list.load(Ordering::Relaxed)) == Some(Kind::Reference) {
+            return match self.release_reference(handle) {
+                Ok(last) => {
+                    kill_point!(SweepReleased);
+                    if let Some((kind, target)) = last {
+                        destroy(kind, target);
+                    }
+                    true
+                }
+                Err(_) => false,
+            };
+        }
+        // A structure that its maker died with is garbage like any other: what it owns is found by the next walk.
+        self.free(handle).is_ok()
+    }
+
+    /// Makes a free block of an extent that somebody reserved and never used.
+    fn reclaim_extent(&self, start: u64, bytes: u64) -> bool {
+        let Some(class) = SizeClass::largest_within(bytes) else { return false };
+        let block = BlockHeader::new(class.index() as u32, class.block_bytes(), self.backing.me());
+        let adopted = self.backing.commit(start, BLOCK_HEADER_BYTES).is_ok()
+            && self.header.adopt_extent(&self.backing, start, block).is_some();
+        adopted && self.release(Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 }, false).is_ok()
+    }
+}

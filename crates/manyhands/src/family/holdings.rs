@@ -1,0 +1,177 @@
+//! What this process holds: one reference for each shared structure that it has open, however often.
+//!
+//! The references lie in the arena, where they outlive this process until a sweep finds them; this table says which of
+//! them is whose here. A forked child has a copy of the table, but references of its own: its parent takes them for it
+//! before the fork, so that nothing the child can see disappears in between.
+
+use super::member::Place;
+use super::{Family, FamilyError, reclaim};
+use crate::payload::{Block, Message};
+use manyhands_sync::arena::{Handle, Kind, Owner, ReferError};
+use manyhands_sync::process_table::SlotIndex;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One more user of a shared structure in this process; dropping it gives the structure up, and the last one in the
+/// family to do so frees it.
+#[derive(Debug)]
+pub struct Hold {
+    handle: Handle,
+}
+
+#[derive(Debug)]
+struct Holding {
+    generation: u32,
+    kind: Kind,
+    /// How many [`Hold`]s there are.
+    count: u32,
+    /// This process's reference, and who it was when it took it: what a fork copies is the parent's.
+    reference: Handle,
+    owner: Owner,
+}
+
+/// What a parent made ready for a child it is about to fork.
+#[derive(Debug)]
+struct Expected {
+    place: Place,
+    /// Whether a [`Start`](crate::launch::Start) waits for the child, or a user forks by himself.
+    supervised: bool,
+    /// The child's references, by where their targets lie.
+    references: Vec<(u64, Handle)>,
+}
+
+static HOLDINGS: Mutex<BTreeMap<u64, Holding>> = Mutex::new(BTreeMap::new());
+static EXPECTED: Mutex<Option<Expected>> = Mutex::new(None);
+/// The slot of the child that this process is about to fork.
+static ANNOUNCED: Mutex<Option<Place>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Family {
+    /// Holds a shared structure. The first hold in the family is its maker's.
+    ///
+    /// # Errors
+    /// When the structure is gone, or there is no memory for the reference.
+    pub(crate) fn hold(&self, kind: Kind, handle: Handle) -> Result<Hold, ReferError> {
+        let (arena, mut holdings) = (self.arena(), lock(&HOLDINGS));
+        let me = arena.me();
+        if let Some(known) = holdings.get_mut(&handle.offset)
+            && known.generation == handle.generation
+            && known.owner == me
+        {
+            arena.check(handle)?;
+            known.count += 1;
+            return Ok(Hold { handle });
+        }
+        let reference = arena.refer(handle, me)?;
+        let holding = Holding { generation: handle.generation, kind, count: 1, reference, owner: me };
+        holdings.insert(handle.offset, holding);
+        Ok(Hold { handle })
+    }
+
+    /// Before a fork, whoever asks for it: takes the references that the child will hold.
+    pub fn before_fork(&self) {
+        let (arena, announced) = (self.arena(), lock(&ANNOUNCED).take());
+        let holdings = lock(&HOLDINGS);
+        let mut rings =
+            holdings.iter().filter(|(_, h)| h.kind == Kind::Ring && h.owner == arena.me()).peekable();
+        if rings.peek().is_none() {
+            return;
+        }
+        let Some(place) = announced.or_else(|| self.reserve_place()) else { return };
+        let owner = place.owner();
+        let references = rings
+            .filter_map(|(&offset, holding)| {
+                let target = Handle { offset, generation: holding.generation };
+                Some((offset, arena.refer(target, owner).ok()?))
+            })
+            .collect();
+        self.process_table().note_holds(place.index);
+        *lock(&EXPECTED) = Some(Expected { place, supervised: announced.is_some(), references });
+    }
+
+    /// After a fork, in the child: what was held there is held here. (A child that has no slot yet gets the one that its
+    /// parent took for it.)
+    pub fn after_fork_in_child(&self) {
+        let expected = lock(&EXPECTED).take();
+        let mut holdings = lock(&HOLDINGS);
+        let Some(expected) = expected else { return holdings.clear() };
+        if self.take_slot(expected.place).is_err() {
+            return holdings.clear();
+        }
+        if !expected.supervised {
+            self.process_table().disown(expected.place.index);
+        }
+        let me = self.arena().me();
+        holdings.retain(|offset, holding| {
+            let own = expected.references.iter().find(|(target, _)| target == offset);
+            if let Some(&(_, reference)) = own {
+                (holding.reference, holding.owner) = (reference, me);
+            }
+            own.is_some()
+        });
+    }
+}
+
+impl Family {
+    /// Leaves references for a child that is about to start some other way than by `fork`.
+    pub(crate) fn pack(&self, place: Place, carried: &[Handle]) -> Result<(), FamilyError> {
+        let arena = self.arena();
+        let luggage = Block::with(arena, Message { parts: &[], carried }).map_err(FamilyError::Memory)?;
+        self.process_table().pack(place.index, luggage.into_luggage(place.owner()));
+        Ok(())
+    }
+
+    /// In the child, once it has opened what it was sent: what it holds from here on, it holds by itself.
+    pub fn unpack(&self) {
+        let Ok(Some(index)) = self.own_slot().map(SlotIndex::new) else { return };
+        if let Some(luggage) = self.process_table().unpack(index) {
+            drop(Block::luggage(self.arena(), luggage));
+        }
+    }
+}
+
+/// After a fork, in the parent.
+pub fn after_fork_in_parent() {
+    // Should the fork have failed, the child's references belong to a slot in which nobody will live.
+    lock(&EXPECTED).take();
+    lock(&ANNOUNCED).take();
+}
+
+/// The next fork of this process is the child of that slot.
+pub(crate) fn announce(place: Place) {
+    *lock(&ANNOUNCED) = Some(place);
+}
+
+impl Hold {
+    /// What is held.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let Some(family) = Family::existing() else { return };
+        let arena = family.arena();
+        let mut holdings = lock(&HOLDINGS);
+        let Some(holding) = holdings.get_mut(&self.handle.offset) else { return };
+        if holding.generation != self.handle.generation {
+            return;
+        }
+        holding.count -= 1;
+        if holding.count > 0 {
+            return;
+        }
+        let (reference, owner) = (holding.reference, holding.owner);
+        holdings.remove(&self.handle.offset);
+        drop(holdings);
+        // A copy of the parent's table, made by a fork that nobody told us of.
+        if owner == arena.me() {
+            reclaim::release(arena, reference);
+        }
+    }
+}
