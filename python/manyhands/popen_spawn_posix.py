@@ -44,7 +44,7 @@ class Popen(popen_fork.Popen):
         start = _manyhands.Start()
         job = spawn.job_of(self, process_obj)
         try:
-            fds = (family, job, start.life, tracker)
+            fds = (family, job, start.life, tracker, spawn.compiled_descriptor())
             arguments = ", ".join(map(str, (start.slot, *fds)))
             program, argv = spawn.command(f"manyhands._child.spawned({arguments})")
             # The resource tracker's pipe can also be one that the job needs.

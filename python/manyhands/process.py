@@ -5,7 +5,6 @@ Light to import: a spawned child imports this before anything of the user's.
 
 from __future__ import annotations
 
-import signal
 from multiprocessing.process import (
     BaseProcess,
     active_children,
@@ -61,7 +60,7 @@ class _Process(BaseProcess):
     def interrupt(self) -> None:
         """Send the process SIGINT, as Ctrl-C does."""
         self._check_closed()  # type: ignore[attr-defined]
-        self._popen._send_signal(signal.SIGINT)  # type: ignore[attr-defined]
+        self._popen.interrupt()  # type: ignore[attr-defined]
 
 
 class ForkProcess(_Process):

@@ -6,6 +6,7 @@ mod launch;
 mod pickling;
 mod pool;
 mod queue;
+mod source;
 mod worker;
 
 use pyo3::prelude::*;
@@ -22,6 +23,8 @@ mod _manyhands {
     use super::pool::{PyJob, PyPool};
     #[pymodule_export]
     use super::queue::{PyQueue, note_fork};
+    #[pymodule_export]
+    use super::source::compile_source;
     #[pymodule_export]
     use super::worker::PyWorker;
 }
