@@ -86,78 +86,9 @@ def run(process_obj: Any, life: int) -> int:
 
     if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
         return 1
-    code = _bootstrap(process_obj)(process_obj, life)
+    code: int = process_obj._bootstrap(parent_sentinel=life)
     _manyhands.note_exit(code)
     return code
-
-
-def _bootstrap(process_obj: Any) -> Callable[[Any, int], int]:
-    """`BaseProcess._bootstrap`, because coverage and others replace it; its light form while nobody has, and nobody
-    has imported what it would import."""
-    cls = type(process_obj)
-    original = getattr(cls._bootstrap, "__qualname__", "") == "BaseProcess._bootstrap"
-    original = original and getattr(cls._bootstrap, "__module__", "") == "multiprocessing.process"
-    loaded = "multiprocessing.util" in sys.modules or "multiprocessing.context" in sys.modules
-    return _bootstrap_lightly if original and not loaded else cls._bootstrap
-
-
-def _bootstrap_lightly(process_obj: Any, life: int) -> int:
-    """The steps of `BaseProcess._bootstrap` that mean something in a fresh interpreter."""
-    import itertools
-    import threading
-
-    module: Any = sys.modules["multiprocessing.process"]
-    module._process_counter = itertools.count(1)
-    module._children = set()
-    module._current_process = process_obj
-    module._parent_process = module._ParentProcess(process_obj._parent_name, process_obj._parent_pid, life)
-    _close_stdin()
-    try:
-        process_obj.run()
-        code = 0
-    except SystemExit as error:
-        code = _exit_code(error)
-    except BaseException:
-        code = 1
-        import traceback
-
-        sys.stderr.write(f"Process {process_obj.name}:\n")
-        traceback.print_exc()
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        _flush_std_streams()
-    return code
-
-
-def _exit_code(error: SystemExit) -> int:
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code
-    sys.stderr.write(str(error.code) + "\n")
-    return 1
-
-
-def _close_stdin() -> None:
-    if sys.stdin is None:
-        return
-    try:
-        sys.stdin.close()
-    except (OSError, ValueError):
-        pass
-    try:
-        fd = os.open(os.devnull, os.O_RDONLY)
-        sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
-    except (OSError, ValueError):
-        pass
-
-
-def _flush_std_streams() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, ValueError):
-            pass
 
 
 def _prepare(data: dict[str, Any], compiled: int) -> None:

@@ -9,6 +9,7 @@ from multiprocessing import util
 
 from . import _manyhands
 from .context import _force_start_method
+from .process import make_stdin
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Popen:
         """For compatibility: the descriptors go with this object."""
 
     def _launch(self, process_obj: Any) -> None:
+        make_stdin()
         start = _manyhands.Start()
         pid = os.fork()
         if pid == 0:
