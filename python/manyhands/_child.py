@@ -7,9 +7,9 @@ submodule ``process`` is imported on its own, and the package's body runs when s
 
 from __future__ import annotations
 
-import _functools
+import _functools  # type: ignore[import-not-found]
 import _imp
-import _signal
+import _signal  # type: ignore[import-not-found]
 import marshal
 import os
 import sys
@@ -119,11 +119,11 @@ def _prepare(data: dict[str, Any], compiled: int) -> None:
 
         spawn._fixup_main_from_name(data["init_main_from_name"])  # type: ignore[attr-defined]
     elif "init_main_from_path" in data:
-        _import_main_from_path(data["init_main_from_path"], compiled)
+        import_main_from_path(data["init_main_from_path"], compiled)
     os.close(compiled)
 
 
-def _import_main_from_path(path: str, compiled: int) -> None:
+def import_main_from_path(path: str, compiled: int | None = None) -> None:
     """The script is run again as ``__mp_main__``, by the rules of ``multiprocessing.spawn``."""
     name = os.path.splitext(os.path.basename(path))[0]
     if name == "ipython" or getattr(sys.modules["__main__"], "__file__", None) == path:
@@ -141,7 +141,7 @@ def _import_main_from_path(path: str, compiled: int) -> None:
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
 
-def _main_code(path: str, compiled: int) -> CodeType:
+def _main_code(path: str, compiled: int | None) -> CodeType:
     """The script's code, from what another child of the same parent has compiled, or else for the next one.
 
     Python keeps no compiled file of a script, and so each child would compile it again. What lies behind the
@@ -150,6 +150,8 @@ def _main_code(path: str, compiled: int) -> CodeType:
     """
     with open(path, "rb") as file:
         source = file.read()
+    if compiled is None:
+        return _compile(source, path)
     about = f"{path}\0{sys.version}\0{sys.flags.optimize}\0".encode("utf-8", "surrogateescape")
     key = _imp.source_hash(_HASH_KEY, about + source)
     found = os.pread(compiled, os.fstat(compiled).st_size, 0)
@@ -205,8 +207,7 @@ def _make_package_lazy(tracker: int) -> None:
 
 
 def _submodule(name: str) -> Any:
-    """A submodule of `multiprocessing` is no reason to run the package's body, which may be waiting for its import.
-    """
+    """A submodule of `multiprocessing` is no reason to run the package's body, which may be waiting for its import."""
     if f"{_PACKAGE}.{name}" in sys.modules:
         # One that is just being imported is not in the package yet.
         return sys.modules[f"{_PACKAGE}.{name}"]

@@ -7,6 +7,7 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from types import CodeType
 from typing import Any, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
@@ -21,6 +22,7 @@ __all__ = [
     "Zygote",
     "ZygoteClient",
     "after_fork_in_child",
+    "compile_source",
     "die_with_parent",
     "family_descriptor",
     "job_descriptor",
@@ -301,6 +303,9 @@ def join_family(descriptor: int, slot: int) -> None:
 
 def job_descriptor(bytes: bytes) -> int:
     """A descriptor from which a child reads these bytes; it is the caller's."""
+
+def compile_source(source: bytes, path: bytes) -> CodeType:
+    """The code of a script whose file is named ``path`` and contains ``source``, which has no null bytes."""
 
 def die_with_parent(life: int) -> bool:
     """The kernel kills this process when its parent is gone; ``False`` when it is gone already."""

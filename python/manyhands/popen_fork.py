@@ -9,7 +9,7 @@ from multiprocessing import util
 
 from . import _manyhands
 from .context import _force_start_method
-from .process import make_stdin
+from .process import flush_std_streams, make_stdin
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Popen:
     _process: _manyhands.Process
 
     def __init__(self, process_obj: Any) -> None:
-        util._flush_std_streams()  # type: ignore[attr-defined]
+        flush_std_streams()
         self.returncode: int | None = None
         self._launch(process_obj)
         self.pid = self._process.pid

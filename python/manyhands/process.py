@@ -67,7 +67,6 @@ class _Process(BaseProcess):
         self._check_closed()  # type: ignore[attr-defined]
         self._popen.interrupt()  # type: ignore[attr-defined]
 
-
     @staticmethod
     def _after_fork() -> None:
         util: Any = sys.modules.get("multiprocessing.util")
@@ -152,7 +151,7 @@ def make_stdin() -> None:
 def _null_stdin() -> Any:
     fd = os.open(os.devnull, os.O_RDONLY)
     try:
-        return open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
+        return open(fd, encoding="utf-8", closefd=False)
     except BaseException:
         os.close(fd)
         raise
@@ -182,7 +181,7 @@ def _bootstrap(process_obj: Any, parent_sentinel: int | None) -> int:
         threading._shutdown()  # type: ignore[attr-defined]
         if util is not None and util._logger is not None:
             util.info(f"process exiting with exitcode {code}")
-        _flush_std_streams()
+        flush_std_streams()
     return code
 
 
@@ -241,7 +240,8 @@ def _close_stdin() -> None:
         pass
 
 
-def _flush_std_streams() -> None:
+def flush_std_streams() -> None:
+    """As ``multiprocessing.util._flush_std_streams``."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
