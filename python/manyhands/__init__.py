@@ -10,7 +10,6 @@ spawned child imports this package first.
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 if sys.platform != "linux":
@@ -120,6 +119,8 @@ _OURS = {"WorkerDied": "errors", "install": "_install"}
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _OURS:
         value = getattr(importlib.import_module(f"{__name__}.{_OURS[name]}"), name)
     elif name in __all__:
