@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import context
+    from ._doctor import doctor as doctor
     from ._install import install as install
     from .context import AuthenticationError as AuthenticationError
     from .context import BufferTooShort as BufferTooShort
@@ -98,6 +99,7 @@ __all__ = [
     "allow_connection_pickling",
     "cpu_count",
     "current_process",
+    "doctor",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
@@ -115,7 +117,7 @@ __all__ = [
 #: Submodules that the standard library's users reach without importing them.
 _IMPORTED_WITH_PACKAGE = {"context", "process", "reduction"}
 
-_OURS = {"WorkerDied": "errors", "install": "_install"}
+_OURS = {"WorkerDied": "errors", "doctor": "_doctor", "install": "_install"}
 
 
 def __getattr__(name: str) -> Any:

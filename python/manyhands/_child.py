@@ -82,10 +82,11 @@ def _force_start_method(method: str) -> None:
 
 def run(process_obj: Any, life: int) -> int:
     """Run the process; its exit status."""
-    from . import _manyhands
+    from . import _manyhands, process
 
     if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
         return 1
+    _manyhands.note_label(process.label(process_obj))
     code: int = process_obj._bootstrap(parent_sentinel=life)
     _manyhands.note_exit(code)
     return code

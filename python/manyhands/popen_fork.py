@@ -9,7 +9,7 @@ from multiprocessing import util
 
 from . import _manyhands
 from .context import _force_start_method
-from .process import flush_std_streams, make_stdin
+from .process import flush_std_streams, label, make_stdin
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def run_child(process_obj: Any, life: int) -> int:
     if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
         return -signal.SIGKILL & 0xFF
     _force_start_method(process_obj._start_method)
+    _manyhands.note_label(label(process_obj))
     code: int = process_obj._bootstrap(parent_sentinel=life)
     _manyhands.note_exit(code)
     return code

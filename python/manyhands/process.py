@@ -137,6 +137,17 @@ class Process(_Process):
         return _default_context.get_context().Process._Popen(process_obj)  # type: ignore[attr-defined]
 
 
+def label(process_obj: Any) -> str:
+    """What `manyhands.doctor` shows of a process: its name, and the function that it runs."""
+    target = getattr(process_obj, "_target", None)
+    if target is None:
+        return f"{process_obj.name}: {type(process_obj).__qualname__}"
+    if getattr(target, "__module__", "") == "manyhands._worker":
+        # What a pool's worker runs, its pool knows.
+        return str(process_obj.name)
+    return f"{process_obj.name}: {getattr(target, '__qualname__', type(target).__qualname__)}"
+
+
 #: What the next forked child has for its standard input; made by its parent, see `make_stdin`.
 _stdin: Any = None
 

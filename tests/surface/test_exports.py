@@ -29,7 +29,7 @@ def test_what_is_listed_exists() -> None:
     assert len(set(manyhands.__all__)) == len(manyhands.__all__)
 
 
-@pytest.mark.parametrize("name", ["WorkerDied", "install"])
+@pytest.mark.parametrize("name", ["WorkerDied", "doctor", "install"])
 def test_additions(name: str) -> None:
     assert name in manyhands.__all__
     assert not hasattr(multiprocessing, name)
