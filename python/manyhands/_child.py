@@ -1,8 +1,9 @@
 """What a spawned child runs first.
 
 Half of the standard library's time to spawn goes into importing its own package and what that imports (pickle,
-socket, subprocess, re, ...), which most children never use. Here `multiprocessing` becomes a *lazy package*: its
-submodule ``process`` is imported on its own, and the package's body runs when somebody first asks it for a name.
+socket, subprocess, re, ...), which most children never use. Here `multiprocessing` becomes a *lazy module* (see
+`_lazy`): its submodule ``process`` is imported on its own, and the package's body runs when somebody first asks it
+for a name.
 """
 
 from __future__ import annotations
