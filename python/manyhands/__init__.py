@@ -10,7 +10,6 @@ spawned child imports this package first.
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 if sys.platform != "linux":
@@ -122,14 +121,16 @@ _OURS = {"WorkerDied": "errors", "doctor": "_doctor", "install": "_install"}
 
 
 def __getattr__(name: str) -> Any:
+    if name not in _OURS and name not in __all__ and name not in _IMPORTED_WITH_PACKAGE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     if name in _OURS:
         value = getattr(importlib.import_module(f"{__name__}.{_OURS[name]}"), name)
     elif name in __all__:
         value = getattr(importlib.import_module(f"{__name__}.context")._default_context, name)
-    elif name in _IMPORTED_WITH_PACKAGE:
-        value = importlib.import_module(f"{__name__}.{name}")
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = importlib.import_module(f"{__name__}.{name}")
     globals()[name] = value
     return value
 

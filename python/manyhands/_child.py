@@ -1,40 +1,44 @@
 """What a spawned child runs first.
 
 Half of the standard library's time to spawn goes into importing its own package and what that imports (pickle,
-socket, subprocess, re, ...), which most children never use. Here `multiprocessing` becomes a *lazy package*: its
-submodule ``process`` is imported on its own, and the package's body runs when somebody first asks it for a name.
+socket, subprocess, re, ...), which most children never use. Here `multiprocessing` becomes a *lazy module* (see
+`_lazy`): its submodule ``process`` is imported on its own, and the package's body runs when somebody first asks it
+for a name.
 """
 
 from __future__ import annotations
 
-import gc
-import importlib
-import itertools
+import _functools  # type: ignore[import-not-found]
+import _imp
+import _signal  # type: ignore[import-not-found]
+import marshal
 import os
 import sys
-import threading
-from _pickle import load
-from importlib.machinery import PathFinder
-from types import ModuleType
+
+from . import _lazy
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any
 
 _PACKAGE = "multiprocessing"
+_HASH_KEY = 0x6D61_6E79_6861_6E64
 
 
-def spawned(place: int, family: int, job: int, life: int, tracker: int) -> None:
+def spawned(place: int, family: int, job: int, life: int, tracker: int, main: int) -> None:
     """The life of a spawned child; its process is ended by ``sys.exit``, as the standard library's."""
     # Nothing that is made before the user's code runs is garbage: no collection has to look at it.
+    import gc
+
     gc.disable()
     _make_package_lazy(tracker)
     from . import _manyhands
 
     _manyhands.join_family(family, place)
     os.close(family)
-    process_obj = read_job(job, _prepare)
+    process_obj = read_job(job, lambda data: _prepare(data, main))
     gc.freeze()
     gc.enable()
     sys.exit(run(process_obj, life))
@@ -42,6 +46,7 @@ def spawned(place: int, family: int, job: int, life: int, tracker: int) -> None:
 
 def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
     """The process object that the parent has sent, after this process was made ready for it."""
+    from _pickle import load
     from multiprocessing import process
 
     from . import _manyhands
@@ -76,101 +81,25 @@ def _force_start_method(method: str) -> None:
     ours = sys.modules.get("manyhands.context")
     if ours is not None:
         ours._force_start_method(method)
-    _when_loaded(lambda package: package.context._force_start_method(method))
+    _lazy.when_loaded(_PACKAGE, lambda package: package.context._force_start_method(method))
 
 
 def run(process_obj: Any, life: int) -> int:
     """Run the process; its exit status."""
-    from . import _manyhands
+    from . import _manyhands, process
 
     if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
         return 1
-    _manyhands.note_label(label(process_obj))
-    code = _bootstrap(process_obj)(process_obj, life)
+    _manyhands.note_label(process.label(process_obj))
+    code: int = process_obj._bootstrap(parent_sentinel=life)
     _manyhands.note_exit(code)
     return code
 
 
-def label(process_obj: Any) -> str:
-    """What `manyhands.doctor` shows of a process: its name, and the function that it runs."""
-    target = getattr(process_obj, "_target", None)
-    if target is None:
-        return f"{process_obj.name}: {type(process_obj).__qualname__}"
-    if getattr(target, "__module__", "") == "manyhands._worker":
-        # What a pool's worker runs, its pool knows.
-        return str(process_obj.name)
-    return f"{process_obj.name}: {getattr(target, '__qualname__', type(target).__qualname__)}"
-
-
-def _bootstrap(process_obj: Any) -> Callable[[Any, int], int]:
-    """`BaseProcess._bootstrap`, because coverage and others replace it; its light form while nobody has, and nobody
-    has imported what it would import."""
-    cls = type(process_obj)
-    original = getattr(cls._bootstrap, "__qualname__", "") == "BaseProcess._bootstrap"
-    original = original and getattr(cls._bootstrap, "__module__", "") == "multiprocessing.process"
-    loaded = "multiprocessing.util" in sys.modules or "multiprocessing.context" in sys.modules
-    return _bootstrap_lightly if original and not loaded else cls._bootstrap
-
-
-def _bootstrap_lightly(process_obj: Any, life: int) -> int:
-    """The steps of `BaseProcess._bootstrap` that mean something in a fresh interpreter."""
-    module: Any = sys.modules["multiprocessing.process"]
-    module._process_counter = itertools.count(1)
-    module._children = set()
-    module._current_process = process_obj
-    module._parent_process = module._ParentProcess(process_obj._parent_name, process_obj._parent_pid, life)
-    _close_stdin()
-    try:
-        process_obj.run()
-        code = 0
-    except SystemExit as error:
-        code = _exit_code(error)
-    except BaseException:
-        code = 1
-        import traceback
-
-        sys.stderr.write(f"Process {process_obj.name}:\n")
-        traceback.print_exc()
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        _flush_std_streams()
-    return code
-
-
-def _exit_code(error: SystemExit) -> int:
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code
-    sys.stderr.write(str(error.code) + "\n")
-    return 1
-
-
-def _close_stdin() -> None:
-    if sys.stdin is None:
-        return
-    try:
-        sys.stdin.close()
-    except (OSError, ValueError):
-        pass
-    try:
-        fd = os.open(os.devnull, os.O_RDONLY)
-        sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
-    except (OSError, ValueError):
-        pass
-
-
-def _flush_std_streams() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, ValueError):
-            pass
-
-
-def _prepare(data: dict[str, Any]) -> None:
+def _prepare(data: dict[str, Any], compiled: int) -> None:
     """The steps of ``multiprocessing.spawn.prepare``, without importing that module before it is needed."""
     if _PACKAGE + ".spawn" in sys.modules:
+        os.close(compiled)
         sys.modules[_PACKAGE + ".spawn"].prepare(data)
         return
     from multiprocessing import process
@@ -195,10 +124,11 @@ def _prepare(data: dict[str, Any]) -> None:
 
         spawn._fixup_main_from_name(data["init_main_from_name"])  # type: ignore[attr-defined]
     elif "init_main_from_path" in data:
-        _import_main_from_path(data["init_main_from_path"])
+        import_main_from_path(data["init_main_from_path"], compiled)
+    os.close(compiled)
 
 
-def _import_main_from_path(path: str) -> None:
+def import_main_from_path(path: str, compiled: int | None = None) -> None:
     """The script is run again as ``__mp_main__``, by the rules of ``multiprocessing.spawn``."""
     name = os.path.splitext(os.path.basename(path))[0]
     if name == "ipython" or getattr(sys.modules["__main__"], "__file__", None) == path:
@@ -208,25 +138,47 @@ def _import_main_from_path(path: str) -> None:
 
         spawn._fixup_main_from_path(path)  # type: ignore[attr-defined]
         return
-    main = ModuleType("__mp_main__")
+    main = type(sys)("__mp_main__")
     main.__dict__.update(__file__=path, __package__="", __cached__=None, __builtins__=__builtins__)
-    with open(path, "rb") as file:
-        code = compile(file.read(), path, "exec")
+    code = _main_code(path, compiled)
     sys.modules["__mp_main__"] = main
     exec(code, main.__dict__)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
 
-_hooks: list[Callable[[Any], object]] = []
+def _main_code(path: str, compiled: int | None) -> CodeType:
+    """The script's code, from what another child of the same parent has compiled, or else for the next one.
+
+    Python keeps no compiled file of a script, and so each child would compile it again. What lies behind the
+    descriptor ``compiled`` is a hash of the rest, the rest's length, a hash of what was compiled, and the code. Several
+    children may write it at once, and one may be killed while it does: then the first hash does not fit.
+    """
+    with open(path, "rb") as file:
+        source = file.read()
+    if compiled is None:
+        return _compile(source, path)
+    about = f"{path}\0{sys.version}\0{sys.flags.optimize}\0".encode("utf-8", "surrogateescape")
+    key = _imp.source_hash(_HASH_KEY, about + source)
+    found = os.pread(compiled, os.fstat(compiled).st_size, 0)
+    known = found[16 : 16 + int.from_bytes(found[8:16], "little")]
+    if known[:8] == key and found[:8] == _imp.source_hash(_HASH_KEY, known):
+        code: CodeType = marshal.loads(known[8:])
+        return code
+    code = _compile(source, path)
+    known = key + marshal.dumps(code)
+    head = _imp.source_hash(_HASH_KEY, known) + len(known).to_bytes(8, "little")
+    os.pwrite(compiled, head + known, 0)
+    return code
 
 
-def _when_loaded(hook: Callable[[Any], object]) -> None:
-    """Call ``hook(multiprocessing)`` as soon as the package's body has run."""
-    package = sys.modules[_PACKAGE]
-    if "__getattr__" not in vars(package):
-        hook(package)
-    else:
-        _hooks.append(hook)
+def _compile(source: bytes, path: str) -> CodeType:
+    from . import _manyhands
+
+    if b"\0" in source:
+        # For the error that says so.
+        return compile(source, path, "exec", dont_inherit=True)
+    # The interpreter's own function of that name prepares for syntax trees as arguments, for a millisecond or two.
+    return _manyhands.compile_source(source, os.fsencode(path))
 
 
 def _install_when_loaded() -> None:
@@ -235,72 +187,42 @@ def _install_when_loaded() -> None:
 
         _install.install()
 
-    _when_loaded(install)
+    _lazy.when_loaded(_PACKAGE, install)
 
 
 def _make_package_lazy(tracker: int) -> None:
-    """Put `multiprocessing` into ``sys.modules`` without running its body."""
-    if _PACKAGE in sys.modules:
+    """Put `multiprocessing` into ``sys.modules`` without running its body, and import its submodule ``process``."""
+    # What the child's first imports would import, and most children never use.
+    _lazy.put("functools", vars(_functools).__getitem__)
+    signal = _lazy.put("signal")
+    if _lazy.put(_PACKAGE, _submodule) is None:
         _adopt_tracker(tracker)
+    else:
+        _lazy.when_loaded(_PACKAGE, lambda _package: _adopt_tracker(tracker))
+    if signal is None:
+        __import__(_PACKAGE + ".process")
         return
-    spec = PathFinder.find_spec(_PACKAGE)
-    assert spec is not None
-    assert spec.loader is not None
-    package = ModuleType(_PACKAGE, None)
-    package.__dict__.update(
-        __spec__=spec,
-        __loader__=spec.loader,
-        __file__=spec.origin,
-        __path__=spec.submodule_search_locations,
-        __package__=_PACKAGE,
-        __cached__=spec.cached,
-    )
-    lock = threading.RLock()
-    folder = os.path.dirname(spec.origin or "")
-    submodules = {entry.partition(".")[0] for entry in os.listdir(folder)}
-
-    def load_body() -> None:
-        with lock:
-            lazy: dict[str, Any] = {}
-            for name in ("__getattr__", "__dir__"):
-                if name in vars(package):
-                    lazy[name] = vars(package).pop(name)
-            if not lazy:
-                return
-            try:
-                spec.loader.exec_module(package)  # type: ignore[union-attr]
-            except BaseException:
-                vars(package).update(lazy)
-                raise
-            _adopt_tracker(tracker)
-            while _hooks:
-                _hooks.pop(0)(package)
-
-    def lazy_getattr(name: str) -> Any:
-        if name.startswith("__") and name.endswith("__") and name != "__all__":
-            raise AttributeError(name)
-        if f"{_PACKAGE}.{name}" in sys.modules:
-            # A submodule that is just being imported is not in the package yet.
-            return sys.modules[f"{_PACKAGE}.{name}"]
-        if name in submodules:
-            # Not a reason to run the body, which may be waiting for this very import. These three come with the
-            # package; others are there when somebody imports them.
-            if name in ("context", "process", "reduction"):
-                return importlib.import_module(f"{_PACKAGE}.{name}")
-            raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")
-        load_body()
-        try:
-            return vars(package)[name]
-        except KeyError:
-            raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}") from None
-
-    def lazy_dir() -> list[str]:
-        load_body()
-        return sorted(vars(package))
-
-    package.__dict__.update(__getattr__=lazy_getattr, __dir__=lazy_dir)
-    sys.modules[_PACKAGE] = package
+    # That submodule lists the signals' names; taken from the module in C, they do not make it run signal's body.
+    numbers = {name: number for name, number in vars(_signal).items() if name.startswith("SIG")}
+    vars(signal).update(numbers)
     __import__(_PACKAGE + ".process")
+    if "__getattr__" in vars(signal):
+        for name in numbers:
+            del vars(signal)[name]
+
+
+def _submodule(name: str) -> Any:
+    """A submodule of `multiprocessing` is no reason to run the package's body, which may be waiting for its import."""
+    if f"{_PACKAGE}.{name}" in sys.modules:
+        # One that is just being imported is not in the package yet.
+        return sys.modules[f"{_PACKAGE}.{name}"]
+    if name in ("context", "process", "reduction"):
+        # These three come with the package; others are there when somebody imports them.
+        return __import__(f"{_PACKAGE}.{name}", fromlist=["*"])
+    folder = sys.modules[_PACKAGE].__path__[0]
+    if os.path.exists(f"{folder}/{name}.py") or os.path.isdir(f"{folder}/{name}"):
+        raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")
+    raise KeyError(name)
 
 
 def _adopt_tracker(descriptor: int) -> None:

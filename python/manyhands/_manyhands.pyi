@@ -7,6 +7,7 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from types import CodeType
 from typing import Any, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -25,6 +26,7 @@ __all__ = [
     "before_fork",
     "carrying",
     "unpack",
+    "compile_source",
     "die_with_parent",
     "doctor",
     "family_descriptor",
@@ -310,6 +312,9 @@ def join_family(descriptor: int, place: int) -> None:
 
 def job_descriptor(bytes: bytes) -> int:
     """A descriptor from which a child reads these bytes; it is the caller's."""
+
+def compile_source(source: bytes, path: bytes) -> CodeType:
+    """The code of a script whose file is named ``path`` and contains ``source``, which has no null bytes."""
 
 def die_with_parent(life: int) -> bool:
     """The kernel kills this process when its parent is gone; ``False`` when it is gone already."""

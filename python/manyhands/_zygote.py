@@ -79,7 +79,7 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            spawn.import_main_path(main_path)
+            _child.import_main_from_path(main_path)
         except Exception:
             # The children will meet it too, and report it to who asked for them.
             pass

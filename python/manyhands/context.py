@@ -16,7 +16,8 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
-from . import _install, process
+# The engine is loaded with the first context: an installation without it is found here, not at the first start.
+from . import _install, _manyhands, process  # noqa: F401
 from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 TYPE_CHECKING = False  # as typing's, without importing it

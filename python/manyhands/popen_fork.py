@@ -7,8 +7,9 @@ import os
 import signal
 from multiprocessing import util
 
-from . import _child, _manyhands
+from . import _manyhands
 from .context import _force_start_method
+from .process import flush_std_streams, label, make_stdin
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Popen:
     _process: _manyhands.Process
 
     def __init__(self, process_obj: Any) -> None:
-        util._flush_std_streams()  # type: ignore[attr-defined]
+        flush_std_streams()
         self.returncode: int | None = None
         self._launch(process_obj)
         self.pid = self._process.pid
@@ -63,6 +64,7 @@ class Popen:
         """For compatibility: the descriptors go with this object."""
 
     def _launch(self, process_obj: Any) -> None:
+        make_stdin()
         start = _manyhands.Start()
         start.announce()
         pid = os.fork()
@@ -84,8 +86,7 @@ def run_child(process_obj: Any, life: int) -> int:
     if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
         return -signal.SIGKILL & 0xFF
     _force_start_method(process_obj._start_method)
-    _manyhands.note_label(_child.label(process_obj))
+    _manyhands.note_label(label(process_obj))
     code: int = process_obj._bootstrap(parent_sentinel=life)
     _manyhands.note_exit(code)
     return code
-

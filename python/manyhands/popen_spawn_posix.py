@@ -45,7 +45,7 @@ class Popen(popen_fork.Popen):
         job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
         try:
             start.pack(carried)
-            fds = (family, job, start.life, tracker)
+            fds = (family, job, start.life, tracker, spawn.compiled_descriptor())
             arguments = ", ".join(map(str, (start.place, *fds)))
             program, argv = spawn.command(f"manyhands._child.spawned({arguments})")
             # The resource tracker's pipe can also be one that the job needs.

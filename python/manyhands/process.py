@@ -5,7 +5,11 @@ Light to import: a spawned child imports this before anything of the user's.
 
 from __future__ import annotations
 
-import signal
+import itertools
+import os
+import sys
+import threading
+from multiprocessing import process as _std
 from multiprocessing.process import (
     BaseProcess,
     active_children,
@@ -61,7 +65,23 @@ class _Process(BaseProcess):
     def interrupt(self) -> None:
         """Send the process SIGINT, as Ctrl-C does."""
         self._check_closed()  # type: ignore[attr-defined]
-        self._popen._send_signal(signal.SIGINT)  # type: ignore[attr-defined]
+        self._popen.interrupt()  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _after_fork() -> None:
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util._finalizer_registry.clear()
+            if util._afterfork_registry:
+                util._run_after_forkers()
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        """The life of the process in itself; its exit status."""
+        original: Any = BaseProcess._bootstrap  # type: ignore[attr-defined]
+        if original.__qualname__ != "BaseProcess._bootstrap" or original.__module__ != _std.__name__:
+            # Coverage and others replace it.
+            return original(self, parent_sentinel)  # type: ignore[no-any-return]
+        return _bootstrap(self, parent_sentinel)
 
 
 class ForkProcess(_Process):
@@ -115,3 +135,126 @@ class Process(_Process):
         from .context import _default_context
 
         return _default_context.get_context().Process._Popen(process_obj)  # type: ignore[attr-defined]
+
+
+def label(process_obj: Any) -> str:
+    """What `manyhands.doctor` shows of a process: its name, and the function that it runs."""
+    target = getattr(process_obj, "_target", None)
+    if target is None:
+        return f"{process_obj.name}: {type(process_obj).__qualname__}"
+    if getattr(target, "__module__", "") == "manyhands._worker":
+        # What a pool's worker runs, its pool knows.
+        return str(process_obj.name)
+    return f"{process_obj.name}: {getattr(target, '__qualname__', type(target).__qualname__)}"
+
+
+#: What the next forked child has for its standard input; made by its parent, see `make_stdin`.
+_stdin: Any = None
+
+
+def make_stdin() -> None:
+    """Open the null device for the children that this process is going to fork, which would each open it again."""
+    global _stdin
+    if _stdin is None:
+        _stdin = _null_stdin()
+
+
+def _null_stdin() -> Any:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    try:
+        return open(fd, encoding="utf-8", closefd=False)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _bootstrap(process_obj: Any, parent_sentinel: int | None) -> int:
+    """What `BaseProcess._bootstrap` does, without the calls that find nothing to do.
+
+    A fresh interpreter would import their modules for them, and in a forked child each page that they touch is copied.
+    """
+    util: Any = None
+    try:
+        util = _become(process_obj, parent_sentinel)
+        process_obj.run()
+        code = 0
+    except SystemExit as error:
+        code = _exit_code(error)
+    except BaseException:
+        code = 1
+        import traceback
+
+        sys.stderr.write(f"Process {process_obj.name}:\n")
+        traceback.print_exc()
+    finally:
+        if util is not None and _EXITS_EARLY:
+            util._exit_function()
+        threading._shutdown()  # type: ignore[attr-defined]
+        if util is not None and util._logger is not None:
+            util.info(f"process exiting with exitcode {code}")
+        flush_std_streams()
+    return code
+
+
+#: Up to 3.12 a process ends what it has started before it waits for its threads; later, `atexit` does it.
+_EXITS_EARLY = sys.version_info < (3, 13)
+
+
+def _become(process_obj: Any, parent_sentinel: int | None) -> Any:
+    """This process is that one now; what is imported of ``multiprocessing.util``."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    context: Any = sys.modules.get("multiprocessing.context")
+    if context is not None and process_obj._start_method is not None:
+        context._force_start_method(process_obj._start_method)
+    module: Any = _std
+    module._process_counter = itertools.count(1)
+    module._children = set()
+    _close_stdin()
+    # Its end waits until others have had their say about the fork.
+    before = module._current_process
+    module._current_process = process_obj
+    module._parent_process = module._ParentProcess(
+        process_obj._parent_name, process_obj._parent_pid, parent_sentinel
+    )
+    main_thread: Any = threading.main_thread()
+    main_thread._set_native_id()
+    try:
+        process_obj._after_fork()
+    finally:
+        del before
+    if util is not None and util._logger is not None:
+        util.info("child process calling self.run()")
+    return util
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    sys.stderr.write(str(error.code) + "\n")
+    return 1
+
+
+def _close_stdin() -> None:
+    global _stdin
+    if sys.stdin is None:
+        return
+    try:
+        sys.stdin.close()
+    except (OSError, ValueError):
+        pass
+    made, _stdin = _stdin, None
+    try:
+        sys.stdin = made or _null_stdin()
+    except (OSError, ValueError):
+        pass
+
+
+def flush_std_streams() -> None:
+    """As ``multiprocessing.util._flush_std_streams``."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError):
+            pass

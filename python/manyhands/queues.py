@@ -7,14 +7,40 @@ so joining a process before draining its queue cannot deadlock.
 
 from __future__ import annotations
 
-from queue import Empty, Full
-from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import _at_fork, _manyhands  # noqa: F401
 
+TYPE_CHECKING = (
+    False  # as typing's, without importing it: each spawned child that is given a queue would pay for it
+)
+if TYPE_CHECKING:
+    from queue import Empty as Empty
+    from queue import Full as Full
+    from typing import Any, Generic, TypeVar
+
+    T = TypeVar("T")
+else:
+    T = None
+
+    class Generic:
+        """What typing's class of this name does at run time for a queue: `Queue[int]` says no more than `Queue`."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, item):
+            return cls if cls is Generic else type(list[int])(cls, item)
+
+
 __all__ = ["Empty", "Full", "Queue", "SimpleQueue"]
 
-T = TypeVar("T")
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Empty", "Full"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import queue
+
+    globals()[name] = getattr(queue, name)
+    return globals()[name]
 
 
 class Queue(_manyhands.Queue, Generic[T]):

@@ -48,6 +48,17 @@ def tracker_descriptor() -> int:
     return descriptor
 
 
+_compiled: int | None = None
+
+
+def compiled_descriptor() -> int:
+    """Memory in which the children of this process keep the compiled main module for one another."""
+    global _compiled
+    if _compiled is None:
+        _compiled = _manyhands.job_descriptor(b"")
+    return _compiled
+
+
 #: Where this package lies: a child must find it before it is told the parent's path.
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

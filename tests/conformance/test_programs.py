@@ -86,6 +86,45 @@ if __name__ == "__main__":
     print(pool.map(abs, [-1, -2]))
 """
 
+# Spawned children give one another the compiled main module: each has the same.
+MAIN_IN_EACH_CHILD = """
+def annotated(x: int) -> str: ...
+
+def show(number):
+    print(number, annotated.__annotations__, show.__code__.co_filename == __file__, flush=True)
+
+if __name__ == "__main__":
+    for number in range(3):
+        process = ctx.Process(target=show, args=(number,))
+        process.start()
+        process.join()
+"""
+
+MODULES_OF_A_CHILD = """
+def show():
+    import functools, signal, threading
+
+    barrier, found = threading.Barrier(4), []
+
+    def ask():
+        barrier.wait()
+        found.append(functools.lru_cache and functools.wraps and functools.partial and functools.reduce)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(len(found), "wraps" in dir(functools), functools.__file__.endswith("functools.py"))
+    print(type(signal.SIGTERM).__name__, type(signal.getsignal(signal.SIGTERM)).__name__, "SIGTERM" in dir(signal))
+    print(signal.strsignal(signal.SIGTERM), hasattr(signal, "SIGNONE"), flush=True)
+
+if __name__ == "__main__":
+    process = ctx.Process(target=show)
+    process.start()
+    process.join()
+"""
+
 PROGRAMS = {
     "subclass of Process": (SUBCLASS, "adder 6\n0\n"),
     "daemons are terminated at exit": (DAEMON_AT_EXIT, "main is done\n"),
@@ -93,6 +132,14 @@ PROGRAMS = {
     "functions and classes of main": (OF_MAIN, "[0, 2, 4, 6]\n"),
     "main is not run again": (MAIN_IS_NOT_RUN_AGAIN, "main\n2\n"),
     "a pool left open at exit": (POOL_LEFT_OPEN, "[1, 2]\n"),
+    "main is the same in each child": (
+        MAIN_IN_EACH_CHILD,
+        "".join(f"{n} {{'x': <class 'int'>, 'return': <class 'str'>}} True\n" for n in range(3)),
+    ),
+    "modules that a child has not asked for yet": (
+        MODULES_OF_A_CHILD,
+        "4 True True\nSignals Handlers True\nTerminated False\n",
+    ),
 }
 
 
@@ -116,3 +163,34 @@ def test_program(program: Callable[[str], subprocess.CompletedProcess[str]], nam
     done = program(text)
     assert done.returncode == 0, done.stderr
     assert done.stdout == expected
+
+
+MAIN_EDITED = """
+VERSION = 1
+
+def show():
+    print(VERSION, flush=True)
+
+def edit(version):
+    with open(__file__) as file:
+        text = file.read()
+    with open(__file__, "w") as file:
+        file.write(text.replace(f"VERSION = {VERSION}", f"VERSION = {version}"))
+
+if __name__ == "__main__":
+    for version in (1, 1, 2, 2, 1):
+        edit(version)
+        VERSION = version
+        process = ctx.Process(target=show)
+        process.start()
+        process.join()
+"""
+
+
+@pytest.mark.methods("spawn")
+def test_a_child_runs_the_main_module_that_lies_there(
+    program: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    done = program(MAIN_EDITED)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1\n1\n2\n2\n1\n"

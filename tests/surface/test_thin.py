@@ -14,7 +14,7 @@ REFUSED = {"threading", "select", "selectors", "socket", "mmap", "_multiprocessi
 ALLOWED: dict[tuple[str, str], str] = {
     ("pool.py", "threading"): "the pool's one driver thread is made by Python; its body is the engine's",
     ("forkserver.py", "threading"): "one request at a time from a process with threads",
-    ("_child.py", "threading"): "the end of a child waits for its threads, as BaseProcess._bootstrap does",
+    ("process.py", "threading"): "the end of a child waits for its threads, as BaseProcess._bootstrap does",
 }
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

@@ -15,6 +15,9 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// A handle as Python sees it: offset and generation.
+type Named = (u64, u32);
+
 /// A child about to be started; it can be started once.
 #[pyclass(name = "Start", module = "manyhands._manyhands")]
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl PyStart {
     }
 
     /// Takes references to queues along for the child, as `carrying` names them.
-    fn pack(&self, carried: Vec<(u64, u32)>) -> PyResult<()> {
+    fn pack(&self, carried: Vec<Named>) -> PyResult<()> {
         let carried: Vec<_> =
             carried.into_iter().map(|(offset, generation)| Handle { offset, generation }).collect();
         self.start()?.pack(&carried).map_err(error::launch)
@@ -290,7 +293,7 @@ pub(crate) fn unpack() {
 
 /// Calls `pickle` and returns what it returns, and the queues that it has pickled.
 #[pyfunction]
-pub(crate) fn carrying<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Vec<(u64, u32)>)> {
+pub(crate) fn carrying<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Vec<Named>)> {
     let (pickled, carried) = pickling::carrying(|| pickle.call0())?;
     Ok((pickled, carried.into_iter().map(|handle| (handle.offset, handle.generation)).collect()))
 }

@@ -7,6 +7,7 @@ mod observe;
 mod pickling;
 mod pool;
 mod queue;
+mod source;
 mod worker;
 
 use pyo3::prelude::*;
@@ -25,6 +26,8 @@ mod _manyhands {
     use super::pool::{PyJob, PyPool};
     #[pymodule_export]
     use super::queue::PyQueue;
+    #[pymodule_export]
+    use super::source::compile_source;
     #[pymodule_export]
     use super::worker::PyWorker;
 }

@@ -43,7 +43,7 @@ impl Map {
         let plan = ChunkPlan::new(total, workers, chunksize);
         let most_ahead = if plan.is_guided() { GUIDED_AHEAD_PER_WORKER * workers } else { FIXED_AHEAD };
         // Filled in place, slice by slice, as answers come.
-        let results = PyList::new(py, std::iter::repeat_with(|| py.None()).take(total))?;
+        let results = PyList::new(py, [py.None()])?.as_sequence().repeat(total)?.cast_into::<PyList>()?;
         Ok(Self {
             items: items.unbind(),
             results: results.unbind(),

@@ -8,8 +8,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// How long a task should run: long against the microseconds its way costs, short against a person's patience.
-const TARGET: Duration = Duration::from_millis(2);
+/// How long a task should run: long against the microseconds its way costs, and short enough that pickling, the workers
+/// and unpickling overlap, in memory that is still in the processor's caches.
+const TARGET: Duration = Duration::from_micros(500);
 /// Toward the end tasks shrink to this and no further: below it, their way costs more than the balance gains.
 const LEAST: Duration = Duration::from_micros(100);
 /// A task is at most so many times larger than the one before: one short item says little about the next.

@@ -5,6 +5,7 @@ use super::OsError;
 use super::memory::{self, Access};
 use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS, Owner};
 use manyhands_sync::memory::Memory;
+use std::alloc::{Layout, alloc_zeroed};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -36,7 +37,7 @@ impl Extents {
 
     fn with(fd: OwnedFd, access: Access) -> Result<Self, OsError> {
         let size = memory::size_of(fd.as_fd())?;
-        let chunks = (0..MOST_CHUNKS).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect();
+        let chunks = unmapped(MOST_CHUNKS)?;
         let extents = Self(Box::leak(Box::new(ExtentTable { fd, size, access, chunks })));
         extents.map(0, CHUNK_BYTES)?;
         Ok(extents)
@@ -99,6 +100,20 @@ impl Extents {
         // SAFETY: offset - start < bytes, the length of the mapping that begins at `base`.
         Some(unsafe { base.add((offset - start) as usize) })
     }
+}
+
+/// A table of null pointers, in memory that stays untouched until a chunk is mapped: most processes map one.
+fn unmapped(chunks: usize) -> Result<Box<[AtomicPtr<u8>]>, OsError> {
+    let no_memory = OsError { call: "malloc", errno: libc::ENOMEM };
+    let layout = Layout::array::<AtomicPtr<u8>>(chunks).map_err(|_| no_memory)?;
+    // SAFETY: the layout is not empty, for there is always a chunk.
+    let first = unsafe { alloc_zeroed(layout) }.cast::<AtomicPtr<u8>>();
+    if first.is_null() {
+        return Err(no_memory);
+    }
+    let table = std::ptr::slice_from_raw_parts_mut(first, chunks);
+    // SAFETY: just allocated with the layout of this slice; zeroes are null pointers.
+    Ok(unsafe { Box::from_raw(table) })
 }
 
 // SAFETY: what is mapped is never unmapped; a pointer is given out only for a range inside one mapped extent;

@@ -1,0 +1,101 @@
+"""Modules whose bodies run when somebody first asks them for a name.
+
+A spawned child needs few of the standard library's modules, but the few import others: most of the time to start one
+would go into modules that its job never looks into. Here such a module is put into ``sys.modules`` without running its
+body; the first name that is asked of it runs the body, as its import would have.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from _frozen_importlib_external import PathFinder
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+
+def put(name: str, found: Callable[[str], Any] | None = None) -> ModuleType | None:
+    """Put a module into ``sys.modules`` without running its body; ``None`` when it is there or cannot be found.
+
+    Args:
+        found: what to answer for a name without running the body; raises `KeyError` where it knows of nothing.
+    """
+    spec = None if name in sys.modules else PathFinder.find_spec(name)
+    if spec is None or spec.loader is None:
+        return None
+    module: ModuleType = type(sys)(name)
+    vars(module).update(__spec__=spec, __loader__=spec.loader, __file__=spec.origin, __cached__=spec.cached)
+    vars(module)["__package__"] = spec.parent
+    if spec.submodule_search_locations is not None:
+        vars(module)["__path__"] = spec.submodule_search_locations
+    _Body(module, spec.loader, found or _nothing)
+    sys.modules[name] = module
+    return module
+
+
+def when_loaded(name: str, hook: Callable[[Any], object]) -> None:
+    """Call ``hook(module)`` as soon as the module's body has run; now if it has."""
+    module = sys.modules[name]
+    body = getattr(vars(module).get("__getattr__"), "__self__", None)
+    if isinstance(body, _Body):
+        body.hooks.append(hook)
+    else:
+        hook(module)
+
+
+def _nothing(name: str) -> object:
+    raise KeyError(name)
+
+
+class _Body:
+    """What stands in for the body of a module until it has run."""
+
+    def __init__(self, module: ModuleType, loader: Any, found: Callable[[str], Any]) -> None:
+        self.hooks: list[Callable[[Any], object]] = []
+        self._module = module
+        self._loader = loader
+        self._found = found
+        self._running = False
+        # Held while the body runs: another thread waits for it, as it would for an import.
+        self._lock = _thread.RLock()
+        vars(module).update(__getattr__=self.getattr, __dir__=self.dir)
+
+    def getattr(self, name: str) -> Any:
+        """The module's ``__getattr__``."""
+        known = vars(self._module)
+        if name not in known and (name == "__all__" or not (name[:2] == name[-2:] == "__")):
+            try:
+                return self._found(name)
+            except KeyError:
+                self._run()
+        if name in known:
+            return known[name]
+        raise AttributeError(f"module {self._module.__name__!r} has no attribute {name!r}")
+
+    def dir(self) -> list[str]:
+        """The module's ``__dir__``."""
+        self._run()
+        return sorted(vars(self._module))
+
+    def _run(self) -> None:
+        with self._lock:
+            # Its own thread may come by again while it runs: what is not there yet is not there.
+            if self._running or not self._stands_in():
+                return
+            self._running = True
+            try:
+                self._loader.exec_module(self._module)
+            finally:
+                self._running = False
+            for name in ("__getattr__", "__dir__"):
+                if getattr(vars(self._module).get(name), "__self__", None) is self:
+                    del vars(self._module)[name]
+            while self.hooks:
+                self.hooks.pop(0)(self._module)
+
+    def _stands_in(self) -> bool:
+        return getattr(vars(self._module).get("__getattr__"), "__self__", None) is self
