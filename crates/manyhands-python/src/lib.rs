@@ -19,7 +19,7 @@ mod _manyhands {
         family_descriptor, job_descriptor, join_family, note_exit,
     };
     #[pymodule_export]
-    use super::pool::{PyJob, PyPool};
+    use super::pool::{PyCalls, PyJob, PyPool};
     #[pymodule_export]
     use super::queue::{PyQueue, note_fork};
     #[pymodule_export]
