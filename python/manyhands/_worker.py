@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Address", "call_each", "main", "serve_calls"]
+__all__ = ["Address", "call_each", "main", "serve_calls", "unreadable_call"]
 
 
 class Address:
@@ -84,6 +84,16 @@ def serve_calls(
 def call_each(func: Callable[..., Any], groups: list[tuple[Any, ...]]) -> list[Any]:
     """A chunk of an executor's `map`."""
     return [func(*group) for group in groups]
+
+
+def unreadable_call(error: BaseException) -> BaseException:
+    """What a call fails with whose function or arguments cannot be unpickled in the worker; the standard library's
+    worker dies of it."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    told = BrokenProcessPool(f"the worker cannot unpickle this call: {error!r}")
+    told.__cause__ = error
+    return told
 
 
 def _encode_call_error(error: BaseException) -> bytes:

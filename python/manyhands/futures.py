@@ -307,6 +307,13 @@ class ProcessPoolExecutor(Executor):
         processes = self._crew.core.processes if self._crew is not None else []
         return {process.pid: process for process in processes}
 
+    @property
+    def _broken(self) -> str | bool:
+        """Why no worker can do anything, if so."""
+        if self._crew is None or self._crew.core.state_name != "BROKEN":
+            return False
+        return "the workers cannot make themselves ready"
+
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 

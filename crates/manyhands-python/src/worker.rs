@@ -104,6 +104,7 @@ impl PyWorker {
     fn work(&mut self, py: Python<'_>, task: Task, bytes: &[u8], block: Option<Block>) -> PyResult<()> {
         match self.prepare(py, task, bytes, block) {
             Ok((function, arguments)) => self.call(py, task, &function, &arguments)?,
+            Err(error) if task.kind & kind::ALL_RAISED != 0 => self.unreadable(py, task, error)?,
             Err(error) => self.raised(py, task, 0, task.items, error)?,
         }
         self.worker.finish();
@@ -189,12 +190,22 @@ impl PyWorker {
         };
         match pickling::dumps(&object) {
             Ok(bytes) => self.answer(task, offset, items, Status::Returned, &bytes),
-            Err(error) if error.is_instance_of::<PyException>(py) => {
+            Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::ALL_RAISED != 0 => {
                 let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
                 self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A call of an executor whose arguments cannot be unpickled here: its future says so.
+    fn unreadable(&mut self, py: Python<'_>, task: Task, error: PyErr) -> PyResult<()> {
+        if !error.is_instance_of::<PyException>(py) {
+            return Err(error);
+        }
+        let told = py.import("manyhands._worker")?.getattr("unreadable_call")?;
+        let told = PyErr::from_value(told.call1((error.into_value(py),))?);
+        self.raised(py, task, 0, task.items, told)
     }
 
     /// An exception is the task's outcome; what is none (`SystemExit`, `KeyboardInterrupt`) ends the worker, as in the

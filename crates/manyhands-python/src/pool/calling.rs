@@ -51,12 +51,13 @@ impl PyPool {
         }
     }
 
-    /// Starts a worker when there are more calls than workers, and room for one.
+    /// Starts a worker when none is free for one more call, and there is room for one.
     fn staff(&self, py: Python<'_>) -> PyResult<()> {
+        let free = self.with_calls(Calls::claim_worker);
         let demanded = {
             let mut state = self.state();
-            let short = state.scheduler.outstanding() > state.scheduler.staffed();
-            if short { state.scheduler.on(Event::WorkerDemanded) } else { Vec::new() }
+            let nobody = state.scheduler.staffed() == 0;
+            if free && !nobody { Vec::new() } else { state.scheduler.on(Event::WorkerDemanded) }
         };
         for action in demanded {
             let Action::Start { seat } = action else { continue };
@@ -90,19 +91,19 @@ impl PyPool {
                 call.function = function;
                 self.with_calls(|calls| calls.wait(call));
             }
-            Err(refused) => self.settle_call(py, call.future, Err(refused.into_value(py).into_any())),
+            Err(refused) => self.settle_call(call.future, Err(refused.into_value(py).into_any())),
         }
         self.feed_calls(py)
     }
 
-    fn settle_call(&self, py: Python<'_>, future: Py<PyAny>, outcome: Outcome) {
+    /// The future of a call will be told its outcome by [`PyPool::deliver`].
+    fn settle_call(&self, future: Py<PyAny>, outcome: Outcome) {
         self.with_calls(|calls| calls.settle(future, outcome));
-        self.note_answered(py, 1);
     }
 
-    /// Counted before the future is settled: a callback may wait until nothing is outstanding.
-    fn note_answered(&self, py: Python<'_>, tasks: usize) {
-        let actions = self.state().scheduler.on(Event::Answered { tasks });
+    /// Counted before the future is told: a callback may wait until nothing is outstanding.
+    fn note_answered(&self, py: Python<'_>) {
+        let actions = self.state().scheduler.on(Event::Answered { tasks: 1 });
         // The only thing that can follow is that workers are dismissed, which cannot fail.
         let _ = self.carry_out(py, actions);
     }
@@ -156,7 +157,7 @@ impl PyPool {
             let reason = error::send(refused).into_value(py).into_any();
             for number in numbers.iter() {
                 if let Some(future) = self.with_calls(|calls| calls.take_back(*number)) {
-                    self.settle_call(py, future, Err(reason.clone_ref(py)));
+                    self.settle_call(future, Err(reason.clone_ref(py)));
                 }
             }
         }
@@ -174,12 +175,12 @@ impl PyPool {
         match future::begin(call.future.bind(py)) {
             Ok(true) => {}
             Ok(false) => {
-                self.note_answered(py, 1);
+                self.note_answered(py);
                 self.leadership.tell_followers();
                 return Ok(());
             }
             Err(error) => {
-                self.note_answered(py, 1);
+                self.note_answered(py);
                 return Err(error);
             }
         }
@@ -207,14 +208,14 @@ impl PyPool {
     fn refuse_call(&self, py: Python<'_>, future: Py<PyAny>, refused: PyErr) -> PyResult<()> {
         let stops = !refused.is_instance_of::<PyException>(py);
         let exception = refused.clone_ref(py).into_value(py).into_any();
-        self.settle_call(py, future, Err(exception));
+        self.settle_call(future, Err(exception));
         // Nobody leads, perhaps: the driver tells the future.
         self.leadership.tell_driver(Driver::Urgent);
         if stops { Err(refused) } else { Ok(()) }
     }
 
     fn cancel_call(&self, py: Python<'_>, call: &Call) -> PyResult<()> {
-        self.note_answered(py, 1);
+        self.note_answered(py);
         let cancelled = future::cancel(call.future.bind(py));
         self.leadership.tell_followers();
         cancelled
@@ -228,14 +229,15 @@ impl PyPool {
             (_, Err(error)) => Err(error.into_value(py).into_any()),
         };
         if let Some(future) = self.with_calls(|calls| calls.answered(answer)) {
-            self.settle_call(py, future, outcome);
+            self.settle_call(future, outcome);
         }
     }
 
     /// The worker of a call has died.
-    pub(super) fn call_lost(&self, py: Python<'_>, number: u32, died: impl FnOnce() -> Py<PyAny>) {
+    pub(super) fn call_lost(&self, number: u32, died: impl FnOnce() -> Py<PyAny>) {
         if let Some(future) = self.with_calls(|calls| calls.take_back(number)) {
-            self.settle_call(py, future, Err(died()));
+            self.with_calls(Calls::free_worker);
+            self.settle_call(future, Err(died()));
         }
     }
 
@@ -248,12 +250,13 @@ impl PyPool {
         let (waiting, given) = self.with_calls(Calls::take_all);
         for call in waiting {
             // One that was cancelled is told so.
-            if future::begin(call.future.bind(py)).unwrap_or(false) {
-                self.settle_call(py, call.future, Err(exception.clone_ref(py)));
+            match future::begin(call.future.bind(py)) {
+                Ok(true) => self.settle_call(call.future, Err(exception.clone_ref(py))),
+                Ok(false) | Err(_) => self.note_answered(py),
             }
         }
         for future in given {
-            self.settle_call(py, future, Err(exception.clone_ref(py)));
+            self.settle_call(future, Err(exception.clone_ref(py)));
         }
         Ok(())
     }
@@ -295,6 +298,7 @@ impl PyPool {
         let mut delivered = Ok(());
         // A callback that waits delivers what is left here, and finds this queue empty.
         while let Some((future, outcome)) = self.with_calls(Calls::next_settled) {
+            self.note_answered(py);
             if let Err(error) = future::settle(future.bind(py), outcome) {
                 delivered = Err(error);
             }

@@ -47,6 +47,8 @@ pub(super) struct Calls {
     /// Answered; their futures do not know it yet.
     settled: VecDeque<(Py<PyAny>, Outcome)>,
     next_number: u32,
+    /// Answers that no later call has made up for: as many workers are free, as the standard library counts.
+    free: usize,
     /// How many nanoseconds calls of a function take.
     paces: HashMap<u32, u64>,
     /// One thread gives calls out at a time, so that they keep their order.
@@ -111,14 +113,27 @@ impl Calls {
         number
     }
 
-    /// The future of a call that has its outcome; `None` when it had one before.
+    /// The future of a call that gets no answer; `None` when it had one before.
     pub(super) fn take_back(&mut self, number: u32) -> Option<Py<PyAny>> {
         self.given.remove(&number).map(|given| given.future)
+    }
+
+    /// One more call: whether a worker is free for it.
+    pub(super) fn claim_worker(&mut self) -> bool {
+        let free = self.free > 0;
+        self.free -= usize::from(free);
+        free
+    }
+
+    /// A worker is free, or another one in its place.
+    pub(super) fn free_worker(&mut self) {
+        self.free += 1;
     }
 
     /// An answer came; whose, and whether it is anybody's.
     pub(super) fn answered(&mut self, answer: Answer) -> Option<Py<PyAny>> {
         let given = self.given.remove(&answer.index)?;
+        self.free_worker();
         if let Some(function) = given.function {
             let pace = self.paces.entry(function).or_insert(0);
             // A long call counts at once, short ones gradually: too few ahead cost less than too many.

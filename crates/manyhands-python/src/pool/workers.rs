@@ -125,7 +125,7 @@ impl PyPool {
             Err(error) => error.into_value(py).into_any(),
         };
         if task.job == NO_JOB {
-            self.call_lost(py, task.index, || died(None));
+            self.call_lost(task.index, || died(None));
             return Ok(());
         }
         let job = self.state().jobs.get(&task.job).map(|job| job.clone_ref(py));
