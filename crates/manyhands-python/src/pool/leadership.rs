@@ -111,9 +111,12 @@ impl Leadership {
         true
     }
 
-    /// Whether a driver thread is there that was not told to stop.
-    pub(super) fn has_driver(&self) -> bool {
-        !matches!(self.state().driver, Driver::Absent | Driver::Stopping)
+    /// The driver thread has come; `false` when it was told to end before it had begun.
+    pub(super) fn begin_driving(&self) -> bool {
+        let mut state = self.state();
+        let begins = state.driver != Driver::Stopping;
+        state.driver = if begins { Driver::Wanted } else { Driver::Absent };
+        begins
     }
 
     /// The driver thread comes and goes.

@@ -280,7 +280,9 @@ impl PyPool {
 
     /// The body of the driver thread: leads whenever there is work and nobody else leads.
     fn drive(&self, py: Python<'_>) {
-        self.leadership.set_driver(Driver::Wanted);
+        if !self.leadership.begin_driving() {
+            return;
+        }
         while py.detach(|| self.leadership.await_driving(GRACE)) != Driver::Stopping {
             if self.leadership.try_lead() {
                 let led = self.lead_as_driver(py);
@@ -307,10 +309,8 @@ impl PyPool {
 
     /// Tells the driver thread to end.
     fn stop_driver(&self) {
-        if self.leadership.has_driver() {
-            self.leadership.set_driver(Driver::Stopping);
-            self.engine.ring();
-        }
+        self.leadership.set_driver(Driver::Stopping);
+        self.engine.ring();
     }
 
     /// Frees the pool's shared memory. Every worker must be gone.
