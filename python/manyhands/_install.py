@@ -38,8 +38,8 @@ def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
     Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue`` and ``Pool``, wherever the ``multiprocessing``
-    package and its submodules name them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names out of
-    ``multiprocessing``. Calling it again does nothing.
+    package and its submodules name them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it
+    before other modules take names out of these packages. Calling it again does nothing.
     """
     global _installed
     if _installed:

@@ -116,8 +116,10 @@ class Calls:
         """As `close`, cancelling, and no worker that ends is replaced: the caller ends them."""
 
     def finish(self) -> bool:
-        """Waits until all is done and the workers are gone, and frees the shared memory; ``False`` from a callback, where
-        that is left to the driver."""
+        """Waits until all is done and the workers are gone, and frees the shared memory.
+
+        ``False`` from a callback, where the last is left to the driver.
+        """
 
     @property
     def is_over(self) -> bool:

@@ -26,7 +26,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback  # type: ignore[attr-defined]
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import _manyhands, _worker, pool
@@ -101,6 +101,8 @@ class Future(_base.Future[T]):
     _waiters = _Made(lambda future: _Waiters(future._calls))
     _done_callbacks = _Made(lambda future: [])
 
+    _calls: _manyhands.Calls | None
+
     def __init__(self, calls: _manyhands.Calls | None = None) -> None:
         self._calls = calls
 
@@ -165,8 +167,8 @@ class ProcessPoolExecutor(Executor):
         max_tasks_per_child: replace a worker after so many calls; not with ``fork``.
 
     When a worker dies (killed, crashed, out of memory), exactly the call it was at fails, with `manyhands.WorkerDied`,
-    a ``BrokenProcessPool``; the worker is replaced and the executor stays usable. Workers die with the process that made
-    the executor.
+    a ``BrokenProcessPool``; the worker is replaced and the executor stays usable. Workers die with the process that
+    made the executor.
     """
 
     def __init__(
@@ -305,7 +307,7 @@ class ProcessPoolExecutor(Executor):
         if self._shutdown_thread:
             return None
         processes = self._crew.core.processes if self._crew is not None else []
-        return {process.pid: process for process in processes}
+        return {process.pid: process for process in processes if process.pid is not None}
 
     @property
     def _broken(self) -> str | bool:
@@ -319,8 +321,10 @@ class ProcessPoolExecutor(Executor):
 
 
 class _Crew:
-    """What an executor has once it has calls: the pool, its workers and its driver. It outlives the executor until every
-    call is done, and knows nothing of it."""
+    """What an executor has once it has calls: the pool, its workers and its driver.
+
+    It outlives the executor until every call is done, and knows nothing of it.
+    """
 
     def __init__(self, executor: ProcessPoolExecutor) -> None:
         self._owner = os.getpid()

@@ -217,18 +217,18 @@ class TestErrors:
 
     @pytest.mark.parametrize("workers", [0, -1])
     def test_number_of_workers(self, make: Any, workers: int) -> None:
-        with pytest.raises(ValueError, match="^max_workers must be greater than 0$"):
+        with pytest.raises(ValueError, match=r"^max_workers must be greater than 0$"):
             make(workers)
 
     def test_arguments_of_the_constructor(self, ctx: Any, make: Any) -> None:
-        with pytest.raises(TypeError, match="^initializer must be a callable$"):
+        with pytest.raises(TypeError, match=r"^initializer must be a callable$"):
             make(1, initializer=123)
-        with pytest.raises(TypeError, match="^max_tasks_per_child must be an integer$"):
+        with pytest.raises(TypeError, match=r"^max_tasks_per_child must be an integer$"):
             make(1, max_tasks_per_child="several")
-        with pytest.raises(ValueError, match="^max_tasks_per_child must be >= 1$"):
+        with pytest.raises(ValueError, match=r"^max_tasks_per_child must be >= 1$"):
             make(1, max_tasks_per_child=0)
         if ctx.get_start_method() == "fork":
-            with pytest.raises(ValueError, match="^max_tasks_per_child is incompatible with the 'fork'"):
+            with pytest.raises(ValueError, match=r"^max_tasks_per_child is incompatible with the 'fork'"):
                 make(1, max_tasks_per_child=1)
 
     def test_default_number_of_workers(self, ctx: Any, make: Any) -> None:
@@ -431,7 +431,7 @@ class TestShutdown:
     def test_submit_after_it(self, executor: Any) -> None:
         executor.submit(targets.square, 2)
         executor.shutdown()
-        with pytest.raises(RuntimeError, match="^cannot schedule new futures after shutdown$"):
+        with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
             executor.submit(targets.square, 2)
 
     def test_everything_is_done(self, executor: Any) -> None:

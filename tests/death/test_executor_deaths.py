@@ -9,11 +9,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import manyhands
 import pytest
 import targets
 from processes import wait_gone, wait_until
-
-import manyhands
 
 LONG = 50.0
 

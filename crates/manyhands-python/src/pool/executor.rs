@@ -1,9 +1,9 @@
 //! The engine of `manyhands.futures.ProcessPoolExecutor`: calls with futures, over a pool.
 
+use super::PyPool;
 use super::calls::{Call, Calls};
 use super::future;
 use super::leadership::Driver;
-use super::PyPool;
 use crate::blocking;
 use manyhands::Deadline;
 use manyhands::pool::{Event, Scheduler};

@@ -28,8 +28,7 @@ fn has_state(future: &Bound<'_, PyAny>, states: &[&Bound<'_, pyo3::types::PyStri
 /// Whether the future has its outcome or was cancelled.
 pub(super) fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = future.py();
-    let states =
-        [intern!(py, "FINISHED"), intern!(py, "CANCELLED"), intern!(py, "CANCELLED_AND_NOTIFIED")];
+    let states = [intern!(py, "FINISHED"), intern!(py, "CANCELLED"), intern!(py, "CANCELLED_AND_NOTIFIED")];
     has_state(future, &states)
 }
 

@@ -335,6 +335,25 @@ mod tests {
     }
 
     #[test]
+    fn on_demand_one_worker_comes_for_each_demand_while_there_is_room() {
+        let mut scheduler = Scheduler::on_demand(2);
+        assert!(scheduler.is_deserted());
+        assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 0 }]);
+        assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 1 }]);
+        assert!(scheduler.on(Event::WorkerDemanded).is_empty());
+        assert_eq!(scheduler.staffed(), 2);
+        // One that could not be started is not replaced by itself, but may be demanded again.
+        assert!(scheduler.on(Event::StartRefused { seat: 0 }).is_empty());
+        assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 0 }]);
+        // One that died is replaced.
+        let exit = Event::WorkerExited { seat: 1, was_ready: true };
+        assert_eq!(scheduler.on(exit), [Action::Start { seat: 1 }]);
+        scheduler.on(Event::Close);
+        scheduler.on(Event::StartRefused { seat: 0 });
+        assert!(scheduler.on(Event::WorkerDemanded).is_empty(), "a worker for a pool that ends");
+    }
+
+    #[test]
     fn a_closing_pool_replaces_a_worker_while_there_is_work_and_not_afterwards() {
         let (mut scheduler, _) = Scheduler::new(1);
         scheduler.on(Event::Submitted { tasks: 1 });
