@@ -99,6 +99,11 @@ demo: build
 proofs: setup
 	MANYHANDS_RING_KILLS=20000 cargo test -p manyhands --test ring_kill -- --nocapture
 	MANYHANDS_KILL_ROUNDS=100 cargo test -p manyhands-sync --features kill-points --test kill_points -- --nocapture
+	MANYHANDS_KILL_ROUNDS=100 cargo test -p manyhands --features kill-points --test kill_points -- --nocapture
+
+.PHONY: sanitize ## The shared-memory tests under valgrind, the address and the thread sanitizer
+sanitize:
+	@ci/sanitizers.sh
 
 .PHONY: pyright ## A second type checker (downloads node from PyPI the first time)
 pyright: build

@@ -172,6 +172,20 @@ class _Belongings:
         return left
 
 
+# The threads that were there at a fork. The interpreter's own warning of them does not serve: made an error, os.fork
+# swallows it, and the watchdog of faulthandler is a thread, too. Hooks run last in, first out: this one after ours.
+_beside_a_fork: set[str] = set()
+
+
+def _note_threads() -> None:
+    # A driver that replaces a worker forks itself.
+    mine = threading.current_thread()
+    _beside_a_fork.update(thread.name for thread in threading.enumerate() if thread is not mine)
+
+
+os.register_at_fork(before=_note_threads)
+
+
 def _descriptors() -> dict[int, str]:
     found = {}
     for name in os.listdir("/proc/self/fd"):
@@ -188,7 +202,10 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         _warm_up(request.getfixturevalue("ctx"))
     gc.collect()
     before = _Belongings()
+    _beside_a_fork.clear()
     yield
+    if "PoolDriver" in _beside_a_fork:
+        pytest.fail("a pool's driver ran during a fork", pytrace=False)
     # pytest keeps the values of a test's fixtures until later; what only they hold is not left behind.
     request.node.funcargs.clear()
     if request.node.stash.get(_FAILED, False):

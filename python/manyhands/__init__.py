@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import context
+    from ._doctor import doctor as doctor
     from ._install import install as install
     from .context import AuthenticationError as AuthenticationError
     from .context import BufferTooShort as BufferTooShort
@@ -101,6 +102,7 @@ __all__ = [
     "allow_connection_pickling",
     "cpu_count",
     "current_process",
+    "doctor",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
@@ -118,7 +120,12 @@ __all__ = [
 #: Submodules that the standard library's users reach without importing them.
 _IMPORTED_WITH_PACKAGE = {"context", "futures", "process", "reduction"}
 
-_OURS = {"ProcessPoolExecutor": "futures", "WorkerDied": "errors", "install": "_install"}
+_OURS = {
+    "ProcessPoolExecutor": "futures",
+    "WorkerDied": "errors",
+    "doctor": "_doctor",
+    "install": "_install",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,10 @@
-"""``python -m manyhands``: run an unmodified program on manyhands, or the demonstration.
+"""``python -m manyhands``: run an unmodified program on manyhands, look into one, or run the demonstration.
 
 Usage:
 
     python -m manyhands script.py [ARG ...]
     python -m manyhands -m module [ARG ...]
+    python -m manyhands doctor PID --once
     python -m manyhands demo [DIR]
 """
 
@@ -21,6 +22,10 @@ def main(argv: list[str]) -> int:
         from .demo import main as demo
 
         return demo(argv[1:])
+    if argv[0] == "doctor":
+        from ._doctor import main as doctor
+
+        return doctor(argv[1:])
     return _run(argv)
 
 

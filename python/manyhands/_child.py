@@ -82,9 +82,21 @@ def run(process_obj: Any, life: int) -> int:
 
     if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
         return 1
+    _manyhands.note_label(label(process_obj))
     code = _bootstrap(process_obj)(process_obj, life)
     _manyhands.note_exit(code)
     return code
+
+
+def label(process_obj: Any) -> str:
+    """What `manyhands.doctor` shows of a process: its name, and the function that it runs."""
+    target = getattr(process_obj, "_target", None)
+    if target is None:
+        return f"{process_obj.name}: {type(process_obj).__qualname__}"
+    if getattr(target, "__module__", "") == "manyhands._worker":
+        # What a pool's worker runs, its pool knows.
+        return str(process_obj.name)
+    return f"{process_obj.name}: {getattr(target, '__qualname__', type(target).__qualname__)}"
 
 
 def _bootstrap(process_obj: Any) -> Callable[[Any, int], int]:

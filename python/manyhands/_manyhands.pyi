@@ -23,11 +23,13 @@ __all__ = [
     "ZygoteClient",
     "after_fork_in_child",
     "die_with_parent",
+    "doctor",
     "family_descriptor",
     "job_descriptor",
     "join_family",
     "note_exit",
     "note_fork",
+    "note_label",
 ]
 
 #: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a
@@ -354,6 +356,12 @@ def die_with_parent(life: int) -> bool:
 
 def note_exit(status: int) -> None:
     """Notes the status this process is about to end with, for a parent from whom the kernel's is taken."""
+
+def note_label(text: str) -> None:
+    """Says what this process runs, for `doctor`: the first 64 bytes of the text in UTF-8."""
+
+def doctor(pid: int | None = None) -> str | None:
+    """What there is to see in the family of that process, or of this one; ``None`` when this one has none."""
 
 def after_fork_in_child() -> None:
     """In a forked child, whoever forked it: what the parent's memory says of this process holds no more."""

@@ -7,7 +7,7 @@ import os
 import signal
 from multiprocessing import util
 
-from . import _manyhands
+from . import _child, _manyhands
 from .context import _force_start_method
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -83,6 +83,7 @@ def run_child(process_obj: Any, life: int) -> int:
     if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
         return -signal.SIGKILL & 0xFF
     _force_start_method(process_obj._start_method)
+    _manyhands.note_label(_child.label(process_obj))
     code: int = process_obj._bootstrap(parent_sentinel=life)
     _manyhands.note_exit(code)
     return code

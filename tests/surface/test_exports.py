@@ -31,7 +31,7 @@ def test_what_is_listed_exists() -> None:
     assert len(set(manyhands.__all__)) == len(manyhands.__all__)
 
 
-@pytest.mark.parametrize("name", ["ProcessPoolExecutor", "WorkerDied", "install"])
+@pytest.mark.parametrize("name", ["ProcessPoolExecutor", "WorkerDied", "doctor", "install"])
 def test_additions(name: str) -> None:
     assert name in manyhands.__all__
     assert not hasattr(multiprocessing, name)

@@ -50,6 +50,34 @@ def test_no_path_of_a_machine() -> None:
     assert found == []
 
 
+# What decides: pure functions, so that a test can try every order of events.
+PURE = ("crates/manyhands/src/pool/scheduler.rs", "crates/manyhands/src/pool/chunk.rs")
+OUTSIDE = (
+    r"\b(Instant|SystemTime|rustix|libc|unsafe|crate|manyhands_sync|sys"
+    r"|std::(?!collections\b|cmp\b|ops\b|time::Duration\b)\w+)\b"
+)
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_decisions_have_no_clock_no_system_call_and_no_shared_memory(name: str) -> None:
+    code = re.sub(r"//.*", "", text(name).split("#[cfg(test)]")[0])
+    assert re.findall(OUTSIDE, code) == []
+
+
+# Where the engine holds a ring's lock: what stands there is reviewed for what runs under it.
+HOLDERS = {"crates/manyhands/src/pool/mod.rs", "crates/manyhands/src/pool/worker.rs"}
+
+
+def test_no_lock_in_shared_memory_reaches_python() -> None:
+    """The extension has no crate from which it could have one, and the engine lets none out of a call."""
+    assert "manyhands-sync" not in text("crates/manyhands-python/Cargo.toml")
+    engine = {name for name in tracked() if re.match(r"crates/manyhands/src/.*\.rs$", name)}
+    holders = {name for name in engine if re.search(r"\b(taking|putting|taking_with)\(", text(name))}
+    assert holders == HOLDERS
+    public = r"pub (?:fn|struct|enum|use|type)[^{;]*\b(Taking|Putting|Guard|RobustMutex)\b"
+    assert [name for name in engine if re.search(public, text(name))] == []
+
+
 def anchors(markdown: str) -> set[str]:
     """The headings of a file, as they are linked to."""
     found = set()

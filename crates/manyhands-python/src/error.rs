@@ -3,6 +3,7 @@
 use manyhands::OsError;
 use manyhands::family::FamilyError;
 use manyhands::launch::LaunchError;
+use manyhands::observe::ObserveError;
 use manyhands::pool::PoolError;
 use manyhands::queue::{OpenError, ReceiveError, SendError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -33,6 +34,17 @@ pub(crate) fn launch(error: LaunchError) -> PyErr {
         LaunchError::TooManyDescriptors => PyValueError::new_err(error.to_string()),
         // EPIPE: Python makes it a BrokenPipeError.
         LaunchError::ZygoteGone => PyOSError::new_err((32, error.to_string())),
+    }
+}
+
+pub(crate) fn observe(error: ObserveError) -> PyErr {
+    match error {
+        ObserveError::Os(error) => os(error),
+        // ESRCH, EACCES: Python makes them a ProcessLookupError and a PermissionError.
+        ObserveError::NoSuchProcess(_) => PyOSError::new_err((3, error.to_string())),
+        ObserveError::NotPermitted(_) => PyOSError::new_err((13, error.to_string())),
+        ObserveError::NotAMember(_) => PyValueError::new_err(error.to_string()),
+        ObserveError::OtherBuild => PyRuntimeError::new_err(error.to_string()),
     }
 }
 

@@ -154,7 +154,8 @@ impl PyProcess {
             if let Some(status) = self.poll()? {
                 return Ok(Some(status));
             }
-            let waited = py.detach(|| manyhands::process::wait_for(self.sentinel.as_fd(), deadline));
+            let waited =
+                py.detach(|| manyhands::process::wait_for(self.pid, self.sentinel.as_fd(), deadline));
             match waited.map_err(error::os)? {
                 Waited::Ready => {}
                 Waited::TimedOut => return self.poll(),

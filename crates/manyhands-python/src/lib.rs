@@ -3,6 +3,7 @@
 mod blocking;
 mod error;
 mod launch;
+mod observe;
 mod pickling;
 mod pool;
 mod queue;
@@ -18,6 +19,8 @@ mod _manyhands {
         PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, die_with_parent,
         family_descriptor, job_descriptor, join_family, note_exit,
     };
+    #[pymodule_export]
+    use super::observe::{doctor, note_label};
     #[pymodule_export]
     use super::pool::{PyCalls, PyJob, PyPool};
     #[pymodule_export]

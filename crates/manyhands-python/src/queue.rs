@@ -180,7 +180,7 @@ impl PyQueue {
         // WAYPOINT message 3/8: one try with the GIL held; only waiting releases it.
         let (queue, payload) = (self.queue()?, bytes.as_bytes());
         let deadline = blocking::deadline(block, timeout)?;
-        let mut locking = Locking::Try;
+        let (mut locking, mut patience) = (Locking::Try, Patience::new());
         loop {
             let sent = match locking {
                 Locking::Try if payload.len() < blocking::LONG_COPY_BYTES => {
@@ -191,17 +191,22 @@ impl PyQueue {
             match sent {
                 Ok(()) => return Ok(()),
                 Err(SendError::Busy) => locking = Locking::Wait,
-                Err(SendError::Full) => self.wait_for_room(py, deadline)?,
+                Err(SendError::Full) => self.wait_for_room(py, &mut patience, deadline)?,
                 Err(error) => return Err(error::send(error)),
             }
         }
     }
 
-    fn wait_for_room(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<()> {
+    fn wait_for_room(
+        &self,
+        py: Python<'_>,
+        patience: &mut Patience,
+        deadline: Option<Deadline>,
+    ) -> PyResult<()> {
         let Some(deadline) = deadline else { return Err(error::full(py)) };
         let queue = self.queue()?;
         let wait = |patience: &mut Patience| queue.wait_for_room(patience, deadline);
-        match blocking::wait(py, &mut Patience::new(), wait)? {
+        match blocking::wait(py, patience, wait)? {
             Wait::Ready => Ok(()),
             Wait::TimedOut => Err(error::full(py)),
         }
@@ -253,7 +258,10 @@ impl PyQueue {
                 Err(ReceiveError::Empty) => {
                     let deadline = match deadline {
                         Some(deadline) => deadline,
-                        None => *deadline.insert(blocking::deadline(block, timeout)?),
+                        None => {
+                            self.own()?.patience.start_over();
+                            *deadline.insert(blocking::deadline(block, timeout)?)
+                        }
                     };
                     self.wait_for_message(py, deadline)?;
                 }

@@ -24,6 +24,12 @@ impl Deadline {
         (!left.is_zero()).then(|| left.min(slice))
     }
 
+    /// The time left, none when it has passed; `None` when the deadline never comes.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        self.0.map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
     /// Whether the deadline has passed.
     #[must_use]
     pub fn passed(&self) -> bool {

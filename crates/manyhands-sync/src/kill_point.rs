@@ -47,6 +47,28 @@ steps! {
     RingTailRepaired = 20, "ring: a dead producer's count was put right, the lock is not declared consistent";
     RingHeadRepaired = 21, "ring: a dead consumer's count was put right and its notes settled, the lock is not declared consistent";
     ArenaListRepaired = 22, "arena: a dead member's free list was put right, the lock is not declared consistent";
+    RingPutCounted = 40, "ring: a frame is committed and counted, the tail lock is held";
+    RingSpareMade = 41, "ring: a new segment is laid out, the tail lock is not taken yet";
+    RingTailMoved = 42, "ring: a new segment is linked and the tail names it, the frame is not put yet";
+    RingTakeCounted = 43, "ring: a frame is taken and counted, its taker has not noted it";
+    RingTakeNoted = 44, "ring: a frame is taken, counted and noted, the head lock is held";
+    RingTakeUnlocked = 45, "ring: the head lock is free, a left segment is not freed and no producer woken";
+    RingTailHelped = 46, "ring: a consumer has left a segment and moved the tail past it";
+    RingRepairFollowed = 47, "ring: who repairs the tail has moved it past a link, the count is not put right";
+    SeatSettled = 48, "seat: who repairs the task ring's head has settled this seat, perhaps not the next";
+    WaitBitSet = 49, "wait word: a waiter has said that it may be asleep, and is not";
+    WaitWakeCounted = 50, "wait word: a wake is counted, nobody has been woken";
+    WaitBitCleared = 51, "wait word: the sleepers' bit is cleared, the second wake has not been made";
+    PayloadFilled = 52, "queue, pool: a block is filled with a long message, no frame names it";
+    PayloadTaken = 53, "queue, pool: a frame that names a block is taken, the block is not freed";
+    BellTaken = 54, "pool: the wish for the bell is taken back, the bell has not been rung";
+    PoolSeatPlaced = 55, "pool: a seat is laid out for a new pool, perhaps not the next";
+    PoolDismissed = 56, "pool: the workers are dismissed, none of them has been woken";
+    SlotReserved = 57, "launch: a slot is reserved for a child, nothing has been started";
+    SlotRegistered = 58, "launch: a process is in the table and has not noted where";
+    NoteClaimed = 60, "notes: a waiting thread has taken a note and not written it";
+    NoteWritten = 61, "notes: a thread's wait is noted, the thread is not asleep yet";
+    NoteGivenBack = 62, "notes: a thread is awake and has given its note back";
 }
 
 #[cfg(loom)]

@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod kill_point;
 pub mod memory;
 pub mod mutex;
+pub mod notes;
 pub mod pool_header;
 pub mod primitive;
 pub mod process_table;

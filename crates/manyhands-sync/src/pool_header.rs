@@ -2,10 +2,11 @@
 //!
 //! | word | written by | when its writer dies |
 //! |---|---|---|
-//! | `state` | the pool's side: `OPEN`, then `DISMISSED`, for good | workers die with it |
+//! | `state` | the pool's side: `OPEN`, then `DISMISSED`, for good | between the store and the wake (kill point 56) workers look by themselves after their longest sleep; with the pool's process they die |
 //! | `seat_count`, `seats` | the pool's side, before any worker is told of the pool | as above |
 //! | `tasks`, `results` | see `ring/README.md` | see there |
 
+use crate::kill_point;
 use crate::memory::Shareable;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::RingHeader;
@@ -68,6 +69,7 @@ impl PoolHeader {
     /// Tells the workers to leave once the task ring is empty.
     pub fn dismiss(&self) {
         self.state.store(DISMISSED, Ordering::Release);
+        kill_point!(PoolDismissed);
         self.tasks.not_empty.wake(EVERYONE);
     }
 

@@ -11,6 +11,7 @@
 //! collected it from the kernel.
 
 use crate::memory::Shareable;
+use crate::notes::Notes;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How many members a family can have at a time.
@@ -48,6 +49,7 @@ pub struct Slot {
     parent: AtomicU32,
     exit: AtomicU32,
     registered_at: AtomicU64,
+    notes: Notes,
 }
 
 /// All slots.
@@ -55,6 +57,8 @@ pub struct Slot {
 #[repr(C)]
 pub struct ProcessTable {
     slots: [Slot; MOST_MEMBERS],
+    /// How many slots were ever in use at a time: nothing lies behind them.
+    used: AtomicU32,
 }
 
 // SAFETY: repr(C), atomics only; any bit pattern is some state.
@@ -71,8 +75,9 @@ impl ProcessTable {
             parent: AtomicU32::new(0),
             exit: AtomicU32::new(0),
             registered_at: AtomicU64::new(0),
+            notes: Notes::new(),
         };
-        Self { slots: std::array::from_fn(slot) }
+        Self { slots: std::array::from_fn(slot), used: AtomicU32::new(0) }
     }
 
     /// Reserves a slot for a child of `parent` (a pid); `None` when all are taken.
@@ -84,6 +89,8 @@ impl ProcessTable {
         };
         let index = self.slots.iter().position(free)?;
         let slot = &self.slots[index];
+        self.used.fetch_max(index as u32 + 1, Ordering::Relaxed);
+        slot.notes.wipe();
         slot.pid.store(0, Ordering::Relaxed);
         // Pairs with the acquires in `member`: who sees a later time of registration also sees that the pid was cleared.
         fence(Ordering::Release);
@@ -141,6 +148,18 @@ impl ProcessTable {
     /// Every slot in which a member lives.
     pub fn members(&self) -> impl Iterator<Item = SlotIndex> + '_ {
         (0..MOST_MEMBERS as u32).map(SlotIndex).filter(|&i| self.member(i).is_some())
+    }
+
+    /// What the member in the slot says about itself.
+    #[must_use]
+    pub fn notes(&self, index: SlotIndex) -> &Notes {
+        &self.slot(index).notes
+    }
+
+    /// The slots that may hold a member, for a reader who shall not touch the memory of the others.
+    pub fn used(&self) -> impl Iterator<Item = SlotIndex> + use<> {
+        let used = (self.used.load(Ordering::Relaxed) as usize).min(MOST_MEMBERS);
+        (0..used as u32).map(SlotIndex)
     }
 
     fn slot(&self, index: SlotIndex) -> &Slot {

@@ -5,13 +5,15 @@
 //! tasks it has, whether the ring's commit has happened, how many were started and how many answered. Every
 //! step is one store of the whole word by the worker that sits here.
 //!
+//! The numbers are those of the [kill points](crate::kill_point).
+//!
 //! | step | store | killed right after it |
 //! |---|---|---|
-//! | tasks copied into the inbox | none: the word still says that the last batch is answered | nothing was taken |
-//! | batch noted | `first, count`, not taken | the tasks are still in the ring, or the ring's commit happened: whoever repairs the ring's head settles which (`settle`) |
-//! | ring committed, then noted | `taken` | the whole batch is here, none of it started |
-//! | task started | `started + 1` | that task is the one in progress; the others go back |
-//! | answer committed to the result ring | none | its answer is in the ring: not lost |
+//! | tasks copied into the inbox (16) | none: the word still says that the last batch is answered | nothing was taken |
+//! | batch noted (8, 9, 43) | `first, count`, not taken | the tasks are still in the ring, or the ring's commit happened: whoever repairs the ring's head settles which (`settle`) |
+//! | ring committed, then noted (44, 17) | `taken` | the whole batch is here, none of it started |
+//! | task started (18) | `started + 1` | that task is the one in progress; the others go back |
+//! | answer committed to the result ring (19) | none | its answer is in the ring: not lost |
 //! | answer noted | `answered + 1` | done |
 //!
 //! The inbox holds the noted batch only while one of its tasks is unanswered; after that the worker may have been
@@ -21,17 +23,19 @@
 //! Inside a task of many items, `item` counts the items begun, so a death names the item.
 //!
 //! Whoever locks the task ring's head passes `settle` for every seat: the one who is told of the death is the only
-//! one who can decide. A pool that buries a worker calls [`Ring::settle`](crate::ring::Ring::settle) before it reads
+//! one who can decide. If that one dies between two seats (48), the next repairs all of it again, by the same count:
+//! a seat that was settled stays as it is. A pool that buries a worker calls [`Ring::settle`](crate::ring::Ring::settle) before it reads
 //! the seat.
 //!
 //! Only the worker writes, with two exceptions: the repairer of the task ring's head (the worker is dead), and the
 //! pool, which clears the seat once it has buried the worker.
 
+use crate::kill_point;
 use crate::memory::{Memory, Shareable};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, ByteWord, Ordering};
 
 /// How many bytes of tasks a batch can have, frame headers included.
-pub const INBOX_BYTES: usize = 16 << 10;
+pub const INBOX_BYTES: usize = if cfg!(loom) { 64 } else { 16 << 10 };
 /// How many tasks a batch can have.
 pub const MOST_TASKS: u8 = 64;
 
@@ -83,7 +87,9 @@ pub struct Seat {
     progress: AtomicU64,
     item: AtomicU32,
     phase: AtomicU32,
-    inbox: [AtomicU64; INBOX_BYTES / 8],
+    /// When the task in progress was started, in nanoseconds of the monotonic clock: for whoever looks.
+    started_at: AtomicU64,
+    inbox: [ByteWord; INBOX_BYTES / 8],
 }
 
 // SAFETY: repr(C), atomics only; readers check counts and lengths against the inbox.
@@ -104,7 +110,8 @@ impl Seat {
             progress: AtomicU64::new(0),
             item: AtomicU32::new(0),
             phase: AtomicU32::new(Phase::Starting as u32),
-            inbox: std::array::from_fn(|_| AtomicU64::new(0)),
+            started_at: AtomicU64::new(0),
+            inbox: std::array::from_fn(|_| ByteWord::new(0)),
         }
     }
 
@@ -151,6 +158,17 @@ impl Seat {
         self.item.store(count, Ordering::Release);
     }
 
+    /// The worker says when it started the task in progress, in nanoseconds of the monotonic clock.
+    #[inline]
+    pub fn begin_task_at(&self, nanoseconds: u64) {
+        self.started_at.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// When the task in progress was started; 0 when none was.
+    pub fn started_at(&self) -> u64 {
+        self.started_at.load(Ordering::Relaxed)
+    }
+
     /// Whether the ring's commit of a noted batch happened, when its worker died holding the head lock with
     /// `taken_total` frames taken. Run by the repairer, before anybody can take another frame.
     pub fn settle(&self, taken_total: u32) {
@@ -161,6 +179,7 @@ impl Seat {
         let committed = taken_total == progress.first.wrapping_add(u32::from(progress.count));
         let settled = if committed { Progress { taken: true, ..progress } } else { Progress::default() };
         self.note(settled);
+        kill_point!(SeatSettled);
     }
 
     /// Where the next task of a batch goes in the inbox, when `used` bytes are taken already: the offset for

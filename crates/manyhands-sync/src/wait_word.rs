@@ -15,12 +15,17 @@
 //! waiter who sets the bit again does not restore it (the waker in between saw no bit and woke nobody).
 //!
 //! # When somebody dies
-//! A killed sleeper leaves bit 0 set: the next wake finds nobody and clears it (one wasted system call). A
-//! process killed between its commit and its wake, or woken and then killed, loses a wake-up: every sleep is
-//! bounded by [`LONGEST_SLEEP`], after which the waiter looks again.
+//! | killed ([kill point](crate::kill_point)) | what stays | what the others do |
+//! |---|---|---|
+//! | a waiter that has set the bit (49), or sleeps | bit 0 | the next wake finds nobody and clears it: one wasted system call |
+//! | a waker before its wake, or that has only counted it (50) | a sleeper that was not woken | it looks again after [`LONGEST_SLEEP`] |
+//! | a waker that has cleared the bit, before its second wake (51) | perhaps a sleeper without the bit | it looks again after [`LONGEST_SLEEP`]; the next waiter sets the bit again |
+//! | one that was woken | nothing | if it was to take something, the next wake or look finds that |
 
 use crate::deadline::Deadline;
+use crate::kill_point;
 use crate::memory::Shareable;
+use crate::mutex::assert_none_held;
 use crate::primitive::{
     AtomicU32, Ordering, Slept, fence, futex_wait, futex_wake, pause, yield_now, yields_worth_trying,
 };
@@ -87,6 +92,7 @@ impl WaitWord {
     #[cold]
     fn wake_sleepers(&self, count: u32) {
         let seen = self.0.fetch_add(ONE_WAKE, Ordering::SeqCst).wrapping_add(ONE_WAKE);
+        kill_point!(WaitWakeCounted);
         if futex_wake(&self.0, count) != 0 {
             return;
         }
@@ -95,6 +101,7 @@ impl WaitWord {
         let without = (seen & !SLEEPERS).wrapping_add(ONE_WAKE);
         let cleared = self.0.compare_exchange(seen, without, Ordering::SeqCst, Ordering::Relaxed);
         if cleared.is_ok() {
+            kill_point!(WaitBitCleared);
             futex_wake(&self.0, EVERYONE);
         }
     }
@@ -129,7 +136,9 @@ impl WaitWord {
 
     /// One sleep of at most `slice`; `None` when `ready` held before it.
     fn sleep(&self, ready: &mut impl FnMut() -> bool, slice: Duration) -> Option<Slept> {
+        assert_none_held();
         let expected = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+        kill_point!(WaitBitSet);
         // Pairs with the fence in `wake`.
         fence(Ordering::SeqCst);
         if ready() {
@@ -139,7 +148,8 @@ impl WaitWord {
     }
 }
 
-/// How long a process is willing to burn cycles before it sleeps; one per waiter, not shared.
+/// How long a process is willing to burn cycles before it sleeps, and since when it has been waiting; one per waiter,
+/// not shared.
 ///
 /// A spin of about a microsecond catches a partner that is running on another core; yields of about 50 us
 /// catch one that needs this core. When both keep failing (an idle pool) they are left out, and tried again
@@ -147,6 +157,8 @@ impl WaitWord {
 #[derive(Debug, Default)]
 pub struct Patience {
     failures: u32,
+    /// When the waiter first had to sleep, by whichever clock it uses; 0 while it has not.
+    since: u64,
 }
 
 const SPINS: u32 = 50;
@@ -159,7 +171,20 @@ impl Patience {
     /// Full patience.
     #[must_use]
     pub const fn new() -> Self {
-        Self { failures: 0 }
+        Self { failures: 0, since: 0 }
+    }
+
+    /// Another wait begins: what the last one was has no meaning for how long this one takes.
+    pub fn start_over(&mut self) {
+        self.since = 0;
+    }
+
+    /// Since when the waiter has been sleeping, waking in between included; `now` if it has not yet.
+    pub fn since(&mut self, now: u64) -> u64 {
+        if self.since == 0 {
+            self.since = now;
+        }
+        self.since
     }
 
     /// Burns cycles until `ready` holds or patience is at its end; whether it held.

@@ -11,7 +11,7 @@ use manyhands_sync::arena::{
 use manyhands_sync::memory::Memory;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use support::{Mapping, Random, arena};
+use support::{Mapping, Random, arena, times};
 
 /// Blocks that are held, by where they begin; panics when one overlaps another.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl Held {
 fn blocks_do_not_overlap_and_hold_what_was_asked_for() {
     let arena = arena(8);
     let (mut held, mut random) = (Held::default(), Random::new(5));
-    for _ in 0..4_000 {
+    for _ in 0..times(4_000) {
         if random.below(3) == 0 && !held.0.is_empty() {
             let at = *held.0.keys().nth(random.below(held.0.len() as u64) as usize).unwrap();
             let (handle, _) = held.0.remove(&at).unwrap();
@@ -81,7 +81,7 @@ fn a_generation_wraps_without_becoming_none() {
 #[test]
 fn one_of_many_who_free_the_same_handle_succeeds() {
     let arena = arena(1);
-    for _ in 0..2_000 {
+    for _ in 0..times(2_000) {
         let handle = arena.allocate(200).unwrap();
         let freed: usize = std::thread::scope(|scope| {
             let threads: Vec<_> =
@@ -227,7 +227,7 @@ fn many_threads_allocate_and_free_without_ever_sharing_a_block() {
             scope.spawn(move || {
                 let mut random = Random::new(thread);
                 let mut mine: Vec<(Handle, u64)> = Vec::new();
-                for round in 0..20_000u64 {
+                for round in 0..times(20_000) {
                     if mine.len() > 20 || (random.below(2) == 0 && !mine.is_empty()) {
                         let (handle, mark) = mine.swap_remove(random.below(mine.len() as u64) as usize);
                         assert_eq!(arena.backing().word(handle.offset), mark, "somebody else wrote into it");
@@ -280,7 +280,7 @@ fn damaged_free_lists_give_errors_and_never_a_loop() {
 
 #[test]
 fn random_damage_in_block_headers_never_leads_out_of_the_arena() {
-    for seed in 0..2_000 {
+    for seed in 0..times(2_000) {
         let mut random = Random::new(seed);
         let arena = arena(1);
         let mut blocks: Vec<Handle> =

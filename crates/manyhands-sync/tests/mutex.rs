@@ -8,7 +8,7 @@ mod support;
 
 use manyhands_sync::mutex::{LockError, RobustMutex};
 use std::sync::atomic::{AtomicU32, Ordering};
-use support::{arena, fork, placed, reap};
+use support::{arena, fork, placed, reap, times};
 
 #[test]
 fn a_held_lock_is_busy_for_others_and_free_afterwards() {
@@ -31,7 +31,7 @@ fn only_one_is_inside_at_a_time() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..20_000 {
+                for _ in 0..times(20_000) {
                     let guard = lock.lock(|| {}).unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
                     count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -41,7 +41,7 @@ fn only_one_is_inside_at_a_time() {
             });
         }
     });
-    assert_eq!(count.into_inner(), 80_000);
+    assert_eq!(count.load(Ordering::Relaxed), 4 * times(20_000) as u32);
 }
 
 #[test]
@@ -149,4 +149,17 @@ fn die() {
     loop {
         std::thread::park();
     }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+#[should_panic(expected = "a wait while holding a lock")]
+fn a_wait_while_holding_a_lock_is_found_in_debug_builds() {
+    use manyhands_sync::deadline::Deadline;
+    use manyhands_sync::wait_word::{Patience, WaitWord};
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let _guard = lock.lock(|| {}).unwrap();
+    let soon = Deadline::after(std::time::Duration::from_millis(10));
+    WaitWord::new().wait(|| false, &mut Patience::new(), soon);
 }

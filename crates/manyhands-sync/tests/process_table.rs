@@ -60,7 +60,7 @@ fn a_member_is_never_read_as_half_of_two() {
     let slot = table.reserve(0).unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            for life in 1..200_000u32 {
+            for life in 1..support::times(200_000) as u32 {
                 table.register(slot, life, u64::from(life) << 20);
                 table.release(slot);
                 assert_eq!(table.reserve(0), Some(slot));

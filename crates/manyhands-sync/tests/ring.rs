@@ -11,7 +11,7 @@ use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::{Frame, Locking, MOST_INLINE_BYTES, PutError, Ring, RingHeader, TakeError};
 use manyhands_sync::wait_word::{Patience, Waited};
 use std::time::Duration;
-use support::{Mapping, Random, Stall, arena, checked, message, ring};
+use support::{Mapping, Random, Stall, arena, checked, message, ring, times};
 
 fn take(ring: &Ring<Mapping>) -> Result<(u32, Vec<u8>), TakeError> {
     let mut out = Vec::new();
@@ -39,7 +39,7 @@ fn one_segment_serves_for_ever_when_it_is_drained_in_time() {
     let arena = arena(1);
     let ring = ring(arena, 0);
     let mut random = Random::new(1);
-    for number in 0..20_000 {
+    for number in 0..times(20_000) {
         let len = 24 + random.below(4_000) as usize;
         ring.put(number as u32, &[&message(1, number, len)]).unwrap();
         let (tag, bytes) = take(&ring).unwrap();
@@ -181,7 +181,7 @@ fn a_frame_of_the_callers_own_invention_is_refused() {
 
 #[test]
 fn many_threads_lose_double_and_corrupt_nothing() {
-    const EACH: u64 = 30_000;
+    let each = times(30_000);
     const PRODUCERS: u32 = 4;
     const CONSUMERS: usize = 4;
     for bound in [0, 10] {
@@ -190,7 +190,7 @@ fn many_threads_lose_double_and_corrupt_nothing() {
             let (mut patience, mut random) = (Patience::new(), Random::new(u64::from(sender)));
             let mut number = 0;
             let mut stall = Stall::new();
-            while number < EACH {
+            while number < each {
                 let bytes = message(sender, number, 24 + random.below(400) as usize);
                 match ring.put(sender, &[&bytes]) {
                     Ok(_) => {
@@ -243,7 +243,7 @@ fn many_threads_lose_double_and_corrupt_nothing() {
             }
             consumers.into_iter().map(|c| c.join().unwrap()).sum()
         });
-        assert_eq!(taken, EACH * u64::from(PRODUCERS));
+        assert_eq!(taken, each * u64::from(PRODUCERS));
         assert_eq!(take(&ring), Err(TakeError::Empty));
     }
 }
@@ -349,7 +349,7 @@ fn use_up(ring: &Ring<Mapping>) {
 
 #[test]
 fn random_damage_in_segments_gives_errors_and_never_a_loop_or_a_wild_access() {
-    for seed in 0..1_500 {
+    for seed in 0..times(1_500) {
         let mut random = Random::new(seed);
         let arena = arena(1);
         let ring = ring(arena, 0);

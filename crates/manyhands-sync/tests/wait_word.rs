@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_types)] // not part of the structures that loom checks
 
+mod support;
+
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use support::times;
 
 #[test]
 fn what_holds_already_needs_no_sleep() {
@@ -37,7 +40,7 @@ fn a_wait_looks_again_after_the_longest_sleep_without_being_woken() {
 /// A ball between two threads, thousands of times: a lost wake-up costs a whole second each.
 #[test]
 fn wake_ups_are_not_lost_between_two() {
-    const ROUNDS: u32 = 20_000;
+    let rounds = times(20_000) as u32;
     let (ball, words) = (AtomicU32::new(0), [WaitWord::new(), WaitWord::new()]);
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -46,7 +49,7 @@ fn wake_ups_are_not_lost_between_two() {
             scope.spawn(move || {
                 // A tired waiter sleeps at once, which is what is to be tested.
                 let mut patience = Patience::new();
-                for round in 0..ROUNDS {
+                for round in 0..rounds {
                     let wanted = round * 2 + side;
                     let ready = || ball.load(Ordering::Acquire) == wanted;
                     assert_eq!(
@@ -65,7 +68,7 @@ fn wake_ups_are_not_lost_between_two() {
 /// Tokens handed out by several wakers to several waiters, who take one each and sleep in between.
 #[test]
 fn every_token_is_taken_by_somebody() {
-    const TOKENS: u32 = 30_000;
+    let all = times(30_000) as u32;
     let (tokens, taken, word) = (AtomicU32::new(0), AtomicU32::new(0), WaitWord::new());
     let take = || tokens.fetch_update(Ordering::AcqRel, Ordering::Acquire, |t| t.checked_sub(1)).is_ok();
     let start = Instant::now();
@@ -73,7 +76,7 @@ fn every_token_is_taken_by_somebody() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut patience = Patience::new();
-                let done = || taken.load(Ordering::Acquire) == TOKENS;
+                let done = || taken.load(Ordering::Acquire) == all;
                 while !done() {
                     word.wait(
                         || tokens.load(Ordering::Acquire) != 0 || done(),
@@ -89,7 +92,7 @@ fn every_token_is_taken_by_somebody() {
         }
         for _ in 0..2 {
             scope.spawn(|| {
-                for i in 0..TOKENS / 2 {
+                for i in 0..all / 2 {
                     tokens.fetch_add(1, Ordering::AcqRel);
                     word.wake(1);
                     if i % 64 == 0 {
@@ -99,6 +102,6 @@ fn every_token_is_taken_by_somebody() {
             });
         }
     });
-    assert_eq!(taken.into_inner(), TOKENS);
+    assert_eq!(taken.load(Ordering::Acquire), all);
     assert!(start.elapsed() < Duration::from_secs(60), "wake-ups are lost: {:?}", start.elapsed());
 }

@@ -2,19 +2,33 @@
 //!
 //! It knows nothing of Python: messages and tasks are bytes. Whatever a process was doing when it was killed,
 //! the others go on.
+//!
+//! A Rust program begins with [`init`], starts a [`Child`] for each of its own functions that shall run beside it, sends
+//! messages through a [`Queue`], and has a function run over many inputs by a [`ProcessPool`]. `examples/` shows both.
+//! The modules hold what these are made of; the Python face is made of the same.
 
 pub mod family;
 pub mod launch;
+pub mod observe;
 mod payload;
 pub mod pool;
 pub mod process;
+pub mod process_pool;
+pub mod program;
 pub mod queue;
+mod queue_blocking;
+#[cfg(test)]
+mod random_bytes;
 mod sys;
+mod waiting;
 
 pub use manyhands_sync::arena::Handle;
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::ring::Locking;
 pub use manyhands_sync::wait_word::{Patience, Waited};
 pub use payload::Block;
+pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
+pub use program::{Child, Entry, SpawnError, init};
+pub use queue::Queue;
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;

@@ -8,6 +8,7 @@
 
 use crate::family::Extents;
 use manyhands_sync::arena::{AllocateError, Arena, HANDLE_BYTES, Handle};
+use manyhands_sync::kill_point;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::MOST_INLINE_BYTES;
 use std::ptr::NonNull;
@@ -42,6 +43,7 @@ impl Block {
             }
             at += part.len() as u64;
         }
+        kill_point!(PayloadFilled);
         Ok(block)
     }
 
@@ -51,7 +53,9 @@ impl Block {
         let handle = Handle::from_bytes(handle)?;
         let len = u64::from_le_bytes(len.try_into().ok()?);
         let fits = arena.payload_bytes(handle).ok()? >= len;
-        fits.then_some(Self { arena, handle, len: usize::try_from(len).ok()? })
+        let block = fits.then_some(Self { arena, handle, len: usize::try_from(len).ok()? });
+        kill_point!(PayloadTaken);
+        block
     }
 
     /// What a frame must hold to name this block; the block then belongs to whoever takes the frame.

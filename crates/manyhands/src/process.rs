@@ -4,8 +4,10 @@ use crate::family::Slot;
 use crate::sys::life_pipe::LifeEnd;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::{OsError, memory};
+use crate::waiting;
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::Waited;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{Patience, Waited};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +97,7 @@ impl Process {
         if self.status.is_some() {
             return Ok(Waited::Ready);
         }
-        pidfd::wait(self.sentinel(), deadline)
+        wait_for(self.pid, self.sentinel(), deadline)
     }
 
     /// Sends a signal; nothing happens when the process has ended.
@@ -110,11 +112,16 @@ impl Process {
     }
 }
 
-/// Waits until the process behind a sentinel has ended, the deadline passes or a signal arrives in this thread.
+/// Waits until the process with that pid, behind that sentinel, has ended, the deadline passes or a signal arrives in this thread.
 ///
 /// # Errors
 /// When the kernel refuses to poll.
-pub fn wait_for(sentinel: BorrowedFd<'_>, deadline: Deadline) -> Result<Waited, OsError> {
+pub fn wait_for(pid: u32, sentinel: BorrowedFd<'_>, deadline: Deadline) -> Result<Waited, OsError> {
+    // Who asks without wanting to wait, or late, gets the answer and leaves no note.
+    if deadline.passed() || pidfd::has_ended(sentinel)? {
+        return pidfd::wait(sentinel, deadline);
+    }
+    let _noted = waiting::note(WaitKind::End, u64::from(pid), &mut Patience::new(), deadline);
     pidfd::wait(sentinel, deadline)
 }
 

@@ -8,9 +8,11 @@
 
 use crate::family::{Extents, Family};
 use crate::payload::{self, BLOCK, Block, INLINE};
+use crate::waiting;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, StaleHandle};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::memory::Memory;
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, Ring, RingHeader, TakeError};
 use manyhands_sync::wait_word::{Patience, Waited};
 
@@ -240,12 +242,19 @@ impl Queue {
     /// Waits until there may be a message, the deadline passes or a signal arrives. A receiver that is told
     /// `Ready` tries, and waits again if another was faster.
     pub fn wait_for_message(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.wait_for_frame(patience, deadline)
+        self.ring.wait_for_frame_or(
+            || false,
+            patience,
+            deadline,
+            |patience| waiting::note(WaitKind::Message, self.handle.offset, patience, deadline),
+        )
     }
 
     /// Waits until there may be room, the deadline passes or a signal arrives; as [`Queue::wait_for_message`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.wait_for_room(patience, deadline)
+        self.ring.wait_for_room_noting(patience, deadline, |patience| {
+            waiting::note(WaitKind::Room, self.handle.offset, patience, deadline)
+        })
     }
 
     /// How often somebody was killed in the middle of sending, and of receiving, and the next one put it right.
@@ -265,5 +274,60 @@ impl Queue {
             self.ring.dismantle();
             let _ = self.arena.free(self.handle);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random_bytes::RandomBytes;
+
+    #[test]
+    fn frames_that_no_sender_wrote_are_refused_one_by_one() {
+        let queue = Queue::create(Family::current().expect("memory"), 0).expect("memory");
+        let mut random = RandomBytes::new(4);
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let frame = random.bytes(60);
+            queue.put(random.below(4) as u32, &[&frame], Locking::Wait).expect("room");
+            let mut out = b"before".to_vec();
+            match queue.receive(&mut out, Locking::Wait) {
+                Ok(Received::Inline) => assert_eq!(out, [b"before", &frame[..]].concat()),
+                Ok(Received::Block(block)) => panic!("a block out of nothing: {block:?}"),
+                Err(ReceiveError::Corrupted) => {
+                    refused += 1;
+                    assert_eq!(out, b"before");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(refused > 10_000, "{refused}");
+        queue.destroy();
+    }
+
+    #[test]
+    fn a_damaged_reference_names_its_block_or_none() {
+        let family = Family::current().expect("memory");
+        let mut random = RandomBytes::new(5);
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let bytes = vec![7; 10_000 + random.below(10_000)];
+            let block = Block::with(family.arena(), &[&bytes]).expect("memory");
+            let reference = block.into_reference();
+            let room = family.arena().payload_bytes(Handle::from_bytes(&reference[..12]).expect("twelve"));
+            match Block::named_by(family.arena(), &random.damaged(&reference)) {
+                // The same block, and no longer than it is: what a receiver makes room for is bounded by what is there.
+                Some(damaged) => {
+                    assert!(damaged.len() as u64 <= room.expect("held"));
+                    let mut out = vec![0; damaged.len()];
+                    damaged.copy_to(&mut out);
+                }
+                None => {
+                    refused += 1;
+                    drop(Block::named_by(family.arena(), &reference));
+                }
+            }
+        }
+        assert!(refused > 10_000, "{refused}");
     }
 }

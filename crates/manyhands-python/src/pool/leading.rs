@@ -101,6 +101,7 @@ impl PyPool {
                 return Ok(Led::Done);
             }
             if any {
+                patience.start_over();
                 // A steady stream of answers must not hide a death.
                 if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
                     self.bury_exited(py)?;

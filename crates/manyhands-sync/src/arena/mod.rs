@@ -24,9 +24,11 @@
 mod block;
 mod lists;
 mod size_class;
+mod survey;
 
 pub use block::{BLOCK_HEADER_BYTES, HANDLE_BYTES, Handle};
 pub use size_class::{CHUNK_BYTES, CLASS_COUNT, SizeClass};
+pub use survey::Survey;
 
 use crate::kill_point;
 use crate::memory::{Memory, Shareable};
@@ -57,7 +59,7 @@ pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
 const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 
 /// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// At offset 0 of every arena.
 #[derive(Debug)]

@@ -5,6 +5,9 @@
 //! one who locks is told. `RobustMutex::lock` then runs the structure's *repair* (which must be idempotent: the
 //! repairer may die too, and then the next one repairs), declares the lock consistent and goes on.
 //!
+//! A repair that fails (the words of the lock make no sense) leaves a lock that everybody is told is `Corrupted`, never one
+//! that everybody waits for.
+//!
 //! Rules for every critical section: no allocation, no system call, no call back into the caller's code; short
 //! enough that a waiter may spin. Members of a family come from glibc's `fork` or from `exec` only: a raw
 //! `clone` breaks the ownership the kernel records.
@@ -21,6 +24,34 @@ pub use pthread::RobustMutex;
 
 use core::marker::PhantomData;
 
+/// In debug builds: how many locks this thread holds, so that a wait under one is found by every test that runs it.
+#[cfg(all(debug_assertions, not(loom)))]
+mod held {
+    thread_local! {
+        static COUNT: core::cell::Cell<i32> = const { core::cell::Cell::new(0) };
+    }
+
+    pub(super) fn add(change: i32) {
+        COUNT.set(COUNT.get() + change);
+    }
+
+    /// Nobody waits for others while others wait for a lock.
+    pub(crate) fn assert_none() {
+        assert_eq!(COUNT.get(), 0, "a wait while holding a lock in shared memory");
+    }
+}
+
+#[cfg(not(all(debug_assertions, not(loom))))]
+mod held {
+    #[inline(always)]
+    pub(super) const fn add(_change: i32) {}
+
+    #[inline(always)]
+    pub(crate) const fn assert_none() {}
+}
+
+pub(crate) use held::assert_none as assert_none_held;
+
 /// Why a lock was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockError {
@@ -28,6 +59,15 @@ pub enum LockError {
     Busy,
     /// The words of the lock make no sense; the structure it guards must not be touched again.
     Corrupted,
+}
+
+/// Who holds a lock, for somebody who only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The thread with that number of the kernel's.
+    Thread(u32),
+    /// A thread that has died: the next one who locks is told, and repairs.
+    Dead,
 }
 
 /// A held lock; dropping it unlocks.
@@ -39,8 +79,16 @@ pub struct Guard<'a> {
     in_this_thread: PhantomData<*const ()>,
 }
 
+impl<'a> Guard<'a> {
+    fn new(mutex: &'a RobustMutex) -> Self {
+        held::add(1);
+        Self { mutex, in_this_thread: PhantomData }
+    }
+}
+
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        held::add(-1);
         #[cfg(loom)]
         if crate::primitive::dying() {
             return self.mutex.holder_dies();
@@ -75,10 +123,13 @@ impl RobustMutex {
 
     #[inline]
     fn finish(&self, owner_died: bool, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        // Before the repair: should that fail, unlocking what was not declared consistent makes the lock one that
+        // everybody is told cannot be had, instead of one that everybody waits for.
+        let guard = Guard::new(self);
         if owner_died {
             self.repaired_by(repair)?;
         }
-        Ok(Guard { mutex: self, in_this_thread: PhantomData })
+        Ok(guard)
     }
 
     #[cold]

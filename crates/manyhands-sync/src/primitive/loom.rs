@@ -14,6 +14,9 @@ use loom::thread::ThreadId;
 pub type AtomicU32 = loom::sync::atomic::AtomicU32;
 /// A 64-bit atomic of the model.
 pub type AtomicU64 = loom::sync::atomic::AtomicU64;
+/// A word among bytes that are also copied as bytes. Not one of the model's, which have another size: what orders the
+/// bytes orders it.
+pub type ByteWord = core::sync::atomic::AtomicU64;
 
 /// A memory fence of the model.
 pub fn fence(order: core::sync::atomic::Ordering) {

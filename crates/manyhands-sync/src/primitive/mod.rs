@@ -9,11 +9,13 @@ mod std;
 
 #[cfg(loom)]
 pub use self::loom::{
-    AtomicU32, AtomicU64, die, dying, fence, futex_wait, futex_wake, pause, yield_now, yields_worth_trying,
+    AtomicU32, AtomicU64, ByteWord, die, dying, fence, futex_wait, futex_wake, pause, yield_now,
+    yields_worth_trying,
 };
 #[cfg(not(loom))]
 pub use self::std::{
-    AtomicU32, AtomicU64, dying, fence, futex_wait, futex_wake, pause, yield_now, yields_worth_trying,
+    AtomicU32, AtomicU64, ByteWord, dying, fence, futex_wait, futex_wake, pause, yield_now,
+    yields_worth_trying,
 };
 pub use ::core::sync::atomic::Ordering;
 

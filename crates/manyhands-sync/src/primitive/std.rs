@@ -11,6 +11,8 @@ use rustix::thread::futex;
 pub type AtomicU32 = core::sync::atomic::AtomicU32;
 /// A 64-bit atomic.
 pub type AtomicU64 = core::sync::atomic::AtomicU64;
+/// A word among bytes that are also copied as bytes: eight bytes under a model checker, too.
+pub type ByteWord = core::sync::atomic::AtomicU64;
 
 /// A memory fence.
 #[inline]

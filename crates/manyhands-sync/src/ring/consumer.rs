@@ -131,6 +131,7 @@ impl<B: Backing> Ring<B> {
         self.header.consumers.segment.store(next.offset, Ordering::Release);
         kill_point!(RingUnlinkCommitted);
         self.move_tail(segment.offset, next.offset);
+        kill_point!(RingTailHelped);
     }
 
     fn repair_and_settle(&self, settle: impl FnOnce(u32)) {
@@ -236,7 +237,9 @@ impl<B: Backing> Taking<'_, B> {
         kill_point!(RingTakeCommitted);
         let total = self.next_number();
         self.ring.header.consumers.total.0.store(total, Ordering::Release);
+        kill_point!(RingTakeCounted);
         noted();
+        kill_point!(RingTakeNoted);
         self.release();
         if self.ring.bound() != 0 {
             self.ring.header.not_full.wake(EVERYONE);
@@ -244,7 +247,10 @@ impl<B: Backing> Taking<'_, B> {
     }
 
     fn release(&mut self) {
-        self.guard = None;
+        if self.guard.take().is_none() {
+            return;
+        }
+        kill_point!(RingTakeUnlocked);
         if let Some(segment) = self.left.take()
             && !dying()
         {

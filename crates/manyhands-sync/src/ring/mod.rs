@@ -4,6 +4,7 @@
 mod consumer;
 mod producer;
 mod segment;
+mod sight;
 
 pub use consumer::{Frame, Taking};
 pub use producer::Putting;
@@ -206,31 +207,44 @@ impl<B: Backing> Ring<B> {
     /// "May": after [`LONGEST_SLEEP`] in vain this says `Ready` so that the caller tries to take. A producer that
     /// was killed between its commit and its count leaves a frame that only the marks know of.
     pub fn wait_for_frame(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.wait_on(&self.header.not_empty, || !self.is_empty(), patience, deadline)
+        self.wait_for_frame_or(|| false, patience, deadline, |_| ())
     }
 
-    /// As [`Ring::wait_for_frame`], for a consumer that is also `called` by other means.
-    pub fn wait_for_frame_or(
+    /// As [`Ring::wait_for_frame`], for a consumer that is also `called` by other means. What `note` returns is dropped
+    /// after the sleep; when there is none, `note` is not called.
+    pub fn wait_for_frame_or<N>(
         &self,
         called: impl Fn() -> bool,
         patience: &mut Patience,
         deadline: Deadline,
+        note: impl FnOnce(&mut Patience) -> N,
     ) -> Waited {
-        self.wait_on(&self.header.not_empty, || !self.is_empty() || called(), patience, deadline)
+        self.wait_on(&self.header.not_empty, || !self.is_empty() || called(), patience, deadline, note)
     }
 
     /// Waits on `not_full` until there may be room under the bound, the deadline passes or a signal arrives; "may"
     /// as in [`Ring::wait_for_frame`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.wait_on(&self.header.not_full, || !self.is_full(), patience, deadline)
+        self.wait_for_room_noting(patience, deadline, |_| ())
     }
 
-    fn wait_on(
+    /// As [`Ring::wait_for_room`]; `note` as in [`Ring::wait_for_frame_or`].
+    pub fn wait_for_room_noting<N>(
+        &self,
+        patience: &mut Patience,
+        deadline: Deadline,
+        note: impl FnOnce(&mut Patience) -> N,
+    ) -> Waited {
+        self.wait_on(&self.header.not_full, || !self.is_full(), patience, deadline, note)
+    }
+
+    fn wait_on<N>(
         &self,
         word: &WaitWord,
         mut ready: impl FnMut() -> bool,
         patience: &mut Patience,
         deadline: Deadline,
+        note: impl FnOnce(&mut Patience) -> N,
     ) -> Waited {
         // Before any clock is read: the partner is often faster than that.
         if patience.spin_and_yield(&mut ready) {
@@ -239,6 +253,7 @@ impl<B: Backing> Ring<B> {
         let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
             return if ready() { Waited::Ready } else { Waited::TimedOut };
         };
+        let _noted = note(patience);
         match word.sleep_until(ready, Deadline::after(slice)) {
             Waited::TimedOut if !deadline.passed() => Waited::Ready,
             other => other,

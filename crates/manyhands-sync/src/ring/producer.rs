@@ -85,6 +85,7 @@ impl<B: Backing> Ring<B> {
         let wanted = frame_bytes(payload_bytes(parts).map_err(|_| AllocateError::Corrupted)?);
         let capacity = self.tail_segment().map_or(SMALLEST_CAPACITY, |s| s.next_capacity());
         let spare = new_segment(&self.arena, capacity.clamp(SMALLEST_CAPACITY, LARGEST_CAPACITY), 0)?;
+        kill_point!(RingSpareMade);
         let linked = self.putting(Locking::Wait).is_ok_and(|mut putting| putting.link(spare, wanted));
         if !linked {
             free_segment(&self.arena, &spare);
@@ -119,6 +120,7 @@ impl<B: Backing> Ring<B> {
                 return;
             }
             self.move_tail(segment.offset, next);
+            kill_point!(RingRepairFollowed);
         }
     }
 
@@ -151,6 +153,7 @@ impl<B: Backing> Putting<'_, B> {
         self.segment.header.tail.mark.store(self.tail.to_word(), Ordering::Release);
         kill_point!(RingPutCommitted);
         self.mirror_total();
+        kill_point!(RingPutCounted);
         self.put += 1;
         Ok(())
     }
@@ -183,6 +186,7 @@ impl<B: Backing> Putting<'_, B> {
         self.segment.header.next.store(spare.offset, Ordering::Release);
         kill_point!(RingLinkCommitted);
         self.ring.move_tail(self.segment.offset, spare.offset);
+        kill_point!(RingTailMoved);
         self.segment = spare;
         self.tail = spare.tail();
         true

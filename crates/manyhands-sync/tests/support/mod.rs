@@ -147,6 +147,13 @@ impl Random {
     }
 }
 
+/// How often a long loop runs: `count` times, or that divided by `MANYHANDS_TEST_SHARE` where a tool makes every step
+/// fifty times slower.
+pub(crate) fn times(count: u64) -> u64 {
+    let share = std::env::var("MANYHANDS_TEST_SHARE").map_or(1, |text| text.parse().expect("a number"));
+    (count / share).max(1)
+}
+
 /// A message of `len` bytes (at least 24) that knows its sender, its number, its length and its sum.
 pub(crate) fn message(sender: u32, number: u64, len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len);

@@ -4,7 +4,9 @@
 //! process that does not know its slot is a new process, and finds one when it first needs it.
 
 use super::{Family, FamilyError};
-use crate::sys::memory;
+use crate::sys::{clock, memory};
+use manyhands_sync::kill_point;
+use manyhands_sync::notes::{Notes, Role};
 use manyhands_sync::process_table::{ProcessTable, SlotIndex};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,8 +43,15 @@ impl Family {
             return Ok(index);
         }
         let index = self.reserve(NO_PARENT).ok_or(FamilyError::Full)?;
-        self.take_slot(index.get())?;
-        Ok(index.get())
+        self.process_table().register(index, std::process::id(), clock::ticks_since_boot());
+        // Two threads may come here at once: the slot of the second one is not needed.
+        match own()?.compare_exchange(0, index.get() + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Ok(index.get()),
+            Err(other) => {
+                self.process_table().release(index);
+                Ok(other - 1)
+            }
+        }
     }
 
     /// Reserves a slot for a child.
@@ -51,9 +60,10 @@ impl Family {
     /// When the family has as many members as it can.
     pub fn reserve_slot(&'static self) -> Result<Slot, FamilyError> {
         // What a child needs to take its slot is made here once, not in each child.
-        let _ = (own()?, memory::ticks_since_boot());
+        let _ = (own()?, clock::ticks_since_boot());
         let owner = std::process::id();
         let index = self.reserve(owner).ok_or(FamilyError::Full)?;
+        kill_point!(SlotReserved);
         Ok(Slot { family: self, index, owner })
     }
 
@@ -72,10 +82,35 @@ impl Family {
     pub fn take_slot(&self, index: u32) -> Result<(), FamilyError> {
         if let Some(index) = SlotIndex::new(index) {
             let pid = std::process::id();
-            self.process_table().register(index, pid, memory::ticks_since_boot());
+            self.process_table().register(index, pid, clock::ticks_since_boot());
+            kill_point!(SlotRegistered);
             own()?.store(index.get() + 1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// What this process says about itself in its slot, taken now if it has none; `None` when there is none to be had.
+    pub(crate) fn own_notes(&self) -> Option<&'static Notes> {
+        self.notes_of(self.own_slot().ok()?)
+    }
+
+    /// What the member in that slot says about itself; `None` when there is no such slot.
+    pub(crate) fn notes_of(&self, slot: u32) -> Option<&'static Notes> {
+        Some(self.process_table().notes(SlotIndex::new(slot)?))
+    }
+
+    /// Says what this process is, for whoever looks.
+    pub(crate) fn note_role(&self, role: Role) {
+        if let Some(notes) = self.own_notes() {
+            notes.set_role(role);
+        }
+    }
+
+    /// Says what this process runs, for whoever looks: the first 64 bytes of the text.
+    pub fn note_label(&self, text: &str) {
+        if let Some(notes) = self.own_notes() {
+            notes.set_label(text);
+        }
     }
 
     /// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.

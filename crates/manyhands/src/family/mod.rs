@@ -10,6 +10,7 @@ pub use member::Slot;
 
 use crate::sys::{OsError, memory};
 use manyhands_sync::arena::{Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
+use manyhands_sync::notes::Role;
 use manyhands_sync::process_table::ProcessTable;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -17,7 +18,7 @@ use std::sync::OnceLock;
 static FAMILY: OnceLock<Family> = OnceLock::new();
 
 /// The name under which `/proc` shows the memory; it opens nothing.
-const MEMORY_NAME: &str = "manyhands";
+pub(crate) const MEMORY_NAME: &str = "manyhands";
 
 /// Bounds the shared memory of a family, in bytes; suffixes K, M, G and T are understood.
 pub const ARENA_MAX_VARIABLE: &str = "MANYHANDS_ARENA_MAX";
@@ -91,8 +92,28 @@ impl Family {
     pub fn current() -> Result<&'static Self, FamilyError> {
         match FAMILY.get() {
             Some(family) => Ok(family),
-            None => Self::settle(Self::found()?),
+            None => {
+                let family = Self::settle(Self::found()?)?;
+                family.note_role(Role::Founder);
+                Ok(family)
+            }
         }
+    }
+
+    /// This process's family, if it has one.
+    #[must_use]
+    pub fn existing() -> Option<&'static Self> {
+        FAMILY.get()
+    }
+
+    /// Another family, through a mapping that can only be read.
+    pub(crate) fn observed(arena: Arena<Extents>) -> Self {
+        Self { arena }
+    }
+
+    /// Opens the arena behind a mapping, if this build can read it.
+    pub(crate) fn open_arena(extents: Extents) -> Result<Arena<Extents>, OpenError> {
+        Arena::open(extents, build())
     }
 
     /// Joins the family whose memory is behind that descriptor, inherited from a parent.

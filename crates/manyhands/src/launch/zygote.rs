@@ -10,9 +10,14 @@
 //! closes, and its own life pipe kills it even if it is stuck.
 
 use super::LaunchError;
+use crate::family::Family;
 use crate::process::UNKNOWN_EXIT;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::{OsError, memory, passing};
+use crate::waiting;
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::notes::{Role, WaitKind};
+use manyhands_sync::wait_word::Patience;
 use rustix::event::{PollFd, PollFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -90,6 +95,9 @@ impl Zygote {
     /// A server over the inherited socket.
     #[must_use]
     pub fn new(socket: OwnedFd) -> Self {
+        if let Some(family) = Family::existing() {
+            family.note_role(Role::Zygote);
+        }
         Self { socket, children: Vec::new() }
     }
 
@@ -118,6 +126,7 @@ impl Zygote {
         let mut fds = Vec::with_capacity(1 + self.children.len());
         fds.push(PollFd::new(&self.socket, PollFlags::IN));
         fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        let _noted = waiting::note(WaitKind::Requests, 0, &mut Patience::new(), Deadline::NEVER);
         loop {
             match rustix::event::poll(&mut fds, None) {
                 Err(rustix::io::Errno::INTR) => {}

@@ -5,6 +5,7 @@ use crate::family::{Extents, Family};
 use crate::payload::Block;
 use crate::queue::{OpenError, SendError};
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind};
+use manyhands_sync::kill_point;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::pool_header::PoolHeader;
 use manyhands_sync::ring::Ring;
@@ -37,6 +38,7 @@ impl Link {
             let seat = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64)?;
             arena.backing().place_new(seat.offset, Seat::new()).ok_or(SendError::Corrupted)?;
             header.set_seat(index, seat.offset);
+            kill_point!(PoolSeatPlaced);
         }
         Ok(link)
     }

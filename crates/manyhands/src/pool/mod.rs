@@ -2,8 +2,11 @@
 //! was doing when it was killed, exactly that is lost. `README.md` beside this file is the map.
 
 mod chunk;
+#[cfg(test)]
+mod hostile_frames;
 mod link;
 mod scheduler;
+mod sight;
 mod task;
 mod worker;
 
@@ -11,6 +14,7 @@ pub use chunk::ChunkPlan;
 pub use manyhands_sync::pool_header::MOST_SEATS;
 pub use manyhands_sync::seat::Phase;
 pub use scheduler::{Action, Event, Scheduler, State};
+pub use sight::{PoolSight, SeatSight, WorkerSight};
 pub use task::{Answer, Function, Status, Task};
 pub use worker::{Next, Worker};
 
@@ -18,9 +22,11 @@ use crate::family::Family;
 use crate::payload::{self, BLOCK, Block, INLINE};
 use crate::queue::{OpenError, SendError};
 use crate::sys::{OsError, bell};
+use crate::waiting;
 use link::Link;
 use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, TakeError};
 use manyhands_sync::wait_word::Patience;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -215,7 +221,9 @@ impl Pool {
             results.unwant_bell();
             return Ok(Woken::Answers);
         }
+        let noted = waiting::note(WaitKind::Answers, self.link.handle.offset, patience, deadline);
         let woken = bell::wait(bell.as_fd(), pidfds, deadline);
+        drop(noted);
         results.unwant_bell();
         woken
     }

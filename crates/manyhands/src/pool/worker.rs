@@ -5,10 +5,12 @@ use super::task::{Answer, Function, Task};
 use crate::family::Family;
 use crate::payload::{self, BLOCK, Block, INLINE};
 use crate::queue::{OpenError, SendError};
-use crate::sys::bell;
+use crate::sys::{bell, clock};
+use crate::waiting;
 use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
+use manyhands_sync::notes::{Role, WaitKind};
 use manyhands_sync::ring::{Frame, Locking, PutError, TakeError, Taking};
 use manyhands_sync::seat::{MOST_TASKS, Phase, Progress, Seat};
 use manyhands_sync::wait_word::{Patience, Waited};
@@ -47,7 +49,9 @@ impl Worker {
     /// When the pool is gone or has no such seat.
     pub fn sit(family: &Family, pool: Handle, seat: usize, bell: OwnedFd) -> Result<Self, OpenError> {
         let link = Link::open(family, pool)?;
+        let number = u32::try_from(seat).unwrap_or(u32::MAX);
         let (seat, seat_offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        family.note_role(Role::Worker { pool: pool.offset, seat: number });
         Ok(Self {
             link,
             seat,
@@ -86,9 +90,9 @@ impl Worker {
         self.read = end;
         self.progress.started += 1;
         self.seat.begin_item(0);
+        self.seat.begin_task_at(self.pace.begin());
         self.seat.note(self.progress);
         kill_point!(SeatItemStarted);
-        self.pace.begin();
         let (task, _) = Task::split_from(&out[start..]).ok_or(TakeError::Corrupted)?;
         out.drain(start..start + super::task::TASK_BYTES);
         if tag == INLINE {
@@ -136,6 +140,7 @@ impl Worker {
         self.seat.note(self.progress);
         self.progress.taken = true;
         self.read = 0;
+        self.patience.start_over();
         taking.commit_with(|| self.seat.note(self.progress));
         kill_point!(SeatBatchTaken);
         Ok(true)
@@ -144,7 +149,10 @@ impl Worker {
     /// Waits for tasks, or for the word to leave; a signal ends the wait too.
     pub fn wait(&mut self) -> Waited {
         let link = self.link;
-        link.tasks.wait_for_frame_or(|| link.is_dismissed(), &mut self.patience, Deadline::NEVER)
+        let note = |patience: &mut Patience| {
+            waiting::note(WaitKind::Tasks, link.handle.offset, patience, Deadline::NEVER)
+        };
+        link.tasks.wait_for_frame_or(|| link.is_dismissed(), &mut self.patience, Deadline::NEVER, note)
     }
 
     /// The bytes of a function this worker has not met yet; `None` when the pool has dropped it.
@@ -175,7 +183,10 @@ impl Worker {
             self.link.results.put(BLOCK, &[&header, &reference])
         };
         match bell {
-            Ok(true) => bell::ring(&self.bell),
+            Ok(true) => {
+                kill_point!(BellTaken);
+                bell::ring(&self.bell);
+            }
             Ok(false) => {}
             Err(PutError::NoRoom) => return Err(self.no_room()),
             Err(_) => return Err(SendError::Corrupted),
@@ -209,6 +220,8 @@ impl Worker {
 #[derive(Debug, Default)]
 struct Pace {
     began: Option<Instant>,
+    /// One moment, by both kinds of clock.
+    anchor: Option<(Instant, u64)>,
     /// A slowly forgetting mean; zero until the first task.
     nanoseconds_per_task: u64,
 }
@@ -217,8 +230,14 @@ struct Pace {
 const MOMENT_NANOSECONDS: u64 = 50_000;
 
 impl Pace {
-    fn begin(&mut self) {
-        self.began = Some(Instant::now());
+    /// The task begins now; by the clock that all processes share.
+    fn begin(&mut self) -> u64 {
+        let now = Instant::now();
+        self.began = Some(now);
+        // One reading of one clock serves both: asking it twice would cost each task.
+        let (instant, nanoseconds) =
+            *self.anchor.get_or_insert_with(|| (now, clock::monotonic_nanoseconds()));
+        nanoseconds + now.duration_since(instant).as_nanos() as u64
     }
 
     fn end(&mut self) {

@@ -1,7 +1,8 @@
 //! Which extents of the arena this process has mapped, and where.
 #![allow(unsafe_code)] // implements Memory, whose contract is the mapping's lifetime
 
-use super::{OsError, memory};
+use super::OsError;
+use super::memory::{self, Access};
 use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS};
 use manyhands_sync::memory::Memory;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 struct ExtentTable {
     fd: OwnedFd,
     size: u64,
+    access: Access,
     /// Where each chunk begins in this process; null while it is not mapped. Never goes back to null.
     chunks: Box<[AtomicPtr<u8>]>,
 }
@@ -24,9 +26,18 @@ pub struct Extents(&'static ExtentTable);
 impl Extents {
     /// Maps the first extent. The table lives until the process ends, as the mappings do.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, OsError> {
+        Self::with(fd, Access::ReadWrite)
+    }
+
+    /// As [`Extents::new`], for somebody who only looks: whoever writes or locks through this is killed.
+    pub(crate) fn read_only(fd: OwnedFd) -> Result<Self, OsError> {
+        Self::with(fd, Access::Read)
+    }
+
+    fn with(fd: OwnedFd, access: Access) -> Result<Self, OsError> {
         let size = memory::size_of(fd.as_fd())?;
         let chunks = (0..MOST_CHUNKS).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect();
-        let extents = Self(Box::leak(Box::new(ExtentTable { fd, size, chunks })));
+        let extents = Self(Box::leak(Box::new(ExtentTable { fd, size, access, chunks })));
         extents.map(0, CHUNK_BYTES)?;
         Ok(extents)
     }
@@ -42,7 +53,7 @@ impl Extents {
             return Err(too_large);
         }
         let bytes = usize::try_from(len).map_err(|_| too_large)?;
-        let place = memory::map_forever(self.descriptor(), start, bytes)?;
+        let place = memory::map_forever(self.descriptor(), start, bytes, self.0.access)?;
         let first = (start / CHUNK_BYTES) as usize;
         let published = self.publish(first, place, bytes);
         if !published {

@@ -43,16 +43,32 @@ pub(crate) fn size_of(fd: BorrowedFd<'_>) -> Result<u64, OsError> {
     Ok(u64::try_from(stat.st_size).unwrap_or(0))
 }
 
-/// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset)`, left out of core dumps.
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// A member's: `PROT_READ | PROT_WRITE`.
+    ReadWrite,
+    /// An observer's: `PROT_READ`. A write is answered with a signal that kills.
+    Read,
+}
+
+/// `mmap(NULL, len, protection, MAP_SHARED | MAP_NORESERVE, fd, offset)`, left out of core dumps.
 /// Never unmapped: what it returns is valid until the process ends.
-pub(crate) fn map_forever(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<NonNull<u8>, OsError> {
+pub(crate) fn map_forever(
+    fd: BorrowedFd<'_>,
+    offset: u64,
+    len: usize,
+    access: Access,
+) -> Result<NonNull<u8>, OsError> {
+    let protection = match access {
+        Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        Access::Read => ProtFlags::READ,
+    };
     let flags = MapFlags::SHARED | MapFlags::NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing; the file is sealed against
     // shrinking, so no access can be beyond its end.
-    let place = unsafe {
-        rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, fd, offset)
-    }
-    .map_err(OsError::new("mmap"))?;
+    let place = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset) }
+        .map_err(OsError::new("mmap"))?;
     // SAFETY: the range was mapped just now by the call above.
     unsafe { rustix::mm::madvise(place, len, Advice::LinuxDontDump) }.map_err(OsError::new("madvise"))?;
     NonNull::new(place.cast()).ok_or(OsError { call: "mmap", errno: libc::ENOMEM })
@@ -117,12 +133,14 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// The time by the clock of [`start_time`], rounded up.
-pub(crate) fn ticks_since_boot() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let per_second = rustix::param::clock_ticks_per_second();
-    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-    seconds * per_second + nanoseconds * per_second / 1_000_000_000 + 1
+/// `gettid()`.
+pub(crate) fn own_thread() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
+/// `fcntl(F_GET_SEALS)`: whether the memory behind the descriptor cannot shrink, so that no read can be beyond its end.
+pub(crate) fn is_sealed_against_shrinking(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
 
 /// A descriptor of one's own for what `number` names: one that a parent passed, or that somebody else will close.

@@ -1,8 +1,10 @@
 //! Everything that calls the kernel or handles raw memory: the engine's one folder with unsafe code.
 
 pub(crate) mod bell;
+pub(crate) mod clock;
 mod error;
 mod extents;
+pub(crate) mod inherited;
 pub(crate) mod life_pipe;
 pub(crate) mod memory;
 pub(crate) mod passing;

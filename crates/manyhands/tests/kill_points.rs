@@ -1,0 +1,331 @@
+//! A member dies at each numbered step of queues with long messages, of a pool's workers, of making and dismissing a
+//! pool, and of reserving a place for a child; the survivor does what the engine does then, and checks what must hold.
+//!
+//! `cargo test -p manyhands --features kill-points --test kill_points`; `MANYHANDS_KILL_ROUNDS` says how often at each
+//! step (5 if unset). The steps of ring, arena and seat alone are tried in `manyhands-sync`.
+#![cfg(feature = "kill-points")]
+#![allow(unsafe_code)] // forks, and maps the notes that outlive the killed
+#![allow(clippy::unwrap_used)]
+
+use manyhands::family::Family;
+use manyhands::launch::Start;
+use manyhands::pool::{
+    Answer, AnswerBatch, Function, Next, Payload, Phase, Pool, Status, Task, TaskBatch, Woken, Worker,
+};
+use manyhands::queue::{Queue, ReceiveError, Received};
+use manyhands::{Deadline, Handle, Locking, Patience};
+use manyhands_sync::kill_point::{KillPoint, arm};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Children are forked from one test at a time: another test's descriptors and threads are not theirs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn rounds() -> u32 {
+    std::env::var("MANYHANDS_KILL_ROUNDS").map_or(5, |text| text.parse().unwrap())
+}
+
+/// Words that outlive whoever is killed.
+fn shared_words() -> &'static [AtomicU32; 1024] {
+    // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
+    let place = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(place, libc::MAP_FAILED);
+    // SAFETY: a page of zeroes, aligned, never unmapped.
+    unsafe { &*place.cast() }
+}
+
+fn fork(work: impl FnOnce()) -> i32 {
+    // SAFETY: the child runs `work` alone and leaves by _exit; glibc keeps its allocator usable.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid == 0 {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if done.is_ok() { 0 } else { 101 }) };
+    }
+    pid
+}
+
+/// Waits for a child; the signal that killed it, or minus its exit code.
+fn reap(pid: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: `status` lives across the call.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { -libc::WEXITSTATUS(status) }
+}
+
+/// Runs `work` in a child that dies at the `nth` pass of `point`.
+fn die_at(point: KillPoint, nth: u32, work: impl FnOnce()) {
+    let pid = fork(|| {
+        arm(point, nth);
+        work();
+    });
+    assert_eq!(reap(pid), libc::SIGKILL, "the child ended before {point:?} came the {nth}. time");
+}
+
+fn print_deaths(point: KillPoint, what: &str) {
+    println!("{:>3} {point:?}: {} deaths, 0 violations{what}", point as u32, rounds());
+}
+
+/// Bytes that follow from a number: long ones for every second.
+fn bytes_of(number: u32) -> Vec<u8> {
+    let len = if number.is_multiple_of(2) { 100 } else { 9_000 + number as usize };
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.resize_with(len, || number as u8);
+    bytes
+}
+
+fn number_of(bytes: &[u8]) -> u32 {
+    let number = u32::from_le_bytes(bytes[..4].try_into().unwrap());
+    assert_eq!(bytes, bytes_of(number), "a corrupt message");
+    number
+}
+
+fn receive(queue: &Queue) -> Option<u32> {
+    let mut out = Vec::new();
+    match queue.receive(&mut out, Locking::Wait) {
+        Ok(Received::Inline) => {}
+        Ok(Received::Block(block)) => {
+            out.resize(block.len(), 0);
+            block.copy_to(&mut out);
+        }
+        Err(ReceiveError::Empty) => return None,
+        Err(error) => panic!("{error}"),
+    }
+    Some(number_of(&out))
+}
+
+#[test]
+fn a_queue_of_long_messages_survives_a_death_at_each_step() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    let notes = shared_words();
+    let (sent, received) = (&notes[0], &notes[1]);
+    for point in [KillPoint::PayloadFilled, KillPoint::PayloadTaken] {
+        for round in 0..rounds() {
+            let queue = Queue::create(family, 0).unwrap();
+            sent.store(0, Ordering::SeqCst);
+            received.store(0, Ordering::SeqCst);
+            die_at(point, 1 + round % 7, || {
+                loop {
+                    for _ in 0..3 {
+                        let number = sent.load(Ordering::Relaxed);
+                        queue.send(&[&bytes_of(number)], Locking::Wait).unwrap();
+                        sent.store(number + 1, Ordering::Relaxed);
+                    }
+                    let number = receive(&queue).unwrap();
+                    assert_eq!(number, received.load(Ordering::Relaxed));
+                    received.store(number + 1, Ordering::Relaxed);
+                }
+            });
+            // What was sent and not taken is there, in order, and nothing else; the one taken went with its taker.
+            let taken = u32::from(point == KillPoint::PayloadTaken);
+            let there: Vec<u32> = std::iter::from_fn(|| receive(&queue)).collect();
+            let expected: Vec<u32> =
+                (received.load(Ordering::Relaxed) + taken..sent.load(Ordering::Relaxed)).collect();
+            assert_eq!(there, expected);
+            queue.send(&[&bytes_of(1)], Locking::Wait).unwrap();
+            assert_eq!(receive(&queue), Some(1));
+            queue.destroy();
+        }
+        print_deaths(point, "");
+    }
+}
+
+const TASKS: u32 = 60;
+
+/// A worker: answers each task with its own arguments.
+fn work(family: &Family, pool: &Pool, seat: usize, slowly: bool) {
+    let bell = manyhands::adopt_descriptor(pool.bell().unwrap().as_raw_fd()).unwrap();
+    let mut worker = Worker::sit(family, pool.handle(), seat, bell).unwrap();
+    worker.enter(Phase::Ready);
+    let mut arguments = Vec::new();
+    loop {
+        arguments.clear();
+        match worker.next(&mut arguments).unwrap() {
+            Next::Task(task, block) => {
+                if let Some(block) = block {
+                    arguments.resize(block.len(), 0);
+                    block.copy_to(&mut arguments);
+                }
+                assert_eq!(number_of(&arguments), task.index);
+                if slowly {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                let Task { job, index, items, .. } = task;
+                let answer = Answer { job, index, items, status: Status::Returned, nanoseconds: 0 };
+                worker.answer(answer, &[&arguments]).unwrap();
+                worker.finish();
+            }
+            Next::Nothing => _ = worker.wait(),
+            Next::Leave => return,
+        }
+    }
+}
+
+fn submit_all(pool: &Pool) {
+    let function = Function { id: 0, handle: Handle { offset: 0, generation: 0 }, len: 0 };
+    let mut batch = TaskBatch::default();
+    for index in 0..TASKS {
+        let task = Task { job: 1, index, items: 1, kind: 0, function };
+        pool.batch(&mut batch, task, &bytes_of(index)).unwrap();
+    }
+    pool.submit(&mut batch).unwrap();
+}
+
+fn collect(pool: &Pool, answers: &mut [u32]) {
+    let mut batch = AnswerBatch::default();
+    while pool.collect(&mut batch).unwrap() {
+        batch.drain(|answer, payload| {
+            let number = match payload {
+                Payload::Bytes(bytes) => number_of(bytes),
+                Payload::Block(block) => {
+                    let mut bytes = vec![0; block.len()];
+                    block.copy_to(&mut bytes);
+                    number_of(&bytes)
+                }
+            };
+            assert_eq!(number, answer.index);
+            answers[answer.index as usize] += 1;
+        });
+    }
+}
+
+/// Collects until the process behind `pid` has ended, as a pool's side does; its end.
+fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
+    // SAFETY: no memory is involved; the child is not reaped yet.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    assert!(pidfd >= 0, "pidfd_open");
+    // SAFETY: a new descriptor that nobody else knows.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
+    let mut patience = Patience::new();
+    loop {
+        collect(pool, answers);
+        let deadline = Deadline::after(Duration::from_secs(10));
+        match pool.wait(&[pidfd.as_fd()], &mut patience, deadline).unwrap() {
+            Woken::Exited(0) => break,
+            Woken::TimedOut => panic!("neither answers nor an exit for ten seconds"),
+            _ => {}
+        }
+    }
+    let end = reap(pid);
+    pool.settle_answers();
+    collect(pool, answers);
+    end
+}
+
+#[test]
+fn a_pool_loses_the_item_in_progress_and_nothing_else_at_each_step() {
+    use KillPoint::*;
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    // At these the worker has begun an item and its answer is not in the ring.
+    let in_progress = [SeatItemStarted, PayloadTaken, PayloadFilled, RingPutLocked, RingPutCopied];
+    let others = [
+        SeatInboxWritten,
+        SeatBatchTaken,
+        SeatItemAnswered,
+        BellTaken,
+        RingTakeLocked,
+        RingTakeCopied,
+        RingTakeCommitted,
+        RingTakeCounted,
+        RingTakeNoted,
+        RingTakeUnlocked,
+        RingPutCommitted,
+        RingPutCounted,
+        RingPutUnlocked,
+    ];
+    for point in in_progress.into_iter().chain(others) {
+        let mut returned = 0;
+        for round in 0..rounds() {
+            let pool = Pool::create(family, 2).unwrap();
+            submit_all(&pool);
+            let mut answers = [0; TASKS as usize];
+            let victim = fork(|| {
+                arm(point, 1 + round % 9);
+                work(family, &pool, 0, point == BellTaken);
+            });
+            assert_eq!(lead_until_exit(&pool, victim, &mut answers), libc::SIGKILL, "{point:?}");
+            let estate = pool.bury(0).unwrap();
+            assert_eq!(estate.phase, Phase::Ready);
+            let lost = estate.in_progress.filter(|(task, _)| answers[task.index as usize] == 0);
+            assert_eq!(lost.is_some(), in_progress.contains(&point), "{point:?} {round}: {lost:?}");
+            returned += estate.returned;
+
+            // Another worker, on another seat, does what is left.
+            pool.dismiss();
+            let survivor = fork(|| work(family, &pool, 1, false));
+            assert_eq!(lead_until_exit(&pool, survivor, &mut answers), 0);
+            let expected = |index: u32| u32::from(lost.is_none_or(|(task, _)| task.index != index));
+            for index in 0..TASKS {
+                assert_eq!(answers[index as usize], expected(index), "{point:?} {round}: task {index}");
+            }
+            pool.destroy();
+        }
+        print_deaths(point, &format!(", {returned} tasks went back"));
+    }
+}
+
+#[test]
+fn dismissed_workers_leave_though_nobody_lived_to_wake_them() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    let pools: Vec<Pool> = (0..rounds()).map(|_| Pool::create(family, 1).unwrap()).collect();
+    let workers: Vec<i32> = pools.iter().map(|pool| fork(|| work(family, pool, 0, false))).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    for pool in &pools {
+        die_at(KillPoint::PoolDismissed, 1, || pool.dismiss());
+    }
+    let start = Instant::now();
+    for worker in workers {
+        assert_eq!(reap(worker), 0);
+    }
+    print_deaths(KillPoint::PoolDismissed, &format!(", all workers gone within {:?}", start.elapsed()));
+    for pool in pools {
+        pool.destroy();
+    }
+}
+
+#[test]
+fn a_half_made_pool_is_in_nobodys_way() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    for round in 0..rounds() {
+        die_at(KillPoint::PoolSeatPlaced, 1 + round % 3, || drop(Pool::create(family, 3)));
+        let pool = Pool::create(family, 3).unwrap();
+        submit_all(&pool);
+        assert_eq!(pool.discard_tasks(), TASKS as usize);
+        pool.destroy();
+    }
+    print_deaths(KillPoint::PoolSeatPlaced, "");
+}
+
+#[test]
+fn a_place_for_a_child_outlives_who_reserved_it_and_who_took_it() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    for _ in 0..rounds() {
+        let before = Start::prepare().unwrap();
+        die_at(KillPoint::SlotReserved, 1, || drop(Start::prepare()));
+        let place = before.slot();
+        die_at(KillPoint::SlotRegistered, 1, || family.take_slot(place).unwrap());
+        // Its parent knows that it is gone, and gives the place to the next.
+        drop(before);
+        let after = Start::prepare().unwrap();
+        assert_eq!(after.slot(), place);
+    }
+    print_deaths(KillPoint::SlotReserved, "");
+    print_deaths(KillPoint::SlotRegistered, "");
+}
