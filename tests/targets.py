@@ -320,3 +320,48 @@ def put_after(queue: Any, go: Any, answers: Any) -> None:
     go.wait(60)
     queue.put("lost")
     answers.put("put")
+
+
+# --- executors ---
+
+_gate: Any = None
+
+
+def keep_gate(gate: Any) -> None:
+    """An initializer: calls wait at this gate."""
+    global _gate
+    _gate = gate
+
+
+def wait_at_gate(_item: Any = None) -> str:
+    """Returns when the gate is open."""
+    return "open" if _gate.wait(60) else "shut"
+
+
+def touch(path: str) -> None:
+    """Leaves a file, to show that it ran."""
+    with open(path, "w"):
+        pass
+
+
+class Unreadable:
+    """Can be pickled and not unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise ValueError("this does not unpickle")
+
+
+def make_unreadable(_item: Any = None) -> Unreadable:
+    return Unreadable()
+
+
+def square_in_executor(make: Any, method: str, number: int) -> int:
+    """In a worker: an executor of its own."""
+    import multiprocessing
+
+    with make(1, mp_context=multiprocessing.get_context(method)) as executor:
+        return executor.submit(square, number).result()  # type: ignore[no-any-return]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .context import ProcessError as ProcessError
     from .context import TimeoutError as TimeoutError
     from .errors import WorkerDied as WorkerDied
+    from .futures import ProcessPoolExecutor as ProcessPoolExecutor
     from .process import active_children as active_children
     from .process import current_process as current_process
     from .process import parent_process as parent_process
@@ -86,6 +87,7 @@ __all__ = [
     "Pool",
     "Process",
     "ProcessError",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RawArray",
@@ -115,9 +117,14 @@ __all__ = [
 ]
 
 #: Submodules that the standard library's users reach without importing them.
-_IMPORTED_WITH_PACKAGE = {"context", "process", "reduction"}
+_IMPORTED_WITH_PACKAGE = {"context", "futures", "process", "reduction"}
 
-_OURS = {"WorkerDied": "errors", "doctor": "_doctor", "install": "_install"}
+_OURS = {
+    "ProcessPoolExecutor": "futures",
+    "WorkerDied": "errors",
+    "doctor": "_doctor",
+    "install": "_install",
+}
 
 
 def __getattr__(name: str) -> Any:

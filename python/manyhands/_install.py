@@ -1,4 +1,4 @@
-"""`install`: our contexts, processes, queues and pools in place of the standard library's."""
+"""`install`: our contexts, processes, queues, pools and executor in place of the standard library's."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
     Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue`` and ``Pool``, wherever the ``multiprocessing``
-    package and its submodules name them; everything else stays. Call it before other modules take names out of
-    ``multiprocessing``. Calling it again does nothing.
+    package and its submodules name them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it
+    before other modules take names out of these packages. Calling it again does nothing.
     """
     global _installed
     if _installed:
@@ -69,6 +69,37 @@ def install() -> None:
         for attribute in attributes.split():
             setattr(module, attribute, getattr(replacement, attribute))
     _rebind(theirs, ours._default_context)
+    _replace_executor(executor)
+
+
+class _ExecutorModule(ModuleType):
+    """``concurrent.futures.process`` with our executor in it, which is not imported before somebody asks for it.
+
+    An attribute of the module's class goes before what stands in the module, so this holds for a module that is just
+    being imported, too. The standard library's executor stays where it was, in the module's dictionary.
+    """
+
+    _executor: Any = None
+
+    @property
+    def ProcessPoolExecutor(self) -> Any:
+        if self._executor is None:
+            return importlib.import_module("manyhands.futures").ProcessPoolExecutor
+        return self._executor
+
+    @ProcessPoolExecutor.setter
+    def ProcessPoolExecutor(self, other: Any) -> None:
+        self._executor = other
+
+    @ProcessPoolExecutor.deleter
+    def ProcessPoolExecutor(self) -> None:
+        self._executor = None
+
+
+def _replace_executor(module: ModuleType) -> None:
+    module.__class__ = _ExecutorModule
+    # The package looks into the module when it is asked, if it did not do so before.
+    vars(importlib.import_module("concurrent.futures")).pop("ProcessPoolExecutor", None)
 
 
 def standard_queues() -> Any:

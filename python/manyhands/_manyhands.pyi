@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias, TypeVar, final
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "Calls",
     "Job",
     "Pool",
     "Process",
@@ -25,7 +26,6 @@ __all__ = [
     "after_fork_in_parent",
     "before_fork",
     "carrying",
-    "unpack",
     "compile_source",
     "die_with_parent",
     "doctor",
@@ -34,6 +34,7 @@ __all__ = [
     "join_family",
     "note_exit",
     "note_label",
+    "unpack",
 ]
 
 #: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a
@@ -82,6 +83,52 @@ class Queue:
 
     def close(self) -> None:
         """This process will neither put nor get any more through this object."""
+
+@final
+class Calls:
+    """An executor's calls on its pool; see `manyhands.futures`."""
+
+    def __new__(cls, pool: Pool, broken: Callable[[Any], BaseException], on_demand: bool) -> Self:
+        """Makes a pool an executor's, once.
+
+        Args:
+            broken: the exception for calls that no worker can do, from the reason.
+            on_demand: start workers one by one, when there are more calls than workers.
+        """
+
+    def submit(
+        self,
+        future: Any,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+    ) -> bool:
+        """Submits a call, whose outcome ``future`` will have; ``False`` when no driver thread is there to see to it."""
+
+    def wait(self, future: Any, timeout: float | None = None) -> bool:
+        """Waits until the future is done, leading the pool if nobody does; whether it is done."""
+
+    def look_again(self) -> None:
+        """A future was cancelled: whoever waits for it looks again."""
+
+    def urge(self) -> None:
+        """Somebody waits who cannot lead the pool: the driver thread shall, now."""
+
+    def close(self, cancel: bool) -> None:
+        """Takes no more calls, and with ``cancel`` cancels those that wait; workers leave when the others are done."""
+
+    def give_up(self) -> None:
+        """As `close`, cancelling, and no worker that ends is replaced: the caller ends them."""
+
+    def finish(self) -> bool:
+        """Waits until all is done and the workers are gone, and frees the shared memory.
+
+        ``False`` from a callback, where the last is left to the driver.
+        """
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will ever happen any more."""
 
 @final
 class Pool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Address", "main"]
+__all__ = ["Address", "call_each", "main", "serve_calls", "unreadable_call"]
 
 
 class Address:
@@ -58,6 +58,55 @@ def main(
             worker.unready(encode_error(error))
             sys.exit(1)
     worker.run(most_tasks)
+
+
+def serve_calls(
+    address: Address,
+    seat: int,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    most_calls: int,
+) -> None:
+    """As `main`, for an executor's worker: errors reach futures as the standard library's executor has them."""
+    worker = _manyhands.Worker(address.pool, seat, address.descriptor(), _encode_call_error, _encode_refusal)
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except BaseException as error:
+            from concurrent.futures._base import LOGGER
+
+            LOGGER.critical("Exception in initializer:", exc_info=True)
+            worker.unready(encode_error(error))
+            sys.exit(1)
+    worker.run(most_calls)
+
+
+def call_each(func: Callable[..., Any], groups: list[tuple[Any, ...]]) -> list[Any]:
+    """A chunk of an executor's `map`."""
+    return [func(*group) for group in groups]
+
+
+def unreadable_call(error: BaseException) -> BaseException:
+    """What a call fails with whose function or arguments cannot be unpickled in the worker; the standard library's
+    worker dies of it."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    told = BrokenProcessPool(f"the worker cannot unpickle this call: {error!r}")
+    told.__cause__ = error
+    return told
+
+
+def _encode_call_error(error: BaseException) -> bytes:
+    """As `encode_error`; an exception that cannot be pickled is replaced by the reason why not."""
+    try:
+        dumps(error)
+    except Exception as refused:
+        error = refused
+    return encode_error(error)
+
+
+def _encode_refusal(refused: BaseException, _result: object) -> bytes:
+    return encode_error(refused)
 
 
 def encode_error(error: BaseException) -> bytes:

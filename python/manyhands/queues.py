@@ -7,7 +7,6 @@ so joining a process before draining its queue cannot deadlock.
 
 from __future__ import annotations
 
-
 from . import _at_fork, _manyhands  # noqa: F401
 
 TYPE_CHECKING = (

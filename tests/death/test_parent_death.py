@@ -29,6 +29,24 @@ if __name__ == "__main__":
     sys.stdin.readline()
     os._exit(0)
 """
+EXECUTOR = """
+import os, sys
+import manyhands
+import targets
+
+if __name__ == "__main__":
+    method, work, end = sys.argv[1:]
+    executor = manyhands.ProcessPoolExecutor(3, mp_context=manyhands.get_context(method))
+    warm = [executor.submit(targets.sleep, 0.01) for _ in range(9)]
+    for future in warm:
+        future.result()
+    pids = list(executor._processes)
+    if work == "busy":
+        calls = [executor.submit(targets.spin_forever) for _ in range(6)]
+    print(*pids, flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+"""
 
 PROCESS = """
 import sys
@@ -79,9 +97,12 @@ def is_busy(pid: int) -> bool:
 
 @pytest.mark.parametrize("end", ["SIGKILL", "os._exit"])
 @pytest.mark.parametrize("work", ["busy", "idle"])
-def test_no_worker_outlives_its_parent(ctx: Any, tmp_path: Path, figure: Any, work: str, end: str) -> None:
+@pytest.mark.parametrize("workers_of", [POOL, EXECUTOR], ids=["pool", "executor"])
+def test_no_worker_outlives_its_parent(
+    ctx: Any, tmp_path: Path, figure: Any, workers_of: str, work: str, end: str
+) -> None:
     names = set(os.listdir("/dev/shm"))
-    program = Program(tmp_path, POOL, ctx.get_start_method(), work, end)
+    program = Program(tmp_path, workers_of, ctx.get_start_method(), work, end)
     assert len(program.pids) == 3
     if work == "busy":
         for pid in program.pids:

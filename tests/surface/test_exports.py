@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import concurrent.futures.process
 import inspect
 import multiprocessing
 import multiprocessing.pool
@@ -29,7 +31,7 @@ def test_what_is_listed_exists() -> None:
     assert len(set(manyhands.__all__)) == len(manyhands.__all__)
 
 
-@pytest.mark.parametrize("name", ["WorkerDied", "doctor", "install"])
+@pytest.mark.parametrize("name", ["ProcessPoolExecutor", "WorkerDied", "doctor", "install"])
 def test_additions(name: str) -> None:
     assert name in manyhands.__all__
     assert not hasattr(multiprocessing, name)
@@ -115,6 +117,10 @@ SIMPLE_QUEUE = ["put", "get", "empty", "close"]
 POOL = ["map", "imap_unordered", "apply_async", "close", "terminate", "join", "__enter__", "__exit__"]
 
 
+EXECUTOR = ["__init__", "submit", "map", "shutdown", "__enter__", "__exit__"]
+FUTURE = ["cancel", "cancelled", "running", "done", "result", "exception", "add_done_callback"]
+
+
 def members(theirs: type, names: list[str]) -> list[Any]:
     return [pytest.param(theirs, name, id=f"{theirs.__name__}.{name}") for name in names]
 
@@ -134,3 +140,30 @@ def test_classes_have_the_same_methods(theirs: type, name: str) -> None:
     module = manyhands.pool if theirs is multiprocessing.pool.Pool else manyhands.queues
     ours = getattr(module, theirs.__name__)
     assert accepts(getattr(ours, name), getattr(theirs, name)) == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "name"),
+    [
+        *members(concurrent.futures.process.ProcessPoolExecutor, EXECUTOR),
+        *members(concurrent.futures.Future, FUTURE),
+    ],
+)
+def test_futures_have_the_same_methods(theirs: type, name: str) -> None:
+    import manyhands.futures
+
+    ours = getattr(manyhands.futures, theirs.__name__)
+    assert issubclass(ours, theirs) or theirs.__name__ == "ProcessPoolExecutor"
+    assert issubclass(manyhands.futures.ProcessPoolExecutor, concurrent.futures.Executor)
+    assert accepts(getattr(ours, name), getattr(theirs, name)) == []
+
+
+def test_futures_has_the_executors_names() -> None:
+    import manyhands.futures
+
+    threads = {"ThreadPoolExecutor", "InterpreterPoolExecutor"}
+    names = set(concurrent.futures.__all__) - threads
+    assert names <= set(manyhands.futures.__all__)
+    for name in names - {"Future", "ProcessPoolExecutor"}:
+        assert getattr(manyhands.futures, name) is getattr(concurrent.futures, name)
+    assert manyhands.ProcessPoolExecutor is manyhands.futures.ProcessPoolExecutor

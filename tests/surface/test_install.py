@@ -11,6 +11,7 @@ import pytest
 PROGRAM = """
 import manyhands
 manyhands.install()
+import concurrent.futures
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import ThreadPool
@@ -18,6 +19,10 @@ from multiprocessing.pool import ThreadPool
 
 def square(n):
     return n * n
+
+
+def executors_module():
+    return ProcessPoolExecutor.__module__
 
 
 def report(queue):
@@ -35,7 +40,12 @@ if __name__ == "__main__":
     with multiprocessing.Pool(2) as pool:
         assert type(pool).__module__ == "manyhands.pool"
         assert pool.map(square, range(10)) == [n * n for n in range(10)]
+    assert ProcessPoolExecutor is concurrent.futures.process.ProcessPoolExecutor is manyhands.ProcessPoolExecutor
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context()) as executor:
+        assert executor.submit(executors_module).result() == "manyhands.futures", "not installed in the child"
+        assert list(executor.map(square, range(10))) == [n * n for n in range(10)]
+    standard = vars(concurrent.futures.process)["ProcessPoolExecutor"]
+    with standard(2, mp_context=multiprocessing.get_context()) as executor:
         assert list(executor.map(square, range(10))) == [n * n for n in range(10)]
     with ThreadPool(2) as threads:
         assert threads.map(square, range(10)) == [n * n for n in range(10)]

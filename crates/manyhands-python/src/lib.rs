@@ -23,7 +23,7 @@ mod _manyhands {
     #[pymodule_export]
     use super::observe::{doctor, note_label};
     #[pymodule_export]
-    use super::pool::{PyJob, PyPool};
+    use super::pool::{PyCalls, PyJob, PyPool};
     #[pymodule_export]
     use super::queue::PyQueue;
     #[pymodule_export]

@@ -24,6 +24,8 @@ pub(crate) mod kind {
     pub(crate) const WHOLE: u32 = 4;
     /// Added to the others: an item is a tuple of arguments.
     pub(crate) const STAR: u32 = 8;
+    /// Added to the others: whatever is raised is the outcome, `SystemExit` too.
+    pub(crate) const ALL_RAISED: u32 = 16;
 }
 
 /// Functions a worker remembers; a forgotten one is read again.
@@ -102,6 +104,7 @@ impl PyWorker {
     fn work(&mut self, py: Python<'_>, task: Task, bytes: &[u8], block: Option<Block>) -> PyResult<()> {
         match self.prepare(py, task, bytes, block) {
             Ok((function, arguments)) => self.call(py, task, &function, &arguments)?,
+            Err(error) if task.kind & kind::ALL_RAISED != 0 => self.unreadable(py, task, error)?,
             Err(error) => self.raised(py, task, 0, task.items, error)?,
         }
         self.worker.finish();
@@ -116,7 +119,7 @@ impl PyWorker {
         block: Option<Block>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let arguments = decode(py, bytes, block)?;
-        if task.kind == kind::WHOLE {
+        if task.kind & !kind::ALL_RAISED == kind::WHOLE {
             let whole = arguments.cast_into::<PyTuple>()?;
             return Ok((whole.get_item(0)?, whole.get_slice(1, 3).into_any()));
         }
@@ -131,7 +134,7 @@ impl PyWorker {
         arguments: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let star = task.kind & kind::STAR != 0;
-        match task.kind & !kind::STAR {
+        match task.kind & !(kind::STAR | kind::ALL_RAISED) {
             kind::CALL | kind::WHOLE => {
                 self.worker.begin_item(1);
                 let result = call_with(function, arguments);
@@ -187,7 +190,7 @@ impl PyWorker {
         };
         match pickling::dumps(&object) {
             Ok(bytes) => self.answer(task, offset, items, Status::Returned, &bytes),
-            Err(error) if error.is_instance_of::<PyException>(py) => {
+            Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::ALL_RAISED != 0 => {
                 let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
                 self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
             }
@@ -195,10 +198,20 @@ impl PyWorker {
         }
     }
 
+    /// A call of an executor whose arguments cannot be unpickled here: its future says so.
+    fn unreadable(&mut self, py: Python<'_>, task: Task, error: PyErr) -> PyResult<()> {
+        if !error.is_instance_of::<PyException>(py) {
+            return Err(error);
+        }
+        let told = py.import("manyhands._worker")?.getattr("unreadable_call")?;
+        let told = PyErr::from_value(told.call1((error.into_value(py),))?);
+        self.raised(py, task, 0, task.items, told)
+    }
+
     /// An exception is the task's outcome; what is none (`SystemExit`, `KeyboardInterrupt`) ends the worker, as in the
     /// standard library, and the pool's side sees a worker that died over this task.
     fn raised(&mut self, py: Python<'_>, task: Task, offset: u32, items: u32, error: PyErr) -> PyResult<()> {
-        if !error.is_instance_of::<PyException>(py) {
+        if !error.is_instance_of::<PyException>(py) && task.kind & kind::ALL_RAISED == 0 {
             return Err(error);
         }
         // `into_value` and not `value`: before 3.12 only that gives the exception its traceback.

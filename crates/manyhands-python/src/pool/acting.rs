@@ -68,6 +68,7 @@ impl PyPool {
             job.get().abandon(py, reason);
             self.retire(py, job.bind(py), id);
         }
+        self.abandon_calls(py, reason)?;
         self.engine.ring();
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The way back: answers are collected, decoded and given to their jobs.
 
 use super::PyPool;
+use super::calls::NO_JOB;
 use super::job::PyJob;
 use crate::error;
 use crate::pickling;
@@ -40,6 +41,10 @@ impl PyPool {
         let value = self.decode(py, answer.status, payload);
         if answer.status == Status::Unready {
             return self.worker_unready(py, value);
+        }
+        if answer.job == NO_JOB {
+            self.call_answered(py, answer, value);
+            return Ok(());
         }
         if current.as_ref().is_none_or(|(id, _)| *id != answer.job) {
             let next = self.state().jobs.get(&answer.job).map(|job| (answer.job, job.clone_ref(py)));

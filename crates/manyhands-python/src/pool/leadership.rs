@@ -22,6 +22,10 @@ struct State {
     led: bool,
     followers: u32,
     driver: Driver,
+    /// How often somebody became the leader.
+    terms: u32,
+    /// The driver waits for the leader to resign.
+    driver_waits: bool,
 }
 
 /// What the driver thread is told.
@@ -34,6 +38,8 @@ pub(super) enum Driver {
     Idle,
     /// There is work that nobody may be waiting for.
     Wanted,
+    /// There is work that somebody waits for who cannot lead.
+    Urgent,
     /// It must end.
     Stopping,
 }
@@ -47,14 +53,16 @@ impl Leadership {
     /// Becomes the leader, if there is none.
     pub(super) fn try_lead(&self) -> bool {
         let mut state = self.state();
-        !std::mem::replace(&mut state.led, true)
+        let free = !std::mem::replace(&mut state.led, true);
+        state.terms = state.terms.wrapping_add(u32::from(free));
+        free
     }
 
     /// Stops leading; somebody who follows takes over.
     pub(super) fn resign(&self) {
         let mut state = self.state();
         state.led = false;
-        if state.followers > 0 || state.driver != Driver::Absent {
+        if state.followers > 0 || std::mem::take(&mut state.driver_waits) {
             self.changed.notify_all();
         }
     }
@@ -96,16 +104,19 @@ impl Leadership {
         if matches!(state.driver, Driver::Absent | Driver::Stopping) {
             return false;
         }
-        if state.driver != what {
+        if state.driver != what && (state.driver, what) != (Driver::Urgent, Driver::Wanted) {
             state.driver = what;
             self.changed.notify_all();
         }
         true
     }
 
-    /// Whether a driver thread is there that was not told to stop.
-    pub(super) fn has_driver(&self) -> bool {
-        !matches!(self.state().driver, Driver::Absent | Driver::Stopping)
+    /// The driver thread has come; `false` when it was told to end before it had begun.
+    pub(super) fn begin_driving(&self) -> bool {
+        let mut state = self.state();
+        let begins = state.driver != Driver::Stopping;
+        state.driver = if begins { Driver::Wanted } else { Driver::Absent };
+        begins
     }
 
     /// The driver thread comes and goes.
@@ -119,25 +130,32 @@ impl Leadership {
         self.state().driver
     }
 
-    /// The driver sleeps until it is wanted and nobody leads, or must stop; then gives callers `grace` to lead
-    /// themselves.
+    /// The driver sleeps until it is wanted and nobody leads, or must stop.
+    ///
+    /// Unless it is urgent it gives callers `grace` to lead themselves, and again as long as they do so: a caller who
+    /// submits and waits, over and over, does not wake the driver each time.
     pub(super) fn await_driving(&self, grace: Duration) -> Driver {
         let mut state = self.state();
         loop {
-            match state.driver {
+            state = match state.driver {
                 Driver::Stopping | Driver::Absent => return Driver::Stopping,
+                Driver::Urgent if !state.led => return Driver::Urgent,
                 Driver::Wanted if !state.led => {
-                    let (next, waited) =
-                        self.changed.wait_timeout(state, grace).unwrap_or_else(PoisonError::into_inner);
-                    state = next;
-                    if waited.timed_out() && state.driver == Driver::Wanted && !state.led {
+                    let terms = state.terms;
+                    let waited = self.changed.wait_timeout(state, grace);
+                    let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                    let left_alone = !state.led && state.terms == terms;
+                    if waited.timed_out() && left_alone && state.driver == Driver::Wanted {
                         return Driver::Wanted;
                     }
+                    state
                 }
-                Driver::Wanted | Driver::Idle => {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                Driver::Wanted | Driver::Urgent => {
+                    state.driver_waits = true;
+                    self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
                 }
-            }
+                Driver::Idle => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 }

@@ -25,7 +25,8 @@ impl PyPool {
                 break;
             }
         }
-        self.bury_exited(py)
+        self.bury_exited(py)?;
+        self.tend_calls(py)
     }
 
     /// Somebody who waits on a stream should look at it again: items or an end were pushed by another thread.
@@ -65,6 +66,24 @@ impl PyPool {
         }
     }
 
+    /// Leads in a thread that leads already, and runs a callback: until `done` or the deadline; whether it is done.
+    pub(super) fn lead_again(
+        &self,
+        py: Python<'_>,
+        done: &(dyn Fn() -> bool + Sync),
+        deadline: Deadline,
+    ) -> PyResult<bool> {
+        self.tend_calls(py)?;
+        while !done() {
+            match self.lead(py, done, deadline)? {
+                Led::Done => break,
+                Led::TimedOut => return Ok(false),
+                Led::Interrupted => py.check_signals()?,
+            }
+        }
+        Ok(true)
+    }
+
     pub(super) fn check_owner(&self) -> PyResult<()> {
         if self.owner == std::process::id() {
             return Ok(());
@@ -77,6 +96,7 @@ impl PyPool {
         let mut patience = Patience::new();
         for round in 1u32.. {
             let any = self.advance(py)?;
+            self.tend_calls(py)?;
             if done() {
                 return Ok(Led::Done);
             }
@@ -100,7 +120,7 @@ impl PyPool {
         let mut patience = Patience::new();
         loop {
             self.look_around(py)?;
-            let idle = self.state().jobs.is_empty();
+            let idle = self.state().jobs.is_empty() && !self.has_call_duties();
             if idle {
                 self.leadership.tell_driver(Driver::Idle);
             }

@@ -3,7 +3,11 @@
 //! Nothing here holds a lock while Python code runs: a callback, an unpickling or a `__del__` may use the pool.
 
 mod acting;
+mod calling;
+mod calls;
 mod collecting;
+mod executor;
+mod future;
 mod job;
 mod leadership;
 mod leading;
@@ -11,11 +15,13 @@ mod map;
 mod stream;
 mod workers;
 
+pub(crate) use executor::PyCalls;
 pub(crate) use job::PyJob;
 
 use crate::error;
 use crate::pickling;
 use crate::worker::kind;
+use executor::Executor;
 use job::{Accepted, Form, call_arguments};
 use leadership::{Driver, Leadership};
 use manyhands::family::Family;
@@ -29,7 +35,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use stream::Stream;
 use workers::Workers;
@@ -49,6 +55,8 @@ pub(crate) struct PyPool {
     leadership: Leadership,
     state: Mutex<PoolState>,
     hooks: Hooks,
+    /// Set when the pool is an executor's.
+    executor: OnceLock<Executor>,
 }
 
 /// What Python does for the pool; see `manyhands.pool._Workers`.
@@ -114,6 +122,7 @@ impl PyPool {
             leadership: Leadership::default(),
             state: Mutex::new(state),
             hooks: Hooks { start, died, decode_error, undecodable },
+            executor: OnceLock::new(),
         })
     }
 
@@ -271,13 +280,22 @@ impl PyPool {
 
     /// The body of the driver thread: leads whenever there is work and nobody else leads.
     fn drive(&self, py: Python<'_>) {
-        self.leadership.set_driver(Driver::Wanted);
+        if !self.leadership.begin_driving() {
+            return;
+        }
         while py.detach(|| self.leadership.await_driving(GRACE)) != Driver::Stopping {
             if self.leadership.try_lead() {
                 let led = self.lead_as_driver(py);
+                let over = self.is_over();
+                if over {
+                    self.destroy();
+                }
                 self.leadership.resign();
                 if let Err(error) = led {
                     error.write_unraisable(py, None);
+                }
+                if over {
+                    break;
                 }
             }
         }
@@ -291,10 +309,8 @@ impl PyPool {
 
     /// Tells the driver thread to end.
     fn stop_driver(&self) {
-        if self.leadership.has_driver() {
-            self.leadership.set_driver(Driver::Stopping);
-            self.engine.ring();
-        }
+        self.leadership.set_driver(Driver::Stopping);
+        self.engine.ring();
     }
 
     /// Frees the pool's shared memory. Every worker must be gone.
@@ -330,7 +346,8 @@ impl PyPool {
     fn enlist(&self, job: &Bound<'_, PyJob>, form: impl FnOnce(u32) -> (u32, Form, Option<Function>)) -> u32 {
         let id = {
             let mut state = self.state();
-            state.next_job = state.next_job.wrapping_add(1);
+            // From 1: see `calls::NO_JOB`.
+            state.next_job = state.next_job.wrapping_add(1).max(1);
             state.next_job
         };
         let (id, form, own) = form(id);

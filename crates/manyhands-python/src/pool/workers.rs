@@ -1,6 +1,7 @@
 //! The workers of a pool: their processes, and what follows when one ends.
 
 use super::PyPool;
+use super::calls::NO_JOB;
 use crate::error;
 use manyhands::pool::{Event, Phase};
 use pyo3::prelude::*;
@@ -119,12 +120,16 @@ impl PyPool {
         task: manyhands::pool::Task,
         begun: u32,
     ) -> PyResult<()> {
-        let job = self.state().jobs.get(&task.job).map(|job| job.clone_ref(py));
-        let Some(job) = job else { return Ok(()) };
         let died = |item: Option<u32>| match self.hooks.died.bind(py).call1((process, item)) {
             Ok(exception) => exception.unbind(),
             Err(error) => error.into_value(py).into_any(),
         };
+        if task.job == NO_JOB {
+            self.call_lost(task.index, || died(None));
+            return Ok(());
+        }
+        let job = self.state().jobs.get(&task.job).map(|job| job.clone_ref(py));
+        let Some(job) = job else { return Ok(()) };
         let accepted = job.get().lose(py, task, begun, died);
         self.feed_job(py, job.bind(py))?;
         self.after(py, job.bind(py), task.job, accepted)

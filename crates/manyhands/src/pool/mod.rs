@@ -247,6 +247,12 @@ impl Pool {
         woken
     }
 
+    /// How many tasks lie in the ring, taken by no worker yet; a moment later it may be another number.
+    #[must_use]
+    pub fn tasks_waiting(&self) -> usize {
+        self.link.tasks.len() as usize
+    }
+
     /// Rings the bell: whoever sleeps in [`Pool::wait`] comes back.
     pub fn ring(&self) {
         if let Some(bell) = self.bell() {

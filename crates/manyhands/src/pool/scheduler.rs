@@ -23,6 +23,13 @@ pub enum Event {
     },
     /// A worker could not make itself ready and said why.
     WorkerUnready,
+    /// There is more to do than there are workers.
+    WorkerDemanded,
+    /// The worker that was demanded could not be started; its seat is empty again.
+    StartRefused {
+        /// The seat.
+        seat: usize,
+    },
     /// No more tasks will be submitted.
     Close,
     /// Whatever is going on shall end.
@@ -86,6 +93,20 @@ impl Scheduler {
         (scheduler, actions)
     }
 
+    /// A running pool whose workers are started one by one, as they are demanded.
+    #[must_use]
+    pub fn on_demand(seats: usize) -> Self {
+        let (mut scheduler, _) = Self::new(seats);
+        scheduler.occupied.fill(false);
+        scheduler
+    }
+
+    /// How many seats have a worker.
+    #[must_use]
+    pub fn staffed(&self) -> usize {
+        self.occupied.iter().filter(|&&occupied| occupied).count()
+    }
+
     /// Where the pool is in its life.
     #[must_use]
     pub fn state(&self) -> State {
@@ -117,6 +138,11 @@ impl Scheduler {
             }
             Event::WorkerExited { seat, was_ready } => self.worker_exited(seat, was_ready),
             Event::WorkerUnready => self.break_down(),
+            Event::WorkerDemanded => self.worker_demanded(),
+            Event::StartRefused { seat } => {
+                self.occupied[seat] = false;
+                Vec::new()
+            }
             Event::Close => {
                 if self.state == State::Running {
                     self.state = State::Closing;
@@ -150,6 +176,14 @@ impl Scheduler {
             return self.break_down();
         }
         vec![self.start(seat)]
+    }
+
+    fn worker_demanded(&mut self) -> Vec<Action> {
+        let empty = self.occupied.iter().position(|occupied| !occupied);
+        match empty {
+            Some(seat) if self.state == State::Running => vec![self.start(seat)],
+            _ => Vec::new(),
+        }
     }
 
     fn dismiss_when_idle(&mut self) -> Vec<Action> {
@@ -298,6 +332,25 @@ mod tests {
         }
         assert_eq!(scheduler.state(), State::Broken);
         assert!(scheduler.on(Event::WorkerExited { seat: 1, was_ready: false }).is_empty());
+    }
+
+    #[test]
+    fn on_demand_one_worker_comes_for_each_demand_while_there_is_room() {
+        let mut scheduler = Scheduler::on_demand(2);
+        assert!(scheduler.is_deserted());
+        assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 0 }]);
+        assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 1 }]);
+        assert!(scheduler.on(Event::WorkerDemanded).is_empty());
+        assert_eq!(scheduler.staffed(), 2);
+        // One that could not be started is not replaced by itself, but may be demanded again.
+        assert!(scheduler.on(Event::StartRefused { seat: 0 }).is_empty());
+        assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 0 }]);
+        // One that died is replaced.
+        let exit = Event::WorkerExited { seat: 1, was_ready: true };
+        assert_eq!(scheduler.on(exit), [Action::Start { seat: 1 }]);
+        scheduler.on(Event::Close);
+        scheduler.on(Event::StartRefused { seat: 0 });
+        assert!(scheduler.on(Event::WorkerDemanded).is_empty(), "a worker for a pool that ends");
     }
 
     #[test]

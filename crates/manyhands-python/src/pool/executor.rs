@@ -1,0 +1,128 @@
+//! The engine of `manyhands.futures.ProcessPoolExecutor`: calls with futures, over a pool.
+
+use super::PyPool;
+use super::calls::{Call, Calls};
+use super::future;
+use super::leadership::Driver;
+use crate::blocking;
+use manyhands::Deadline;
+use manyhands::pool::{Event, Scheduler};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::Mutex;
+
+/// What a pool has when it is an executor's.
+#[derive(Debug)]
+pub(super) struct Executor {
+    pub(super) calls: Mutex<Calls>,
+    /// `broken(reason) -> BrokenProcessPool`
+    pub(super) broken: Py<PyAny>,
+}
+
+/// An executor's calls on its pool. Futures keep it, to wait through it.
+#[pyclass(name = "Calls", module = "manyhands._manyhands", frozen, weakref)]
+#[derive(Debug)]
+pub(crate) struct PyCalls {
+    pool: Py<PyPool>,
+}
+
+#[pymethods]
+impl PyCalls {
+    #[new]
+    fn new(pool: Py<PyPool>, broken: Py<PyAny>, on_demand: bool) -> PyResult<Self> {
+        let this = pool.get();
+        let executor = Executor { calls: Mutex::new(Calls::default()), broken };
+        if this.executor.set(executor).is_err() {
+            return Err(PyRuntimeError::new_err("this pool is an executor's already"));
+        }
+        if on_demand {
+            let mut state = this.state();
+            state.scheduler = Scheduler::on_demand(state.workers.seats());
+        }
+        Ok(Self { pool })
+    }
+
+    /// Submits a call, whose outcome `future` will have; `False` when there is no driver thread to see to it.
+    #[pyo3(signature = (future, func, args, kwargs=None))]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        future: Py<PyAny>,
+        func: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> PyResult<bool> {
+        let pool = self.pool.get();
+        pool.admit_call(py)?;
+        pool.submit_call_of(py, Call { future, func, function: None, args, kwargs })?;
+        Ok(pool.leadership.tell_driver(Driver::Wanted))
+    }
+
+    /// Waits until the future is done, at most `timeout` seconds; whether it is.
+    #[pyo3(signature = (future, timeout=None))]
+    fn wait(&self, py: Python<'_>, future: Py<PyAny>, timeout: Option<f64>) -> PyResult<bool> {
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+        let done = || Python::attach(|py| future::is_done(future.bind(py)).unwrap_or(true));
+        self.pool.get().wait_for_calls(py, &done, deadline)
+    }
+
+    /// A future was cancelled: whoever waits for it looks again.
+    fn look_again(&self) {
+        self.pool.get().look_again();
+    }
+
+    /// Somebody waits for a future in a way in which he cannot lead the pool: the driver thread shall, now.
+    fn urge(&self) {
+        self.pool.get().leadership.tell_driver(Driver::Urgent);
+    }
+
+    /// Takes no more calls; workers leave when those there are done. With `cancel`, those that wait are cancelled.
+    fn close(&self, py: Python<'_>, cancel: bool) -> PyResult<()> {
+        self.end(py, Event::Close, cancel)
+    }
+
+    /// As `close`, and no worker that ends is replaced: the caller ends them.
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        self.end(py, Event::Terminate, true)
+    }
+
+    /// Waits until every call has its outcome and every worker is gone, then frees the shared memory; `False` from a
+    /// callback, where the memory is still in use and left to the driver.
+    fn finish(&self, py: Python<'_>) -> PyResult<bool> {
+        let pool = self.pool.get();
+        pool.wait_for_calls(py, &|| pool.is_over(), Deadline::NEVER)?;
+        if pool.is_in_callback() {
+            return Ok(false);
+        }
+        // Whoever led may still look at the rings.
+        while !pool.leadership.try_lead() {
+            py.detach(|| pool.leadership.follow(Deadline::NEVER, || {}));
+        }
+        pool.destroy();
+        pool.leadership.resign();
+        Ok(true)
+    }
+
+    /// Whether nothing will ever happen any more.
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.pool.get().is_over()
+    }
+}
+
+impl PyCalls {
+    fn end(&self, py: Python<'_>, event: Event, cancel: bool) -> PyResult<()> {
+        let pool = self.pool.get();
+        if cancel {
+            pool.cancel_waiting_calls();
+        }
+        let mut actions = pool.state().scheduler.on(event);
+        // Ended by the caller, in the way that he wants.
+        actions.retain(|action| *action != manyhands::pool::Action::Kill);
+        pool.carry_out(py, actions)?;
+        pool.leadership.tell_driver(Driver::Urgent);
+        pool.look_again();
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! What is done to a future, a `manyhands.futures.Future`.
+//!
+//! A future that only its caller looks at has no lock yet: as long as `_shared` is false, nobody waits on it and it has
+//! no callbacks, and its attributes are changed here directly. No Python code runs in between, so under the GIL the
+//! changes are one. Any other future is changed by the methods that it has from the standard library.
+
+use super::job::Outcome;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+fn is_shared(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    future.getattr(intern!(future.py(), "_shared"))?.is_truthy()
+}
+
+fn has_state(future: &Bound<'_, PyAny>, states: &[&Bound<'_, pyo3::types::PyString>]) -> PyResult<bool> {
+    let state = future.getattr(intern!(future.py(), "_state"))?;
+    if states.iter().any(|one| state.is(*one)) {
+        return Ok(true);
+    }
+    for one in states {
+        if state.eq(*one)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the future has its outcome or was cancelled.
+pub(super) fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = future.py();
+    let states = [intern!(py, "FINISHED"), intern!(py, "CANCELLED"), intern!(py, "CANCELLED_AND_NOTIFIED")];
+    has_state(future, &states)
+}
+
+/// The call goes to a worker, unless it was cancelled; whether it does.
+pub(super) fn begin(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = future.py();
+    if !is_shared(future)? && has_state(future, &[intern!(py, "PENDING")])? {
+        future.setattr(intern!(py, "_state"), intern!(py, "RUNNING"))?;
+        return Ok(true);
+    }
+    future.call_method0(intern!(py, "set_running_or_notify_cancel"))?.is_truthy()
+}
+
+/// Cancels a call that waits, and tells whoever waits for it.
+pub(super) fn cancel(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    future.call_method0(intern!(py, "cancel"))?;
+    future.call_method0(intern!(py, "set_running_or_notify_cancel"))?;
+    Ok(())
+}
+
+/// The future gets its outcome; callbacks run.
+pub(super) fn settle(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
+    let py = future.py();
+    let plain = !is_shared(future)? && has_state(future, &[intern!(py, "RUNNING")])?;
+    match (outcome, plain) {
+        (Ok(result), true) => future.setattr(intern!(py, "_result"), result)?,
+        (Err(exception), true) => future.setattr(intern!(py, "_exception"), exception)?,
+        (outcome, false) => return settle_shared(future, outcome),
+    }
+    future.setattr(intern!(py, "_state"), intern!(py, "FINISHED"))
+}
+
+fn settle_shared(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
+    let py = future.py();
+    let (method, value) = match outcome {
+        Ok(result) => (intern!(py, "set_result"), result),
+        Err(exception) => (intern!(py, "set_exception"), exception),
+    };
+    let Err(error) = future.call_method1(method, (&value,)) else { return Ok(()) };
+    if !is_done(future)? {
+        // A signal's handler raised before the outcome was in: once more, and the signal's exception goes on.
+        future.call_method1(method, (value,))?;
+    }
+    Err(error)
+}

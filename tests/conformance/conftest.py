@@ -1,0 +1,37 @@
+"""What the tests of the executor get, besides what every test gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from executors import executor_of
+
+
+@pytest.fixture
+def make_executor(ctx: Any) -> Iterator[Any]:
+    """Makes executors; they are shut down afterwards."""
+    made = []
+
+    def executor(*args: Any, **kwargs: Any) -> Any:
+        made.append(executor_of(ctx)(*args, mp_context=ctx, **kwargs))
+        return made[-1]
+
+    yield executor
+    for each in made:
+        each.shutdown()
+    made.clear()
+
+
+@pytest.fixture
+def executor(make_executor: Any) -> Any:
+    return make_executor(2)
+
+
+@pytest.fixture
+def gate(ctx: Any) -> Iterator[Any]:
+    """What calls wait for, as an initializer's argument; open at the end, whatever happened."""
+    event = ctx.Event()
+    yield event
+    event.set()
