@@ -78,6 +78,7 @@ steps! {
     SweepReleased = 32, "sweep: a dead member's reference is released, what it was the last of is not freed";
     SlotClaimed = 33, "process table: a slot is taken for a child, its words are the last member's";
     SlotNamed = 34, "process table: a process has written its pid into its slot and not registered";
+    SweepCycleClaimed = 35, "sweep: a structure that nobody can reach belongs to the sweeper, perhaps not the next";
     NoteClaimed = 60, "notes: a waiting thread has taken a note and not written it";
     NoteWritten = 61, "notes: a thread's wait is noted, the thread is not asleep yet";
     NoteGivenBack = 62, "notes: a thread is awake and has given its note back";

@@ -44,6 +44,8 @@ pub struct ArenaHeader {
     pub(super) references: ReferenceLog,
     /// Members that may have left blocks behind, since the last sweep.
     pub(super) left_behind: AtomicU32,
+    /// How many blocks the last sweep looked at.
+    pub(super) last_visited: AtomicU64,
     pub(super) table: ProcessTable,
 }
 
@@ -78,6 +80,7 @@ pub(super) fn write_blank_header<B: Backing>(backing: &B) {
         extents: std::array::from_fn(|_| AtomicU32::new(0)),
         references: ReferenceLog::new(),
         left_behind: AtomicU32::new(0),
+        last_visited: AtomicU64::new(0),
         table: ProcessTable::new(),
     };
     let start = backing.resolve(0, size_of::<ArenaHeader>()).expect("a model's memory holds the header");

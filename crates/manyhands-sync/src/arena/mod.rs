@@ -26,6 +26,7 @@
 //! have, and never given back to the system, so that a stale handle never makes bytes of a message look like a lock.
 
 mod block;
+mod cycles;
 mod header;
 mod lists;
 mod owner;

@@ -13,7 +13,7 @@
 //!
 //! So each counted reference is released exactly once, and a target with no reference left always has an owner.
 
-use super::block::{BLOCK_HEADER_BYTES, BlockHeader, Handle};
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader, HELD, Handle};
 use super::owner::Owner;
 use super::{AllocateError, Arena, Backing, Kind, StaleHandle};
 use crate::kill_point;
@@ -47,6 +47,8 @@ pub(super) struct ReferenceLog {
     owner: AtomicU64,
     holders: AtomicU32,
     counted: AtomicU32,
+    /// How often something was changed.
+    changes: AtomicU64,
 }
 
 /// Why there is no reference.
@@ -86,7 +88,13 @@ impl ReferenceLog {
             owner: AtomicU64::new(0),
             holders: AtomicU32::new(0),
             counted: AtomicU32::new(0),
+            changes: AtomicU64::new(0),
         }
+    }
+
+    /// How often something was changed so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn lay_out(&'static self) {
@@ -125,6 +133,7 @@ impl ReferenceLog {
         owner: Owner,
     ) {
         let (start, target) = target;
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.target.store(start, Ordering::Relaxed);
         self.holders.store(target.holders.load(Ordering::Relaxed), Ordering::Relaxed);
         self.owner.store(target.owner.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -170,8 +179,9 @@ impl<B: Backing> Arena<B> {
         let _counting = log.lock(&self.backing)?;
         let block = self.held(target)?;
         let holders = block.holders.load(Ordering::Relaxed);
-        // A target that belongs to somebody again was released by its last holder and is on its way out.
-        if holders == 0 && block.owner() != self.backing.me() {
+        // Its maker makes the first reference. A target that belongs to somebody later than that is on its way out.
+        let fresh = holders == 0 && block.owner() == self.backing.me();
+        if block.owner() != Owner::Shared && !fresh {
             return Err(ReferError::Stale);
         }
         let start = target.offset - BLOCK_HEADER_BYTES;
@@ -207,10 +217,42 @@ impl<B: Backing> Arena<B> {
         };
         let block = self.held(target).ok()?;
         let holders = block.holders.load(Ordering::Relaxed).saturating_sub(1);
-        let owner = if holders == 0 { self.backing.me() } else { Owner::Shared };
+        // Claimed by a sweep: it is out of everybody's reach, and goes without our doing.
+        let claimed = block.owner() != Owner::Shared;
+        let owner = match holders {
+            _ if claimed => block.owner(),
+            0 => self.backing.me(),
+            _ => Owner::Shared,
+        };
         log.change(at, reference, (target.offset - BLOCK_HEADER_BYTES, block), holders, owner);
         let kind = Kind::of_list(block.list.load(Ordering::Relaxed))?;
-        (holders == 0).then_some((kind, target))
+        (holders == 0 && !claimed).then_some((kind, target))
+    }
+
+    /// Makes this process the owner of these shared structures, if no reference was changed since `before`.
+    pub(super) fn claim(&self, before: u64, lost: Vec<(Kind, Handle)>) -> Vec<(Kind, Handle)> {
+        let log = &self.header.references;
+        let Ok(_counting) = log.lock(&self.backing) else { return Vec::new() };
+        if log.changes() != before {
+            return Vec::new();
+        }
+        for (_, target) in &lost {
+            self.give(*target, self.backing.me());
+            kill_point!(SweepCycleClaimed);
+        }
+        lost
+    }
+
+    /// What the block refers to, and who holds it, if it is a reference that is counted.
+    pub(super) fn reference(&self, start: u64, block: &BlockHeader) -> Option<(Handle, Owner)> {
+        let is_one = Kind::of_list(block.list.load(Ordering::Relaxed)) == Some(Kind::Reference)
+            && block.state.load(Ordering::Acquire) == HELD;
+        let reference = self.backing.place::<Reference>(start + BLOCK_HEADER_BYTES).filter(|_| is_one)?;
+        let target = Handle {
+            offset: reference.target_offset.load(Ordering::Relaxed),
+            generation: reference.target_generation.load(Ordering::Relaxed),
+        };
+        (reference.counted.load(Ordering::Relaxed) == 1).then_some((target, block.owner()))
     }
 
     /// How many references to the block are counted.

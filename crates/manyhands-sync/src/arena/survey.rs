@@ -2,6 +2,7 @@
 //! moment.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle};
+use super::owner::Owner;
 use super::{Arena, Backing, Kind};
 use crate::primitive::Ordering;
 
@@ -22,6 +23,8 @@ pub struct Survey {
     pub free_bytes: u64,
     /// The placed structures that are held; references are not among them.
     pub structures: Vec<(Kind, Handle)>,
+    /// What is referred to, and who holds the reference.
+    pub references: Vec<(Handle, Owner)>,
     /// Whether every extent was walked to its end. It was not when there are more blocks than the walk may take, or when a
     /// header is damaged.
     pub complete: bool,
@@ -43,6 +46,7 @@ impl<B: Backing> Arena<B> {
                 }
                 left -= 1;
                 sound &= survey.count(start, block, bytes);
+                survey.references.extend(self.reference(start, block));
                 true
             },
             |_, _| {},

@@ -21,6 +21,9 @@ use crate::process_table::Census;
 /// to that queue's messages.
 const MOST_WALKS: usize = 16;
 
+/// For the death of a member that held something, so many blocks may be looked at: a few milliseconds at most.
+const BLOCKS_A_DEATH: u64 = 50_000;
+
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -38,9 +41,8 @@ impl<B: Backing> Arena<B> {
 
     /// Whether so many members may have left blocks behind that a sweep costs little for each of them.
     pub fn wants_sweep(&self) -> bool {
-        // Small blocks fill the current extents; those of their own are one block each.
-        let extents = self.header.next_chunk.load(Ordering::Relaxed);
-        self.header.left_behind.load(Ordering::Relaxed) > extents / 2
+        let deaths = u64::from(self.header.left_behind.load(Ordering::Relaxed));
+        deaths * BLOCKS_A_DEATH >= self.header.last_visited.load(Ordering::Relaxed).max(1)
     }
 
     /// Reclaims the blocks of members whose slots are free or in a later life, and all that those blocks own. `destroy`
@@ -71,9 +73,16 @@ impl<B: Backing> Arena<B> {
                 swept.reclaimed += u64::from(self.reclaim_extent(start, bytes));
             }
             if swept.reclaimed == before {
-                break;
+                // What is left is counted; some of it may keep only itself.
+                let lost = self.claim_unreachable();
+                if lost.is_empty() {
+                    break;
+                }
+                swept.reclaimed += lost.len() as u64;
+                lost.into_iter().for_each(|(kind, target)| destroy(kind, target));
             }
         }
+        self.header.last_visited.store(swept.visited, Ordering::Relaxed);
         swept
     }
 

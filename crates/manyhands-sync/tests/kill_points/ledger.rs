@@ -32,7 +32,7 @@ pub(super) const POINTS: &[KillPoint] = {
 /// Steps of those who clear up.
 pub(super) const SWEEPING: &[KillPoint] = {
     use KillPoint::*;
-    &[SweepClaimed, SweepReleased, ReferencesRepaired]
+    &[SweepClaimed, SweepReleased, ReferencesRepaired, SweepCycleClaimed]
 };
 
 /// A ring that lives as long as references to it: its block, and the reference that this process holds.
@@ -69,6 +69,16 @@ fn parcel(arena: &Arena<Mapping>, home: Handle, carried: Handle) -> Handle {
     block
 }
 
+/// Rings that nobody has open and that keep each other: each holds a message that carries the other.
+fn circle(arena: &Arena<Mapping>) {
+    let ((one, of_one), (other, of_other)) = (shared_ring(arena), shared_ring(arena));
+    parcel(arena, one, other);
+    parcel(arena, other, one);
+    parcel(arena, one, one);
+    assert_eq!(arena.release_reference(of_one), Ok(None));
+    assert_eq!(arena.release_reference(of_other), Ok(None));
+}
+
 /// What a member does all day, for ever.
 fn live(arena: &Arena<Mapping>, theirs: Handle, large: bool, seed: u64) {
     let mut random = Random::new(seed);
@@ -76,6 +86,9 @@ fn live(arena: &Arena<Mapping>, theirs: Handle, large: bool, seed: u64) {
     let mut blocks: Vec<Handle> = Vec::new();
     let mut references: Vec<Handle> = Vec::new();
     loop {
+        if random.below(30) == 0 {
+            circle(arena);
+        }
         match random.below(9) {
             0 | 1 => blocks.push(arena.allocate(100 << random.below(5)).unwrap()),
             2 if large => blocks.push(arena.allocate(40 << 20).unwrap()),
@@ -185,6 +198,7 @@ fn who_clears_up_may_die_at_each_step() {
     let held = arena.survey(usize::MAX).held_blocks;
     for round in 0..rounds() {
         for &point in SWEEPING {
+            circle(&arena);
             let slot = table.reserve(1).unwrap();
             let first = match point {
                 KillPoint::ReferencesRepaired => KillPoint::ReferenceCounted,

@@ -3,6 +3,7 @@
 use super::{Extents, FAMILY, Family, member};
 use crate::{pool, queue};
 use manyhands_sync::arena::{Arena, Handle, Kind, Swept};
+use std::cell::RefCell;
 
 impl Family {
     /// Reclaims what members that are gone have left behind in shared memory. Called by itself when a child that held
@@ -24,15 +25,37 @@ pub(crate) fn instead_of_growing() -> bool {
     FAMILY.get().is_some_and(|family| family.sweep().reclaimed > 0)
 }
 
-/// Frees a shared structure that nobody refers to any more, and what lies in it.
+thread_local! {
+    /// What this thread has yet to free; `None` while it frees nothing.
+    static DOOMED: RefCell<Option<Vec<(Kind, Handle)>>> = const { RefCell::new(None) };
+}
+
+/// Frees a shared structure that nobody refers to any more, and what lies in it. That may hold the last reference to the
+/// next one, and so on: a queue in a queue in a queue is taken apart one by one, not one inside the other.
 pub(super) fn destroy(arena: Arena<Extents>, kind: Kind, target: Handle) {
-    match kind {
-        Kind::Ring => queue::dismantle(arena, target),
-        Kind::Pool => pool::dismantle(arena, target),
-        Kind::Seat | Kind::Reference => {}
+    let outer = DOOMED.with_borrow_mut(|doomed| match doomed {
+        Some(doomed) => {
+            doomed.push((kind, target));
+            false
+        }
+        None => {
+            *doomed = Some(vec![(kind, target)]);
+            true
+        }
+    });
+    if !outer {
+        return;
     }
-    // Whatever was missed belongs to the block, and is garbage with it.
-    let _ = arena.free(target);
+    while let Some((kind, target)) = DOOMED.with_borrow_mut(|doomed| doomed.as_mut().and_then(Vec::pop)) {
+        match kind {
+            Kind::Ring => queue::dismantle(arena, target),
+            Kind::Pool => pool::dismantle(arena, target),
+            Kind::Seat | Kind::Reference => {}
+        }
+        // Whatever was missed belongs to the block, and is garbage with it.
+        let _ = arena.free(target);
+    }
+    DOOMED.set(None);
 }
 
 /// Releases a reference, and frees what it was the last one to.

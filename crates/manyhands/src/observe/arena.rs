@@ -2,7 +2,7 @@
 
 use crate::family::{Extents, Family};
 use crate::pool::{PoolSight, SeatSight};
-use manyhands_sync::arena::{Handle, Kind, Survey};
+use manyhands_sync::arena::{Handle, Kind, Owner, Survey};
 use manyhands_sync::memory::Memory;
 use manyhands_sync::mutex::Holder;
 use manyhands_sync::ring::{Ring, RingHeader};
@@ -31,6 +31,19 @@ pub struct QueueReport {
     pub handle: Handle,
     /// What is in it.
     pub ring: RingReport,
+    /// Who keeps it.
+    pub users: Vec<User>,
+}
+
+/// Who keeps a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// A process that has it open.
+    Process(u32),
+    /// A message that carries it.
+    Message,
+    /// A process that was killed; the next sweep finds that.
+    Dead,
 }
 
 /// A pool.
@@ -70,7 +83,12 @@ pub(super) fn look(family: &Family) -> (Survey, Vec<QueueReport>, Vec<PoolReport
     let mut reports = look_into(&rings).into_iter();
     // As many reports as rings, in their order.
     let mut next = || reports.next().unwrap_or_else(RingReport::unreadable);
-    let queues = queues.iter().map(|(handle, _)| QueueReport { handle: *handle, ring: next() }).collect();
+    let queues = queues.iter().map(|(handle, _)| QueueReport {
+        handle: *handle,
+        ring: next(),
+        users: users(family, &survey, *handle),
+    });
+    let queues = queues.collect();
     let pools = pools
         .into_iter()
         .map(|pool| PoolReport {
@@ -86,6 +104,20 @@ pub(super) fn look(family: &Family) -> (Survey, Vec<QueueReport>, Vec<PoolReport
 
 fn structures(survey: &Survey, kind: Kind) -> impl Iterator<Item = Handle> + '_ {
     survey.structures.iter().filter(move |(of, _)| *of == kind).map(|(_, handle)| *handle)
+}
+
+fn users(family: &Family, survey: &Survey, queue: Handle) -> Vec<User> {
+    let of_queue = survey.references.iter().filter(|(target, _)| *target == queue);
+    let table = family.process_table();
+    of_queue
+        .map(|(_, owner)| match *owner {
+            Owner::Member(slot, life) if table.lives(slot, life) => {
+                table.member(slot).map_or(User::Dead, |(pid, _)| User::Process(pid))
+            }
+            Owner::Member(..) => User::Dead,
+            _ => User::Message,
+        })
+        .collect()
 }
 
 /// Two looks at every lock, a moment apart.

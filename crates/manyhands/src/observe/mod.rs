@@ -14,7 +14,7 @@ mod proc;
 mod report;
 mod text;
 
-pub use arena::{PoolReport, QueueReport, RingReport};
+pub use arena::{PoolReport, QueueReport, RingReport, User};
 pub use member::{Life, Member, Waiting};
 pub use report::Report;
 

@@ -1,6 +1,6 @@
 //! A report as text, for people: what is stuck, on what, since when.
 
-use super::arena::{PoolReport, QueueReport, RingReport};
+use super::arena::{PoolReport, QueueReport, RingReport, User};
 use super::{Life, Member, Report, Waiting, proc};
 use crate::pool::{Phase, SeatSight};
 use manyhands_sync::mutex::Holder;
@@ -178,6 +178,7 @@ impl Report {
         let waiting = |kind| self.waiting(kind, queue.handle.offset);
         let (getters, putters) = (waiting(WaitKind::Message), waiting(WaitKind::Room));
         writeln!(f, "  queue {number} ({:#x}): {}, {bound}", queue.handle.offset, Filling(&queue.ring))?;
+        write_users(f, &queue.users)?;
         write_waiting(f, &getters, "for a message")?;
         write_waiting(f, &putters, "for room")?;
         write_holders(f, &queue.ring, ["put", "get"])
@@ -262,6 +263,29 @@ fn write_waiting(f: &mut Formatter<'_>, pids: &[u32], what: &str) -> Result {
             writeln!(f, "    processes {} wait {what}", list.join(", "))
         }
     }
+}
+
+/// Who keeps a queue; most queues have few of each.
+fn write_users(f: &mut Formatter<'_>, users: &[User]) -> Result {
+    const MOST: usize = 8;
+    let mut pids: Vec<u32> = Vec::new();
+    let (mut messages, mut dead) = (0, 0);
+    for user in users {
+        match user {
+            User::Process(pid) => pids.push(*pid),
+            User::Message => messages += 1,
+            User::Dead => dead += 1,
+        }
+    }
+    pids.sort_unstable();
+    let mut texts: Vec<String> = pids.iter().take(MOST).map(|pid| format!("process {pid}")).collect();
+    let counts = [
+        (pids.len().saturating_sub(MOST), "other process"),
+        (messages, "message"),
+        (dead, "process that was killed"),
+    ];
+    texts.extend(counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} x {what}")));
+    writeln!(f, "      kept by {}", if texts.is_empty() { "nobody".to_owned() } else { texts.join(", ") })
 }
 
 fn write_holders(f: &mut Formatter<'_>, ring: &RingReport, sides: [&str; 2]) -> Result {
