@@ -12,7 +12,9 @@ use crate::memory::Shareable;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// How many bytes the header takes; payloads are aligned to it.
-pub const BLOCK_HEADER_BYTES: u64 = 64;
+pub const BLOCK_HEADER_BYTES: u64 = if cfg!(loom) { 256 } else { 64 };
+
+const _: () = assert!(size_of::<BlockHeader>() as u64 <= BLOCK_HEADER_BYTES);
 
 pub(super) const MAGIC: u32 = 0x6d68_626c;
 pub(super) const FREE: u32 = 1;

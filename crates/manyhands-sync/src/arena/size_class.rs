@@ -3,7 +3,7 @@
 /// The arena grows in units of this many bytes.
 pub const CHUNK_BYTES: u64 = if cfg!(loom) { 64 << 10 } else { 64 << 20 };
 /// The smallest block, its header included.
-const SMALLEST_BYTES: u64 = 128;
+const SMALLEST_BYTES: u64 = if cfg!(loom) { 512 } else { 128 };
 /// How many size classes there are.
 pub const CLASS_COUNT: usize = if cfg!(loom) { 8 } else { 64 };
 
