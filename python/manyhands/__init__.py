@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .context import Process as Process
     from .context import ProcessError as ProcessError
     from .context import TimeoutError as TimeoutError
+    from .errors import TaskError as TaskError
     from .errors import WorkerDied as WorkerDied
     from .process import active_children as active_children
     from .process import current_process as current_process
@@ -94,6 +95,7 @@ __all__ = [
     "SimpleQueue",
     "TimeoutError",
     "Value",
+    "TaskError",
     "WorkerDied",
     "active_children",
     "allow_connection_pickling",
@@ -116,7 +118,7 @@ __all__ = [
 #: Submodules that the standard library's users reach without importing them.
 _IMPORTED_WITH_PACKAGE = {"context", "process", "reduction"}
 
-_OURS = {"WorkerDied": "errors", "install": "_install"}
+_OURS = {"TaskError": "errors", "WorkerDied": "errors", "install": "_install"}
 
 
 def __getattr__(name: str) -> Any:
