@@ -24,6 +24,7 @@ use crate::worker::kind;
 use functions::{Functions, Used};
 use interrupts::Interrupts;
 use job::{Accepted, Form, call_arguments};
+use settling::Concluded;
 use leadership::{Driver, Leadership};
 use manyhands::family::Family;
 use manyhands::pool::{AnswerBatch, Event, Pool, Scheduler, State, Task, TaskBatch};
@@ -411,11 +412,12 @@ impl PyPool {
         used: Used,
         items: usize,
     ) -> PyResult<u32> {
-        if let Err(refused) = self.check_running(py) {
-            self.release(used);
-            return Err(refused);
-        }
         let mut state = self.state();
+        if state.scheduler.state() != State::Running || state.destroyed {
+            drop(state);
+            self.release(used);
+            return self.check_running(py).map(|()| 0);
+        }
         state.next_job = state.next_job.checked_add(1).unwrap_or(1);
         let id = state.next_job;
         state.jobs.insert(id, job.clone().unbind());
@@ -454,16 +456,15 @@ impl PyPool {
 
     /// A job has its outcome: it is off the list, and done when its callback, if it has one, has run.
     fn retire(&self, py: Python<'_>, job: &Bound<'_, PyJob>, id: u32) {
+        let _ = py;
         let listed = self.state().jobs.remove(&id);
         if listed.is_none() {
             return;
         }
-        let used = std::mem::take(&mut job.get().state().function);
+        let Concluded { used, owes_callback } = job.get().conclude();
         self.release(used);
-        if job.get().conclude() {
+        if owes_callback {
             self.owe_callback(job.clone().unbind());
-        } else {
-            job.get().finish(py);
         }
         self.leadership.tell_followers();
     }

@@ -1,10 +1,18 @@
 //! What becomes of a job when answers come, workers die, or the pool ends.
 
+use super::functions::Used;
 use super::job::{Accepted, Form, Outcome, PyJob};
 use super::map;
 use manyhands::pool::{Answer, Status, Task};
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering;
+
+/// What is left to do for a job whose outcome is known.
+pub(super) struct Concluded {
+    /// What it called, to be released.
+    pub(super) used: Used,
+    pub(super) owes_callback: bool,
+}
 
 impl PyJob {
     /// An answer came in.
@@ -162,23 +170,30 @@ impl PyJob {
         drop(callbacks);
     }
 
-    /// The outcome is known. Whether a callback is to be run before the job is done.
-    pub(super) fn conclude(&self) -> bool {
+    /// The outcome is known: waiters see it, unless a callback is to be run before.
+    pub(super) fn conclude(&self) -> Concluded {
         let mut state = self.state();
+        let owes_callback = match &state.outcome {
+            Some(Ok(_)) => state.callback.is_some(),
+            Some(Err(_)) => state.error_callback.is_some(),
+            None => false,
+        };
         // Items are not kept alive by a result that somebody keeps; they are dropped with no lock held.
         let over = if matches!(state.form, Form::Stream(_)) {
             None
         } else {
             Some(std::mem::replace(&mut state.form, Form::Over))
         };
-        let owed = match &state.outcome {
-            Some(Ok(_)) => state.callback.is_some(),
-            Some(Err(_)) => state.error_callback.is_some(),
-            None => false,
+        let used = std::mem::take(&mut state.function);
+        let held = if owes_callback {
+            (None, None, None)
+        } else {
+            self.done.store(true, Ordering::Release);
+            (state.callback.take(), state.error_callback.take(), state.keeper.take())
         };
         drop(state);
-        drop(over);
-        owed
+        drop((over, held));
+        Concluded { used, owes_callback }
     }
 
     /// Runs the callback that the outcome asks for; then waiters see that the job is done.
