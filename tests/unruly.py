@@ -198,3 +198,15 @@ def interrupt_self(_item: Any = None) -> str:
     except KeyboardInterrupt:
         return "interrupted"
     return "not interrupted"
+
+
+def wait_to_be_interrupted() -> None:
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        os._exit(9)
+
+
+def count_for_ever(number: int) -> None:
+    while True:
+        number += 1

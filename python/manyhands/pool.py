@@ -14,7 +14,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
-from multiprocessing import util
+from multiprocessing import resource_tracker, util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -412,6 +412,9 @@ class _Workers:
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         process._is_pool_worker = True
+        if self._ctx.get_start_method() != "fork":
+            # Whoever starts the tracker has SIGINT let in afterwards.
+            resource_tracker.ensure_running()
         # A Ctrl-C that reaches the worker before it can deal with it would have it write a traceback.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
