@@ -124,8 +124,8 @@ class Pool:
     def close(self) -> None:
         """No more jobs: workers leave when those there are done."""
 
-    def terminate(self) -> None:
-        """Workers are told to end, and whatever was not done fails."""
+    def terminate(self, tell: bool = True) -> None:
+        """Workers are told to end, and whatever was not done fails; without ``tell``, who waits is left waiting."""
 
     def end_workers(self, grace: float) -> None:
         """After `terminate`: waits for the workers' end, and kills those that take longer than ``grace`` seconds. Does

@@ -464,12 +464,16 @@ class _Driver:
             self._thread = None
             self._core.forget_driver()
 
-    def stop(self) -> bool:
+    def stop(self, for_good: bool = True) -> bool:
         """End the thread, and wait until the system has forgotten it; whether there was one. One that is in a callback
-        for longer than a moment ends later."""
+        for longer than a moment ends later, and so does the thread that calls this, if it is the driver."""
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            # The driver itself forks, to replace a worker: it goes on.
+        if thread is None or thread.ident is None:
+            return False
+        if thread is threading.current_thread():
+            # The driver forks itself, to replace a worker, and goes on; or its callback has ended the pool.
+            if for_good:
+                self._core.stop_driver()
             return False
         self._thread = None
         self._core.stop_driver()
@@ -482,7 +486,7 @@ class _Driver:
 
     @classmethod
     def stop_all(cls) -> None:
-        cls._stopped = [driver for driver in list(cls._all) if driver.stop()]
+        cls._stopped = [driver for driver in list(cls._all) if driver.stop(for_good=False)]
 
     @classmethod
     def restart_all(cls) -> None:
@@ -508,7 +512,8 @@ def _shut_down(core: _manyhands.Pool, driver: _Driver, owner: int) -> None:
     if owner != os.getpid():
         return
     try:
-        core.terminate()
+        # At the interpreter's end nobody needs to be told, and daemonic threads that wait would write tracebacks.
+        core.terminate(not util.is_exiting())
         core.end_workers(_TERM_GRACE)
     finally:
         driver.stop()

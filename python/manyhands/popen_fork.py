@@ -88,4 +88,13 @@ def run_child(process_obj: Any, life: int) -> int:
     return code
 
 
-os.register_at_fork(after_in_child=_manyhands.after_fork_in_child)
+def _after_fork_in_child() -> None:
+    _manyhands.after_fork_in_child()
+    # In a child of os.fork, the standard library's at-exit function would end the parent's daemonic processes.
+    from multiprocessing import process
+
+    children: set[Any] = process._children  # type: ignore[attr-defined]
+    children.difference_update([child for child in children if isinstance(child._popen, Popen)])
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -266,13 +266,16 @@ impl PyPool {
         Ok(())
     }
 
-    /// `terminate`: workers are told to end, and whatever was not done fails.
-    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+    /// `terminate`: workers are told to end, and whatever was not done fails, unless nobody is to be told.
+    #[pyo3(signature = (tell=true))]
+    fn terminate(&self, py: Python<'_>, tell: bool) -> PyResult<()> {
         self.check_owner()?;
         let actions = self.state().scheduler.on(Event::Terminate);
         self.carry_out(py, actions);
         let reason = PyRuntimeError::new_err("the pool was terminated before this was done");
-        self.abandon_jobs(py, &reason.into_value(py).into_any(), false);
+        if tell {
+            self.abandon_jobs(py, &reason.into_value(py).into_any(), false);
+        }
         Ok(())
     }
 

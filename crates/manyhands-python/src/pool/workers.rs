@@ -3,7 +3,7 @@
 use super::PyPool;
 use super::job::PyJob;
 use crate::error;
-use manyhands::pool::{Estate, Event, Phase, Task};
+use manyhands::pool::{Estate, Event, Phase, State, Task};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -135,6 +135,10 @@ impl PyPool {
     }
 
     fn settle_estate(&self, py: Python<'_>, process: &Py<PyAny>, estate: &Estate) {
+        if self.state().scheduler.state() == State::Terminating {
+            // Ended by the pool: its jobs have failed already, or nobody is to be told.
+            return;
+        }
         if let Some((task, begun)) = estate.in_progress {
             self.task_lost(py, process, task, begun);
         }
