@@ -425,7 +425,7 @@ class _Workers:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         except BaseException:
             # Interrupted when it had been started already: nobody will hear of it.
-            if process.pid is not None:
+            if getattr(process, "pid", None) is not None:
                 process.kill()
                 process.join()
             raise

@@ -165,9 +165,8 @@ impl PyPool {
             match self.hooks.start.bind(py).call1((seat,)) {
                 Ok(process) => started.push(process),
                 Err(refused) => {
-                    // With their life pipes in hand: none of them has been given work.
                     for process in &started {
-                        self.interrupts.firmly(py, || process.call_method0("kill"))?;
+                        self.interrupts.firmly(py, || process.call_method0("terminate"))?;
                     }
                     for process in &started {
                         self.interrupts.firmly(py, || process.call_method0("join"))?;
