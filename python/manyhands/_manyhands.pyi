@@ -116,9 +116,7 @@ class Pool:
     ) -> None:
         """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments."""
 
-    def submit_stream(
-        self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int
-    ) -> None:
+    def submit_stream(self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int) -> None:
         """Makes ``job`` a stream of results, whose items are pushed to it."""
 
     def close(self) -> None:
@@ -174,8 +172,8 @@ class Pool:
         """Tells the driver thread to end."""
 
     def destroy(self) -> None:
-        """Frees the pool's shared memory, as soon as nobody leads; nothing happens while a worker is there, or in a forked
-        child."""
+        """Frees the pool's shared memory, as soon as nobody leads; nothing happens while a worker is there, or in a
+        forked child."""
 
 @disjoint_base
 class Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # the built-in half of signal, without its imports
 import sys
 
 from . import _manyhands
@@ -96,7 +96,9 @@ def encode_error(error: BaseException) -> bytes:
         raise
     except BaseException as refused:
         pickled = dumps(_unsendable(refused, error))
-    return dumps((pickled, text, f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}"))
+    return dumps(
+        (pickled, text, f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}")
+    )
 
 
 def encode_result_error(refused: BaseException, result: object) -> bytes:

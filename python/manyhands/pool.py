@@ -186,7 +186,9 @@ class Pool:
         first failing item, as in the standard library. When a worker dies over an item, that is a
         `manyhands.WorkerDied`.
         """
-        return self._submit_map(func, iterable, False, chunksize, None, None, return_exceptions, fail_fast).get()
+        return self._submit_map(
+            func, iterable, False, chunksize, None, None, return_exceptions, fail_fast
+        ).get()
 
     def starmap(
         self,
@@ -198,7 +200,9 @@ class Pool:
         fail_fast: bool = False,
     ) -> list[T]:
         """As `map`, for items that are tuples of arguments."""
-        return self._submit_map(func, iterable, True, chunksize, None, None, return_exceptions, fail_fast).get()
+        return self._submit_map(
+            func, iterable, True, chunksize, None, None, return_exceptions, fail_fast
+        ).get()
 
     def apply_async(
         self,
@@ -569,6 +573,7 @@ def _decode_error(encoded: bytes) -> BaseException:
     ``KeyboardInterrupt``), becomes a `TaskError`.
     """
     pickled, text, summary = pickle.loads(encoded)
+    error: BaseException
     try:
         error = _unpickled(pickled)
         if not isinstance(error, BaseException):

@@ -141,7 +141,7 @@ def test_ends_with_one_traceback(
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2])
 def test_while_the_pool_starts(ctx: Any, tmp_path: Path, delay: float, sigint: None) -> None:
-    text = PROGRAM.replace('    method, call', '    print("up", flush=True)\n    method, call')
+    text = PROGRAM.replace("    method, call", '    print("up", flush=True)\n    method, call')
     program = Foreground(tmp_path, text, ctx.get_start_method(), "map", "with")
     assert program.line() == "up"
     time.sleep(delay)

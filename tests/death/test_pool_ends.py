@@ -68,7 +68,7 @@ class TestWithinTheWait:
 
     WAITS: dict[str, Callable[[Any], Any]] = {
         "map": lambda pool: pool.map(targets.square, range(5), 1),
-        "apply": lambda pool: [n for n in [pool.apply(targets.square, (n,)) for n in range(5)]],
+        "apply": lambda pool: [pool.apply(targets.square, (n,)) for n in range(5)],
         "imap": lambda pool: list(pool.imap(targets.square, range(5))),
         "with callback": lambda pool: [
             pool.apply_async(targets.square, (n,), callback=str).get(LONG) for n in range(5)
@@ -349,13 +349,15 @@ class TestSignals:
 class TestGarbage:
     def test_a_pool_that_its_own_things_lead_back_to(self, ctx: Any) -> None:
         class Holder:
-            pass
+            pool: Any = None
+
+            def note(self, _result: Any) -> None:
+                """Leads back to the pool while the job is there."""
 
         holder = Holder()
         pool = ctx.Pool(1, targets.nothing, (weakref.ref,))
-        holder.pool = pool  # type: ignore[attr-defined]
-        # The pool knows the function, which knows the pool.
-        call = pool.map_async(targets.identity, [1], callback=lambda _: holder)
+        holder.pool = pool
+        call = pool.map_async(targets.identity, [1], callback=holder.note)
         call.get(LONG)
         pids = [process.pid for process in pool._pool]
         gone = weakref.ref(pool._core)

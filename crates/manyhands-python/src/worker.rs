@@ -163,13 +163,11 @@ impl PyWorker {
                 let result = call_item(function, arguments, star);
                 self.settle(py, task, 0, 1, result)
             }
-            kind::LIST => {
-                match self.call_each(py, task, function, arguments) {
-                    Ok(None) => Ok(()),
-                    Ok(Some(results)) => self.settle(py, task, 0, task.items, Ok(results.into_any())),
-                    Err(error) => self.raised(py, task, 0, task.items, error),
-                }
-            }
+            kind::LIST => match self.call_each(py, task, function, arguments) {
+                Ok(None) => Ok(()),
+                Ok(Some(results)) => self.settle(py, task, 0, task.items, Ok(results.into_any())),
+                Err(error) => self.raised(py, task, 0, task.items, error),
+            },
             kind::EACH => {
                 for (number, item) in (0u32..).zip(arguments.cast::<PyList>()?) {
                     self.worker.begin_item(number + 1);
@@ -278,13 +276,11 @@ impl PyWorker {
         let object = pickling::loads(py, &bytes)?;
         // What the pool has withdrawn is not needed any more: it may hold much memory.
         let worker = &self.worker;
-        let withdrawn = self.functions.extract_if(|_, (function, _)| !worker.is_published(*function));
-        let forgotten: Vec<_> = withdrawn.collect();
+        self.functions.retain(|_, (function, _)| worker.is_published(*function));
         if self.functions.len() >= MOST_FUNCTIONS {
             self.functions.clear();
         }
         self.functions.insert(function.id, (function, object.clone().unbind()));
-        drop(forgotten);
         Ok(object)
     }
 }

@@ -65,7 +65,8 @@ impl PyPool {
         let mut waited = Ok(());
         for process in &processes {
             // Interrupted (Ctrl-C once more): the rest goes the short way.
-            let left = if waited.is_ok() { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let left =
+                if waited.is_ok() { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             let joined = process.bind(py).call_method1("join", (left.as_secs_f64(),));
             waited = waited.and(joined.map(drop));
         }

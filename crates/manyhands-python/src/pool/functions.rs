@@ -103,11 +103,7 @@ impl PyPool {
 
     /// WAYPOINT task 1/9: the function is sent once for all jobs, or once for this job and withdrawn with it. A job that
     /// may be given up has one of its own in any case: workers see by its end that the job's items are not wanted.
-    pub(super) fn function_for_job(
-        &self,
-        func: &Bound<'_, PyAny>,
-        own: bool,
-    ) -> PyResult<(Function, Used)> {
+    pub(super) fn function_for_job(&self, func: &Bound<'_, PyAny>, own: bool) -> PyResult<(Function, Used)> {
         let key = func.as_ptr() as usize;
         if !own && let Some(function) = self.state().functions.begin_use(key) {
             return Ok((function, Used::Known(key)));

@@ -221,7 +221,11 @@ impl Stream {
         {
             self.next += 1;
             let kept = self.manner.keep && self.broken_at.is_none_or(|broken| index < broken);
-            return Taken::Outcome(if kept { Ok(outcome.unwrap_or_else(|exception| exception)) } else { outcome });
+            return Taken::Outcome(if kept {
+                Ok(outcome.unwrap_or_else(|exception| exception))
+            } else {
+                outcome
+            });
         }
         if self.ended && self.next >= self.total { Taken::End } else { Taken::NotYet }
     }
