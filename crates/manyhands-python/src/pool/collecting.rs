@@ -16,11 +16,7 @@ impl PyPool {
     /// this pool takes in the next ones itself.
     pub(super) fn advance(&self, py: Python<'_>) -> PyResult<bool> {
         let mut current: Option<(u32, Py<PyJob>)> = None;
-        let mut any = self.take_in_collected(py, &mut current);
-        if !any {
-            let collected = self.engine.collect(&mut self.collected()).map_err(error::open)?;
-            any = collected && self.take_in_collected(py, &mut current);
-        }
+        let any = self.take_in_collected(py, &mut current)?;
         if let Some((_, job)) = current {
             self.feed_job(py, job.bind(py));
         }
@@ -32,12 +28,18 @@ impl PyPool {
         self.collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_in_collected(&self, py: Python<'_>, current: &mut Option<(u32, Py<PyJob>)>) -> bool {
+    /// Those that were collected before, else as many as are collected at once; whether there were any.
+    fn take_in_collected(&self, py: Python<'_>, current: &mut Option<(u32, Py<PyJob>)>) -> PyResult<bool> {
         let mut any = false;
         loop {
             // The lock is held while bytes are copied, no longer.
-            let next = self.collected().pop(|payload| to_python(py, payload));
-            let Some((answer, bytes)) = next else { return any };
+            let mut collected = self.collected();
+            let mut next = collected.pop(|payload| to_python(py, payload));
+            if next.is_none() && !any && self.engine.collect(&mut collected).map_err(error::open)? {
+                next = collected.pop(|payload| to_python(py, payload));
+            }
+            drop(collected);
+            let Some((answer, bytes)) = next else { return Ok(any) };
             any = true;
             self.take_in(py, answer, bytes, current);
         }

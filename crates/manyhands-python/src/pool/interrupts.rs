@@ -6,6 +6,7 @@
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
@@ -13,6 +14,8 @@ use std::thread::ThreadId;
 #[derive(Debug, Default)]
 pub(super) struct Interrupts {
     held: Mutex<Option<(ThreadId, PyErr)>>,
+    /// Whether something is held: mostly not, and then no lock is needed to know.
+    holds: AtomicBool,
 }
 
 impl Interrupts {
@@ -30,20 +33,28 @@ impl Interrupts {
         let mut held = self.held();
         if held.is_none() {
             *held = Some((std::thread::current().id(), error));
+            self.holds.store(true, Ordering::Release);
         }
         Ok(done)
     }
 
     /// Whether something is held for this thread.
     pub(super) fn any(&self) -> bool {
-        self.held().as_ref().is_some_and(|(thread, _)| *thread == std::thread::current().id())
+        self.holds.load(Ordering::Acquire)
+            && self.held().as_ref().is_some_and(|(thread, _)| *thread == std::thread::current().id())
     }
 
     /// What is held for this thread.
     pub(super) fn take(&self) -> Option<PyErr> {
+        if !self.holds.load(Ordering::Acquire) {
+            return None;
+        }
         let mut held = self.held();
         match held.take() {
-            Some((thread, error)) if thread == std::thread::current().id() => Some(error),
+            Some((thread, error)) if thread == std::thread::current().id() => {
+                self.holds.store(false, Ordering::Release);
+                Some(error)
+            }
             other => {
                 *held = other;
                 None

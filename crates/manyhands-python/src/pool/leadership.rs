@@ -9,7 +9,7 @@
 //! lead has *in hand* (the job whose answer is being unpickled, say) cannot be waited for from within.
 
 use manyhands::Deadline;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) struct Leadership {
     changed: Condvar,
     /// The job that the leader is busy with; its own thread alone stores and reads it.
     in_hand: AtomicU32,
+    /// Whether callbacks wait to be run, or one is running: mostly not, and then no lock is needed to know.
+    callbacks: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -213,11 +215,16 @@ impl Leadership {
         if std::mem::replace(&mut state.callbacks_due, due) != due && due {
             self.changed.notify_all();
         }
+        self.note_callbacks(&state);
+    }
+
+    fn note_callbacks(&self, state: &State) {
+        self.callbacks.store(state.callbacks_due || !state.calling.is_empty(), Ordering::Release);
     }
 
     /// Whether callbacks wait to be run.
     pub(super) fn are_callbacks_due(&self) -> bool {
-        self.state().callbacks_due
+        self.callbacks.load(Ordering::Acquire) && self.state().callbacks_due
     }
 
     /// Whether callbacks that wait are this thread's to run: the driver's, or anybody's when there is no driver. Who waits
@@ -229,7 +236,9 @@ impl Leadership {
 
     /// This thread runs the callback of that job.
     pub(super) fn begin_callback(&self, job: u32) {
-        self.state().calling.push((me(), job));
+        let mut state = self.state();
+        state.calling.push((me(), job));
+        self.note_callbacks(&state);
     }
 
     /// The callback that this thread began last is over.
@@ -238,6 +247,7 @@ impl Leadership {
         if let Some(place) = state.calling.iter().rposition(|(thread, _)| *thread == me()) {
             state.calling.remove(place);
         }
+        self.note_callbacks(&state);
         if state.followers > 0 {
             self.changed.notify_all();
         }
@@ -245,6 +255,9 @@ impl Leadership {
 
     /// Whether this thread is inside a callback: of that job, or of any.
     pub(super) fn is_in_callback(&self, of: Option<u32>) -> bool {
+        if !self.callbacks.load(Ordering::Acquire) {
+            return false;
+        }
         let state = self.state();
         let mut here = state.calling.iter().filter(|(thread, _)| *thread == me());
         here.any(|(_, job)| of.is_none_or(|of| of == *job))

@@ -7,6 +7,7 @@ use manyhands::pool::Woken;
 use manyhands::{Deadline, Patience};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long the driver thread lets callers lead themselves.
@@ -90,7 +91,7 @@ impl PyPool {
 
     /// Leads no more; after the outermost lead, what had to wait for its end is done.
     pub(super) fn resign(&self) {
-        if self.leadership.resign() && self.state().destroy_wanted {
+        if self.leadership.resign() && self.destroy_wanted.load(Ordering::Acquire) {
             self.destroy();
         }
     }

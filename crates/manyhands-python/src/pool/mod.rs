@@ -37,6 +37,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use settling::Concluded;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stream::Stream;
 use workers::Workers;
@@ -50,6 +51,8 @@ pub(crate) struct PyPool {
     owner: u32,
     leadership: Leadership,
     interrupts: Interrupts,
+    /// To be destroyed as soon as nobody leads.
+    destroy_wanted: AtomicBool,
     state: Mutex<PoolState>,
     /// Answers that were collected and not taken in yet: whoever leads, first or again, takes the next one.
     collected: Mutex<AnswerBatch>,
@@ -80,8 +83,6 @@ struct PoolState {
     next_job: u32,
     /// Why the pool cannot work.
     broken: Option<Py<PyAny>>,
-    /// To be destroyed as soon as nobody leads.
-    destroy_wanted: bool,
     destroyed: bool,
 }
 
@@ -111,7 +112,6 @@ impl PyPool {
             functions: Functions::default(),
             next_job: 0,
             broken: None,
-            destroy_wanted: false,
             destroyed: false,
         };
         Ok(Self {
@@ -119,6 +119,7 @@ impl PyPool {
             owner: std::process::id(),
             leadership: Leadership::default(),
             interrupts: Interrupts::default(),
+            destroy_wanted: AtomicBool::new(false),
             state: Mutex::new(state),
             collected: Mutex::new(AnswerBatch::default()),
             hooks: Hooks { start, died, decode_error, undecodable },
@@ -370,8 +371,8 @@ impl PyPool {
         if self.check_owner().is_err() {
             return;
         }
+        self.destroy_wanted.store(true, Ordering::Release);
         let mut state = self.state();
-        state.destroy_wanted = true;
         if self.leadership.is_led() || !state.scheduler.is_deserted() {
             return;
         }
