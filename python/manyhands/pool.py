@@ -8,19 +8,19 @@ fork and is started again afterwards. See ``docs/journeys.md`` for the way of a 
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing import resource_tracker, util
-from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
+from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _manyhands, _worker
-from .errors import TaskError
+from ._outcomes import decode_error as _decode_error
+from ._outcomes import undecodable as _undecodable
 
 __all__ = [
     "ApplyResult",
@@ -564,53 +564,3 @@ def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> No
 def _usable_processors() -> int:
     count = getattr(os, "process_cpu_count", None)
     return (count() if count else len(os.sched_getaffinity(0))) or 1
-
-
-def _decode_error(encoded: bytes) -> BaseException:
-    """An exception that a worker sent, with the worker's traceback as its cause.
-
-    One that cannot be unpickled, or that would end this program instead of the wait for the item (``SystemExit``,
-    ``KeyboardInterrupt``), becomes a `TaskError`.
-    """
-    pickled, text, summary = pickle.loads(encoded)
-    error: BaseException
-    try:
-        error = _unpickled(pickled)
-        if not isinstance(error, BaseException):
-            raise TypeError(f"not an exception but {type(error).__name__}")
-        if not isinstance(error, Exception):
-            error = TaskError(summary, text, None, error)
-        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
-    except Exception as refused:
-        error = TaskError(summary, text, f"{type(refused).__name__}: {_shown(refused)}")
-        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
-    return error
-
-
-def _unpickled(pickled: bytes) -> Any:
-    """What was pickled. An exception class may raise anything when it is made again; a signal's handler may, too."""
-    try:
-        return pickle.loads(pickled)
-    except Exception:
-        raise
-    except BaseException:
-        try:
-            pickle.loads(pickled)
-        except BaseException as refused:
-            # Again: it is the class's own doing.
-            raise TypeError(f"unpickling it raises {type(refused).__name__}") from None
-        raise
-
-
-def _undecodable(refused: BaseException) -> BaseException:
-    """What an item fails with whose result cannot be unpickled here."""
-    error = RuntimeError(f"the result of this item cannot be unpickled here: {_shown(refused)}")
-    error.__cause__ = refused
-    return error
-
-
-def _shown(error: BaseException) -> str:
-    try:
-        return repr(error)
-    except Exception:
-        return f"<{type(error).__name__}, whose repr() fails>"
