@@ -95,11 +95,13 @@ test:
 demo: build
 	@$(BIN)/python -m manyhands.demo
 
-.PHONY: proofs ## The long versions: 20,000 random kills of a queue, 100 deaths at each numbered step
-proofs: setup
+.PHONY: proofs ## The long versions: 20,000 random kills of a queue, 100 deaths at each numbered step, 1,000 pools
+proofs: build
 	MANYHANDS_RING_KILLS=20000 cargo test -p manyhands --test ring_kill -- --nocapture
 	MANYHANDS_KILL_ROUNDS=100 cargo test -p manyhands-sync --features kill-points --test kill_points -- --nocapture
 	MANYHANDS_KILL_ROUNDS=100 cargo test -p manyhands --features kill-points --test kill_points -- --nocapture
+	MANYHANDS_POOLS=1000 $(PYTEST) tests/death/test_many_pools.py
+	MANYHANDS_LEFTOVERS=500 $(PYTEST) tests/death/test_leftovers.py
 
 .PHONY: sanitize ## The shared-memory tests under valgrind, the address and the thread sanitizer
 sanitize:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .context import Process as Process
     from .context import ProcessError as ProcessError
     from .context import TimeoutError as TimeoutError
+    from .errors import TaskError as TaskError
     from .errors import WorkerDied as WorkerDied
     from .futures import ProcessPoolExecutor as ProcessPoolExecutor
     from .process import active_children as active_children
@@ -94,6 +95,7 @@ __all__ = [
     "RawValue",
     "Semaphore",
     "SimpleQueue",
+    "TaskError",
     "TimeoutError",
     "Value",
     "WorkerDied",
@@ -121,6 +123,7 @@ _IMPORTED_WITH_PACKAGE = {"context", "futures", "process", "reduction"}
 
 _OURS = {
     "ProcessPoolExecutor": "futures",
+    "TaskError": "errors",
     "WorkerDied": "errors",
     "doctor": "_doctor",
     "install": "_install",

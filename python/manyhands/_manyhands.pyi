@@ -168,19 +168,22 @@ class Pool:
     ) -> None:
         """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments."""
 
-    def submit_stream(
-        self, job: Job, func: Callable[..., Any], ordered: bool, star: bool, chunksize: int
-    ) -> None:
+    def submit_stream(self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int) -> None:
         """Makes ``job`` a stream of results, whose items are pushed to it."""
 
     def close(self) -> None:
         """No more jobs: workers leave when those there are done."""
 
-    def terminate(self) -> None:
-        """Workers are told to end, and whatever was not done fails."""
+    def terminate(self, tell: bool = True) -> None:
+        """Workers are told to end, and whatever was not done fails; without ``tell``, who waits is left waiting."""
+
+    def end_workers(self, grace: float) -> None:
+        """After `terminate`: waits for the workers' end, and kills those that take longer than ``grace`` seconds. Does
+        not wait for whoever leads."""
 
     def join(self, timeout: float | None = None) -> bool:
-        """Waits until every worker is gone; whether they are."""
+        """Waits until every worker is gone and every callback has run; whether they are. ``RuntimeError`` in code that
+        the pool itself runs, while workers are there."""
 
     @property
     def processes(self) -> list[BaseProcess]:
@@ -200,14 +203,29 @@ class Pool:
     def drive(self) -> None:
         """The body of the driver thread: leads whenever there is work and nobody else leads."""
 
-    def want_driver(self) -> bool:
-        """There is work that nobody may wait for; ``False`` when there is no driver thread to do it."""
+    def want_driver(self, after_all: bool = False) -> bool:
+        """There is work that nobody may wait for. ``False`` when there is no driver thread: the caller starts it, or
+        calls `forget_driver`. With ``after_all``, one that was told to end and has not goes on."""
+
+    def forget_driver(self) -> None:
+        """There is no driver thread: callbacks are run by whoever waits."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the pool is this process's, and not that of one it was forked from."""
+
+    def check_owner(self) -> None:
+        """``RuntimeError`` in a process that was forked from the pool's."""
+
+    def give_up_callbacks(self) -> None:
+        """Callbacks that were not run will not be: their jobs are done without."""
 
     def stop_driver(self) -> None:
         """Tells the driver thread to end."""
 
     def destroy(self) -> None:
-        """Frees the pool's shared memory; nothing happens while a worker is there, or in a forked child."""
+        """Frees the pool's shared memory, as soon as nobody leads; nothing happens while a worker is there, or in a
+        forked child."""
 
 @disjoint_base
 class Job:
@@ -218,7 +236,18 @@ class Job:
         pool: Pool,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> Self: ...
+        keeper: object = None,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+    ) -> Self:
+        """A job that `Pool.submit_call` or its kin give something to do.
+
+        Args:
+            keeper: kept alive until the job is done.
+            return_exceptions: exceptions of items take the items' places.
+            fail_fast: the first failing item fails the job, at once; for `Pool.submit_map`.
+        """
+
     def ready(self) -> bool:
         """Whether the call has completed."""
 
@@ -234,8 +263,8 @@ class Job:
     def next(self, timeout: float | None = None) -> Any:
         """The next result of a stream, or its exception raised; ``StopIteration`` behind the last."""
 
-    def push(self, items: Sequence[Any], last: bool) -> None:
-        """Adds items to a stream; ``last`` says that no more come."""
+    def push(self, items: Sequence[Any], last: bool) -> bool:
+        """Adds items to a stream; ``last`` says that no more come. ``False`` when the stream takes no more."""
 
     def push_error(self, exception: BaseException) -> None:
         """The iterable of a stream raised: that is what comes after the items before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the built-in half of signal, without its imports
 import sys
 
 from . import _manyhands
@@ -49,15 +50,40 @@ def main(
     initargs: tuple[Any, ...],
     most_tasks: int,
 ) -> None:
-    """Make ready, then work until the pool wants the worker to leave, or for ``most_tasks`` tasks (0: no limit)."""
-    worker = _manyhands.Worker(address.pool, seat, address.descriptor(), encode_error, encode_result_error)
-    if initializer is not None:
-        try:
-            initializer(*initargs)
-        except Exception as error:
-            worker.unready(encode_error(error))
-            sys.exit(1)
-    worker.run(most_tasks)
+    """Make ready, then work until the pool wants the worker to leave, or for ``most_tasks`` tasks (0: no limit).
+
+    SIGINT is blocked when this begins and does what it does in any program from then on, except that a worker without
+    a task does not end of it, and that no worker writes a traceback of Ctrl-C: the pool's process has got it too.
+    """
+    try:
+        from multiprocessing.process import current_process
+
+        if getattr(current_process(), "_lets_sigint_in", False):
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+        worker = _manyhands.Worker(
+            address.pool, seat, address.descriptor(), encode_error, encode_result_error
+        )
+        if initializer is not None:
+            _initialise(worker, initializer, initargs)
+        worker.run(most_tasks)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+
+
+#: The exit status of a worker that Ctrl-C ended: as a shell shows it.
+INTERRUPTED = 130
+
+
+def _initialise(
+    worker: _manyhands.Worker, initializer: Callable[..., object], initargs: tuple[Any, ...]
+) -> None:
+    try:
+        initializer(*initargs)
+    except (Exception, SystemExit) as error:
+        worker.unready(encode_error(error))
+        sys.exit(1)
 
 
 def serve_calls(
@@ -111,24 +137,53 @@ def _encode_refusal(refused: BaseException, _result: object) -> bytes:
 
 def encode_error(error: BaseException) -> bytes:
     """An exception as bytes: its pickle and, outside it, its traceback as text, which survives a bad pickle."""
-    import traceback
-
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    text = _traceback_of(error)
     try:
         pickled = dumps(error)
-    except Exception as refused:
+    except KeyboardInterrupt:
+        # A signal; the caller tries again.
+        raise
+    except BaseException as refused:
         pickled = dumps(_unsendable(refused, error))
-    return dumps((pickled, text, f"{type(error).__module__}.{type(error).__qualname__}: {error}"))
+    return dumps(
+        (pickled, text, f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}")
+    )
 
 
 def encode_result_error(refused: BaseException, result: object) -> bytes:
     """A result that cannot be pickled, as the exception that says so."""
     wrapped = _unsendable(refused, result)
-    return dumps((dumps(wrapped), str(wrapped), str(wrapped)))
+    return dumps((dumps(wrapped), _traceback_of(refused), str(wrapped)))
 
 
 def _unsendable(refused: BaseException, value: object) -> BaseException:
     from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
-    error: BaseException = MaybeEncodingError(refused, value)
+    error: BaseException = MaybeEncodingError(_Shown(refused), _Shown(value))
     return error
+
+
+class _Shown:
+    """Something whose ``repr`` may fail: of a result that is nested too deeply, say."""
+
+    def __init__(self, value: object) -> None:
+        self._text = _shown(value, repr)
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _shown(value: object, how: Callable[[Any], str]) -> str:
+    try:
+        return how(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose {how.__name__}() raises {type(error).__name__}>"
+
+
+def _traceback_of(error: BaseException) -> str:
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception as refused:
+        return f"{type(error).__name__} (its traceback cannot be shown: {type(refused).__name__})\n"

@@ -35,6 +35,8 @@ def main(
     _import(preload, data)
     util._close_stdin()  # type: ignore[attr-defined]
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A child lets it in when it can deal with it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     server = _manyhands.Zygote(socket)
     os.close(socket)
     forkserver.freeze()
@@ -62,6 +64,8 @@ def main(
 def _serve(job: int, life: int, passed: list[int]) -> int:
     forkserver._forkserver._inherited_fds = passed
     process_obj = _child.read_job(job, spawn.prepare)
+    if not getattr(process_obj, "_is_pool_worker", False):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return _child.run(process_obj, life)
 
 

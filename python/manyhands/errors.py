@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from concurrent.futures.process import BrokenProcessPool
 
-__all__ = ["WorkerDied"]
+__all__ = ["TaskError", "WorkerDied"]
 
 
 class WorkerDied(BrokenProcessPool):
@@ -40,6 +40,45 @@ class WorkerDied(BrokenProcessPool):
             how = f"exited with status {self.exitcode}"
         what = "its call" if self.item is None else f"item {self.item}"
         return f"worker process {self.pid} {how} while working on {what}; only that is lost"
+
+
+class TaskError(RuntimeError):
+    """What a task raised, where the exception itself cannot be raised here.
+
+    Either it cannot be made again from its pickle, or it is no ``Exception`` (``SystemExit`` after ``sys.exit`` in a
+    task, ``KeyboardInterrupt``) and would end this program instead of telling it about one item.
+
+    Attributes:
+        type_name: the exception's class, with its module.
+        message: what it said; for ``sys.exit``, its argument.
+        traceback: the worker's traceback, as text; also this error's ``__cause__``.
+        reason: why the exception could not be made again, or ``None``.
+        exception: the exception, when it could be made again.
+    """
+
+    def __init__(
+        self,
+        summary: str,
+        traceback: str = "",
+        reason: str | None = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        self.type_name, _, self.message = summary.partition(": ")
+        self.traceback = traceback
+        self.reason = reason
+        self.exception = exception
+        self._summary = summary
+        super().__init__(self._describe())
+
+    def __reduce__(self) -> tuple[type[TaskError], tuple[str, str, str | None]]:
+        return type(self), (self._summary, self.traceback, self.reason)
+
+    def _describe(self) -> str:
+        name = self.type_name.removeprefix("builtins.")
+        what = f"{name}: {self.message}" if self.message else name
+        if self.reason is None:
+            return f"the task raised {what}"
+        return f"the task raised {what}; that exception cannot be unpickled here: {self.reason}"
 
 
 def _signal_name(exitcode: int | None) -> str | None:

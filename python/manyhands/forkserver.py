@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from multiprocessing import spawn as _spawn
 
@@ -91,7 +92,12 @@ class ForkServer:
         arguments = ", ".join(map(str, (start.place, *fds)))
         call = f"manyhands._zygote.main({arguments}, {self._preload_modules!r}, {data!r})"
         program, argv = spawn.command(call)
-        self._process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
+        # Ctrl-C is not the server's affair, not even while it comes up. It inherits the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         client.close_servers_end()
         self._client = client
         return client

@@ -29,7 +29,8 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import _manyhands, _worker, pool
+from . import _manyhands, _outcomes, _worker, pool
+from .errors import TaskError
 
 __all__ = [
     "ALL_COMPLETED",
@@ -444,7 +445,11 @@ def _each_of(chunks: Iterator[list[T]]) -> Iterator[T]:
 
 
 def _decode_error(encoded: bytes) -> BaseException:
-    error = pool._decode_error(encoded)
+    error = _outcomes.decode_error(encoded)
+    if isinstance(error, TaskError) and error.exception is not None:
+        # A future has whatever was raised, `SystemExit` too, as in the standard library.
+        cause, error = error.__cause__, error.exception
+        error.__cause__ = cause
     error.__cause__ = _RemoteTraceback(error.__cause__.tb)  # type: ignore[union-attr]
     return error
 

@@ -8,17 +8,19 @@ fork and is started again afterwards. See ``docs/journeys.md`` for the way of a 
 from __future__ import annotations
 
 import os
-import pickle
+import signal
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
-from multiprocessing import util
-from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
+from multiprocessing import resource_tracker, util
+from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _manyhands, _worker
+from ._outcomes import decode_error as _decode_error
+from ._outcomes import undecodable as _undecodable
 
 __all__ = [
     "ApplyResult",
@@ -115,6 +117,7 @@ class Pool:
 
             context = _default_context.get_context()
         self._processes = processes
+        self._maxtasksperchild = maxtasksperchild
         self._ctx = context
         self._workers = _Workers(context, initializer, tuple(initargs), maxtasksperchild or 0)
         self._core = _manyhands.Pool(
@@ -133,7 +136,8 @@ class Pool:
         self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
-        if self._state == RUN:
+        # A forked child drops what is only a picture of its parent's pool.
+        if self._state == RUN and self._core.is_ours:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
@@ -160,21 +164,45 @@ class Pool:
         self._core.submit_call(job, func, tuple(args), kwds)
         return job.get()
 
-    def map(self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int | None = None) -> list[T]:
+    def map(
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int | None = None,
+        *,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+    ) -> list[T]:
         """``[func(item) for item in iterable]``, in the workers.
 
         Args:
-            chunksize: items sent together. By default sizes follow how long items take.
+            chunksize: items sent together. By default sizes follow how long items take; with ``maxtasksperchild`` they
+                are the standard library's, four chunks for each worker.
+            return_exceptions: an item that fails has its exception in its place in the list, and nothing is raised.
+            fail_fast: raise at the first item that fails. Items that are being worked on are finished and forgotten;
+                those not begun are dropped.
 
-        Raises the first exception of ``func`` once everything else is done.
+        Without either, raises the exception of an item that failed once everything else is done; a chunk ends with its
+        first failing item, as in the standard library. When a worker dies over an item, that is a
+        `manyhands.WorkerDied`.
         """
-        return self._submit_map(func, iterable, False, chunksize).get()
+        return self._submit_map(
+            func, iterable, False, chunksize, None, None, return_exceptions, fail_fast
+        ).get()
 
     def starmap(
-        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
     ) -> list[T]:
         """As `map`, for items that are tuples of arguments."""
-        return self._submit_map(func, iterable, True, chunksize).get()
+        return self._submit_map(
+            func, iterable, True, chunksize, None, None, return_exceptions, fail_fast
+        ).get()
 
     def apply_async(
         self,
@@ -184,9 +212,12 @@ class Pool:
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult[T]:
-        """Start ``func(*args, **kwds)`` in a worker; the result is asked from what this returns."""
+        """Start ``func(*args, **kwds)`` in a worker; the result is asked from what this returns.
+
+        Callbacks run in the pool's own thread; ``get`` returns when they have returned.
+        """
         self._check_running()
-        job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback)
+        job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback, self)
         self._core.submit_call(job, func, tuple(args), kwds)
         self._driver.want()
         return job
@@ -198,9 +229,14 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
     ) -> MapResult[T]:
         """As `map`, without waiting."""
-        job = self._submit_map(func, iterable, False, chunksize, callback, error_callback)
+        job = self._submit_map(
+            func, iterable, False, chunksize, callback, error_callback, return_exceptions, fail_fast, self
+        )
         self._driver.want()
         return job
 
@@ -211,21 +247,45 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
     ) -> MapResult[T]:
         """As `starmap`, without waiting."""
-        job = self._submit_map(func, iterable, True, chunksize, callback, error_callback)
+        job = self._submit_map(
+            func, iterable, True, chunksize, callback, error_callback, return_exceptions, fail_fast, self
+        )
         self._driver.want()
         return job
 
-    def imap(self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1) -> IMapIterator[T]:
-        """An iterator over ``map(func, iterable)``: each result as soon as it and those before it are there."""
-        return self._submit_stream(IMapIterator, func, iterable, True, chunksize)
+    def imap(
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int = 1,
+        *,
+        return_exceptions: bool = False,
+    ) -> IMapIterator[T]:
+        """An iterator over ``map(func, iterable)``: each result as soon as it and those before it are there.
+
+        Args:
+            return_exceptions: the exception of an item that fails comes as its result, instead of being raised. One
+                that the iterable raises is raised in any case, behind the results of the items before.
+        """
+        return self._submit_stream(IMapIterator, func, iterable, True, chunksize, return_exceptions)
 
     def imap_unordered(
-        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int = 1,
+        *,
+        return_exceptions: bool = False,
     ) -> IMapUnorderedIterator[T]:
         """As `imap`, with results in the order in which they come."""
-        stream = self._submit_stream(IMapUnorderedIterator, func, iterable, False, chunksize)
+        stream = self._submit_stream(
+            IMapUnorderedIterator, func, iterable, False, chunksize, return_exceptions
+        )
         assert isinstance(stream, IMapUnorderedIterator)
         return stream
 
@@ -235,12 +295,23 @@ class Pool:
         iterable: Iterable[Any],
         star: bool,
         chunksize: int | None,
-        callback: Callable[[list[T]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
+        callback: Callable[[list[T]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        return_exceptions: bool,
+        fail_fast: bool,
+        keeper: Pool | None = None,
     ) -> MapResult[T]:
         self._check_running()
-        job: MapResult[T] = MapResult(self._core, callback, error_callback)
-        self._core.submit_map(job, func, list(iterable), star, chunksize)
+        if return_exceptions and fail_fast:
+            raise ValueError("return_exceptions and fail_fast exclude each other")
+        items = _list_of(iterable)
+        if chunksize is None and self._maxtasksperchild is not None:
+            # A worker's life is counted in chunks: their size must not depend on how fast the machine is.
+            chunksize = -(-len(items) // (4 * self._processes))
+        job: MapResult[T] = MapResult(
+            self._core, callback, error_callback, keeper, return_exceptions, fail_fast
+        )
+        self._core.submit_map(job, func, items, star, chunksize)
         return job
 
     def _submit_stream(
@@ -250,39 +321,56 @@ class Pool:
         iterable: Iterable[S],
         ordered: bool,
         chunksize: int,
+        return_exceptions: bool,
     ) -> IMapIterator[T]:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        # Read before there is a stream: an iterable that raises leaves nothing open.
-        items = list(iterable) if isinstance(iterable, Sized) else None
-        job = cls(self._core)
-        self._core.submit_stream(job, func, ordered, False, chunksize)
-        if items is not None:
-            job.push(items, True)
+        job = cls(self._core, None, None, self, return_exceptions)
+        if isinstance(iterable, Sized):
+            # Read before there is a stream: it may raise what is no error of an item (Ctrl-C).
+            items, error = _read(iterable)
+            self._core.submit_stream(job, func, ordered, chunksize)
+            job.push(items, error is None)
+            if error is not None:
+                job.push_error(error)
         else:
+            self._core.submit_stream(job, func, ordered, chunksize)
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
             feeder = threading.Thread(
                 target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder"
             )
-            feeder.start()
+            try:
+                feeder.start()
+            except BaseException as error:
+                # Somebody must end the stream, or close() would wait for its items.
+                job.push_error(error)
+                raise
         self._driver.want()
         return job
 
     def close(self) -> None:
         """Take no more calls; workers leave when those there are done."""
         if self._state == RUN:
-            self._state = CLOSE
             self._core.close()
+            self._state = CLOSE
             self._driver.want()
 
     def terminate(self) -> None:
-        """End the workers, whatever they do; what was not done fails."""
+        """End the workers, whatever they do; what was not done fails.
+
+        Returns when they are gone: at most a few seconds later, from wherever it is called.
+        """
+        self._core.check_owner()
         self._state = TERMINATE
         self._terminate()
 
     def join(self) -> None:
-        """Wait until the workers have ended; call `close` or `terminate` first."""
+        """Wait until the workers have ended and every callback has run; call `close` or `terminate` first.
+
+        ``RuntimeError`` inside a callback of this pool, which would wait for itself.
+        """
+        self._core.check_owner()
         if self._state == RUN:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
@@ -304,7 +392,9 @@ class Pool:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        self.terminate()
+        # A child that was forked inside the block may leave it, too.
+        if self._core.is_ours:
+            self.terminate()
 
 
 class _Workers:
@@ -325,7 +415,24 @@ class _Workers:
         process = self._ctx.Process(target=_worker.main, args=args)
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
-        process.start()
+        process._is_pool_worker = True
+        if self._ctx.get_start_method() != "fork":
+            # Whoever starts the tracker has SIGINT let in afterwards.
+            resource_tracker.ensure_running()
+        # A Ctrl-C that reaches the worker before it can deal with it would have it write a traceback.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process._lets_sigint_in = signal.SIGINT not in mask
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        except BaseException:
+            # Interrupted when it had been started already: nobody will hear of it.
+            if getattr(process, "pid", None) is not None:
+                process.kill()
+                process.join()
+            raise
         util.debug("added worker")
         return process
 
@@ -349,34 +456,47 @@ class _Driver:
         self._thread: threading.Thread | None = None
         self._all.add(self)
 
-    def want(self) -> None:
+    def want(self, after_all: bool = False) -> None:
         """There is work that nobody may wait for."""
-        if not self._core.want_driver():
-            self._thread = threading.Thread(target=self._core.drive, daemon=True, name="PoolDriver")
+        if self._core.want_driver(after_all):
+            return
+        self._thread = threading.Thread(target=self._core.drive, daemon=True, name="PoolDriver")
+        try:
             self._thread.start()
+        except BaseException:
+            # Without a thread to be had, whoever waits does what it would do.
+            self._thread = None
+            self._core.forget_driver()
 
-    def stop(self) -> bool:
-        """End the thread, and wait until the system has forgotten it; whether there was one."""
+    def stop(self, for_good: bool = True) -> bool:
+        """End the thread, and wait until the system has forgotten it; whether there was one. One that is in a callback
+        for longer than a moment ends later, and so does the thread that calls this, if it is the driver."""
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            # The driver itself forks, to replace a worker: it goes on.
+        if thread is None or thread.ident is None:
+            return False
+        if thread is threading.current_thread():
+            # The driver forks itself, to replace a worker, and goes on; or its callback has ended the pool.
+            if for_good:
+                self._core.stop_driver()
             return False
         self._thread = None
         self._core.stop_driver()
         thread.join(_TERM_GRACE)
+        if thread.is_alive():
+            self._thread = thread
         while not thread.is_alive() and os.path.exists(f"/proc/self/task/{thread.native_id}"):
             os.sched_yield()
         return True
 
     @classmethod
     def stop_all(cls) -> None:
-        cls._stopped = [driver for driver in list(cls._all) if driver.stop()]
+        cls._stopped = [driver for driver in list(cls._all) if driver.stop(for_good=False)]
 
     @classmethod
     def restart_all(cls) -> None:
         stopped, cls._stopped = cls._stopped, []
         for driver in stopped:
-            driver.want()
+            driver.want(after_all=True)
 
     @classmethod
     def forget_all(cls) -> None:
@@ -392,54 +512,55 @@ os.register_at_fork(
 
 
 def _shut_down(core: _manyhands.Pool, driver: _Driver, owner: int) -> None:
-    """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL."""
+    """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL. Waits for nobody else."""
     if owner != os.getpid():
         return
-    core.terminate()
-    if not core.join(_TERM_GRACE):
-        for process in core.processes:
-            process.kill()
-        core.join()
-    driver.stop()
-    core.destroy()
+    try:
+        # At the interpreter's end nobody needs to be told, and daemonic threads that wait would write tracebacks.
+        core.terminate(not util.is_exiting())
+        core.end_workers(_TERM_GRACE)
+    finally:
+        driver.stop()
+        core.give_up_callbacks()
+        core.destroy()
+
+
+#: What lists its items without running anybody's code.
+_PLAIN = (list, tuple, range, dict, set, frozenset, str, bytes)
+
+
+def _list_of(iterable: Iterable[Any]) -> list[Any]:
+    """The items as a list of its own. What ``__len__`` says is not asked of classes that may be wrong about it."""
+    return list(iterable) if type(iterable) in _PLAIN else [*iter(iterable)]
+
+
+def _read(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
+    """The items, and what the iterable raised behind the last of them."""
+    if type(iterable) in _PLAIN:
+        return list(iterable), None
+    items: list[Any] = []
+    try:
+        items.extend(iter(iterable))
+    except Exception as error:
+        return items, error
+    return items, None
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:
-    """Push the items of an iterable of unknown length, as they come."""
+    """Push the items of an iterable of unknown length, as they come, until the pool ends."""
     try:
         chunk = []
         for item in iterable:
             chunk.append(item)
             if len(chunk) >= chunksize:
-                job.push(chunk, False)
+                if not job.push(chunk, False):
+                    return
                 chunk = []
         job.push(chunk, True)
-    except Exception as error:
+    except BaseException as error:
         job.push_error(error)
 
 
 def _usable_processors() -> int:
     count = getattr(os, "process_cpu_count", None)
     return (count() if count else len(os.sched_getaffinity(0))) or 1
-
-
-def _decode_error(encoded: bytes) -> BaseException:
-    """An exception that a worker sent, with the worker's traceback as its cause."""
-    pickled, text, summary = pickle.loads(encoded)
-    try:
-        error = pickle.loads(pickled)
-        if not isinstance(error, BaseException):
-            raise TypeError(f"not an exception: {error!r}")
-    except Exception as refused:
-        error = RuntimeError(
-            f"a worker raised {summary}, and that exception cannot be unpickled here: {refused!r}"
-        )
-    error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
-    return error  # type: ignore[no-any-return]
-
-
-def _undecodable(refused: BaseException) -> BaseException:
-    """What an item fails with whose result cannot be unpickled here."""
-    error = RuntimeError(f"the result of this item cannot be unpickled here: {refused!r}")
-    error.__cause__ = refused
-    return error

@@ -90,3 +90,14 @@ def run_child(process_obj: Any, life: int) -> int:
     code: int = process_obj._bootstrap(parent_sentinel=life)
     _manyhands.note_exit(code)
     return code
+
+
+def _after_fork_in_child() -> None:
+    # In a child of os.fork, the standard library's at-exit function would end the parent's daemonic processes.
+    from multiprocessing import process
+
+    children: set[Any] = process._children  # type: ignore[attr-defined]
+    children.difference_update([child for child in children if isinstance(child._popen, Popen)])
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

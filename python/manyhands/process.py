@@ -58,6 +58,21 @@ class _Process(BaseProcess):
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._die_with_parent = die_with_parent
 
+    def start(self) -> None:
+        """Start the process. In a worker of a pool, too: there, what is started ends with the worker."""
+        current: Any = current_process()
+        if not getattr(current, "_is_pool_worker", False):
+            super().start()
+            return
+        # The standard library lets no daemon have children, because they would outlive it. These do not.
+        self._die_with_parent = True
+        config = current._config
+        daemon = config.pop("daemon", None)
+        try:
+            super().start()
+        finally:
+            config["daemon"] = daemon
+
     @property
     def _dies_with_parent(self) -> bool:
         return bool(self.daemon or getattr(self, "_die_with_parent", False))

@@ -114,7 +114,22 @@ QUEUE = [
     "cancel_join_thread",
 ]
 SIMPLE_QUEUE = ["put", "get", "empty", "close"]
-POOL = ["map", "imap_unordered", "apply_async", "close", "terminate", "join", "__enter__", "__exit__"]
+POOL = [
+    "__init__",
+    "apply",
+    "apply_async",
+    "map",
+    "map_async",
+    "starmap",
+    "starmap_async",
+    "imap",
+    "imap_unordered",
+    "close",
+    "terminate",
+    "join",
+    "__enter__",
+    "__exit__",
+]
 
 
 EXECUTOR = ["__init__", "submit", "map", "shutdown", "__enter__", "__exit__"]

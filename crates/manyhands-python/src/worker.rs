@@ -5,7 +5,7 @@ use crate::pickling;
 use manyhands::family::Family;
 use manyhands::pool::{Answer, Function, Next, Phase, Status, Task, Worker};
 use manyhands::{Block, Handle, Waited};
-use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::collections::HashMap;
@@ -24,19 +24,23 @@ pub(crate) mod kind {
     pub(crate) const WHOLE: u32 = 4;
     /// Added to the others: an item is a tuple of arguments.
     pub(crate) const STAR: u32 = 8;
-    /// Added to the others: whatever is raised is the outcome, `SystemExit` too.
-    pub(crate) const ALL_RAISED: u32 = 16;
+    /// Added to the others: no item is begun once the function is withdrawn.
+    pub(crate) const WATCHED: u32 = 16;
+    /// Added to the others: arguments that cannot be read are told in the executor's words.
+    pub(crate) const OF_EXECUTOR: u32 = 32;
 }
 
 /// Functions a worker remembers; a forgotten one is read again.
 const MOST_FUNCTIONS: usize = 256;
+/// How often an exception is encoded: a signal may interrupt it.
+const ENCODING_ATTEMPTS: u32 = 3;
 
 /// A pool worker's loop.
 #[pyclass(name = "Worker", module = "manyhands._manyhands")]
 #[derive(Debug)]
 pub(crate) struct PyWorker {
     worker: Worker,
-    functions: HashMap<u32, Py<PyAny>>,
+    functions: HashMap<u32, (Function, Py<PyAny>)>,
     /// `manyhands._worker.encode_error(exception) -> bytes`.
     encode_error: Py<PyAny>,
     /// `manyhands._worker.encode_result_error(error, result) -> bytes`.
@@ -84,7 +88,7 @@ impl PyWorker {
                 Next::Nothing => {
                     let worker = &mut self.worker;
                     if py.detach(|| worker.wait()) == Waited::Interrupted {
-                        py.check_signals()?;
+                        between_tasks(py, py.check_signals())?;
                     }
                 }
                 Next::Leave => return Ok(false),
@@ -95,6 +99,12 @@ impl PyWorker {
     }
 }
 
+/// Ctrl-C reaches every process of a terminal's foreground group. A worker without a task has nothing to interrupt: what
+/// becomes of it is decided by the pool's process, which has got the signal too.
+fn between_tasks(py: Python<'_>, handled: PyResult<()>) -> PyResult<()> {
+    handled.or_else(|error| if error.is_instance_of::<PyKeyboardInterrupt>(py) { Ok(()) } else { Err(error) })
+}
+
 fn damaged() -> PyErr {
     PyOSError::new_err((5, "the pool's shared memory is damaged"))
 }
@@ -102,13 +112,24 @@ fn damaged() -> PyErr {
 impl PyWorker {
     /// WAYPOINT task 6/9: arguments become objects, the function is called, its result becomes bytes.
     fn work(&mut self, py: Python<'_>, task: Task, bytes: &[u8], block: Option<Block>) -> PyResult<()> {
-        match self.prepare(py, task, bytes, block) {
-            Ok((function, arguments)) => self.call(py, task, &function, &arguments)?,
-            Err(error) if task.kind & kind::ALL_RAISED != 0 => self.unreadable(py, task, error)?,
-            Err(error) => self.raised(py, task, 0, task.items, error)?,
+        if self.is_wanted(task) {
+            match self.prepare(py, task, bytes, block) {
+                Ok((function, arguments)) => self.call(py, task, &function, &arguments)?,
+                Err(error) if task.kind & kind::OF_EXECUTOR != 0 => self.unreadable(py, task, error)?,
+                // Nothing was begun: what can be read of several items is found out one by one.
+                Err(error) if task.items > 1 => {
+                    self.encoded(py, task, 0, task.items, Status::Unread, error)?;
+                }
+                Err(error) => self.raised(py, task, 0, task.items, error)?,
+            }
         }
         self.worker.finish();
         Ok(())
+    }
+
+    /// Whether the task's job has not been given up meanwhile, for jobs of which that can be told.
+    fn is_wanted(&self, task: Task) -> bool {
+        task.kind & kind::WATCHED == 0 || self.worker.is_published(task.function)
     }
 
     fn prepare<'py>(
@@ -119,7 +140,7 @@ impl PyWorker {
         block: Option<Block>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let arguments = decode(py, bytes, block)?;
-        if task.kind & !kind::ALL_RAISED == kind::WHOLE {
+        if task.kind & !kind::OF_EXECUTOR == kind::WHOLE {
             let whole = arguments.cast_into::<PyTuple>()?;
             return Ok((whole.get_item(0)?, whole.get_slice(1, 3).into_any()));
         }
@@ -134,7 +155,7 @@ impl PyWorker {
         arguments: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let star = task.kind & kind::STAR != 0;
-        match task.kind & !(kind::STAR | kind::ALL_RAISED) {
+        match task.kind & !(kind::STAR | kind::WATCHED | kind::OF_EXECUTOR) {
             kind::CALL | kind::WHOLE => {
                 self.worker.begin_item(1);
                 let result = call_with(function, arguments);
@@ -145,10 +166,11 @@ impl PyWorker {
                 let result = call_item(function, arguments, star);
                 self.settle(py, task, 0, 1, result)
             }
-            kind::LIST => {
-                let results = self.call_each(py, function, arguments, star);
-                self.settle(py, task, 0, task.items, results.map(Bound::into_any))
-            }
+            kind::LIST => match self.call_each(py, task, function, arguments) {
+                Ok(None) => Ok(()),
+                Ok(Some(results)) => self.settle(py, task, 0, task.items, Ok(results.into_any())),
+                Err(error) => self.raised(py, task, 0, task.items, error),
+            },
             kind::EACH => {
                 for (number, item) in (0u32..).zip(arguments.cast::<PyList>()?) {
                     self.worker.begin_item(number + 1);
@@ -161,19 +183,24 @@ impl PyWorker {
         }
     }
 
+    /// The results of a list of items; nothing when the job was given up meanwhile.
     fn call_each<'py>(
         &self,
         py: Python<'py>,
+        task: Task,
         function: &Bound<'py, PyAny>,
         items: &Bound<'py, PyAny>,
-        star: bool,
-    ) -> PyResult<Bound<'py, PyList>> {
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let star = task.kind & kind::STAR != 0;
         let results = PyList::empty(py);
         for (number, item) in (1u32..).zip(items.cast::<PyList>()?) {
+            if !self.is_wanted(task) {
+                return Ok(None);
+            }
             self.worker.begin_item(number);
             results.append(call_item(function, &item, star)?)?;
         }
-        Ok(results)
+        Ok(Some(results))
     }
 
     fn settle(
@@ -189,12 +216,18 @@ impl PyWorker {
             Err(error) => return self.raised(py, task, offset, items, error),
         };
         match pickling::dumps(&object) {
-            Ok(bytes) => self.answer(task, offset, items, Status::Returned, &bytes),
-            Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::ALL_RAISED != 0 => {
+            Ok(bytes) => match self.answer(task, offset, items, Status::Returned, &bytes) {
+                // The answer that says so is short.
+                Err(full) if full.is_instance_of::<PyMemoryError>(py) => {
+                    self.raised(py, task, offset, items, full)
+                }
+                answered => answered,
+            },
+            Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::OF_EXECUTOR != 0 => {
                 let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
                 self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
             }
-            Err(error) => Err(error),
+            Err(error) => self.raised(py, task, offset, items, error),
         }
     }
 
@@ -208,15 +241,30 @@ impl PyWorker {
         self.raised(py, task, 0, task.items, told)
     }
 
-    /// An exception is the task's outcome; what is none (`SystemExit`, `KeyboardInterrupt`) ends the worker, as in the
-    /// standard library, and the pool's side sees a worker that died over this task.
+    /// An exception is the task's outcome, `SystemExit` and `KeyboardInterrupt` too: the item fails, the worker goes on.
     fn raised(&mut self, py: Python<'_>, task: Task, offset: u32, items: u32, error: PyErr) -> PyResult<()> {
-        if !error.is_instance_of::<PyException>(py) && task.kind & kind::ALL_RAISED == 0 {
-            return Err(error);
-        }
+        self.encoded(py, task, offset, items, Status::Raised, error)
+    }
+
+    fn encoded(
+        &mut self,
+        py: Python<'_>,
+        task: Task,
+        offset: u32,
+        items: u32,
+        status: Status,
+        error: PyErr,
+    ) -> PyResult<()> {
         // `into_value` and not `value`: before 3.12 only that gives the exception its traceback.
-        let bytes = self.encode_error.bind(py).call1((error.into_value(py),))?;
-        self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
+        let exception = error.into_value(py);
+        let mut attempt = 1;
+        let bytes = loop {
+            match self.encode_error.bind(py).call1((&exception,)) {
+                Err(_) if attempt < ENCODING_ATTEMPTS => attempt += 1,
+                encoded => break encoded?,
+            }
+        };
+        self.answer(task, offset, items, status, bytes.cast::<PyBytes>()?)
     }
 
     fn answer(
@@ -233,16 +281,19 @@ impl PyWorker {
     }
 
     fn function<'py>(&mut self, py: Python<'py>, function: Function) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(known) = self.functions.get(&function.id) {
+        if let Some((_, known)) = self.functions.get(&function.id) {
             return Ok(known.bind(py).clone());
         }
         let missing = || PyRuntimeError::new_err("the pool has dropped the function of this task");
         let bytes = self.worker.function(function).ok_or_else(missing)?;
         let object = pickling::loads(py, &bytes)?;
+        // What the pool has withdrawn is not needed any more: it may hold much memory.
+        let worker = &self.worker;
+        self.functions.retain(|_, (function, _)| worker.is_published(*function));
         if self.functions.len() >= MOST_FUNCTIONS {
             self.functions.clear();
         }
-        self.functions.insert(function.id, object.clone().unbind());
+        self.functions.insert(function.id, (function, object.clone().unbind()));
         Ok(object)
     }
 }

@@ -1,27 +1,33 @@
 //! What the scheduler decides is carried out here.
 
 use super::PyPool;
-use manyhands::pool::Action;
+use manyhands::pool::{Action, Event};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use std::time::{Duration, Instant};
 
 /// How long workers get to end after SIGTERM before they are killed.
 const SECONDS_TO_END: f64 = 2.0;
+/// How long a killed process may take to be gone: a bound against a kernel that is out of breath.
+const SECONDS_TO_DIE: f64 = 5.0;
 
 impl PyPool {
-    pub(super) fn carry_out(&self, py: Python<'_>, actions: Vec<Action>) -> PyResult<()> {
+    pub(super) fn carry_out(&self, py: Python<'_>, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Start { seat } => self.replace_worker(py, seat)?,
+                Action::Start { seat } => self.replace_worker(py, seat),
                 Action::Dismiss => self.engine.dismiss(),
-                Action::Kill => self.terminate_workers(py)?,
-                Action::Break => self.break_down(py)?,
+                Action::Kill => {
+                    // A worker that does not heed the signal leaves when it is done with what it is at.
+                    self.engine.dismiss();
+                    self.terminate_workers(py);
+                }
+                Action::Break => self.break_down(py),
             }
         }
-        Ok(())
     }
 
-    pub(super) fn break_down(&self, py: Python<'_>) -> PyResult<()> {
+    fn break_down(&self, py: Python<'_>) {
         let reason = self.state().broken.as_ref().map(|reason| reason.clone_ref(py));
         let reason = match reason {
             Some(reason) => reason,
@@ -33,32 +39,61 @@ impl PyPool {
                 reason
             }
         };
-        self.abandon_jobs(py, &reason)?;
-        self.end_workers(py)
+        self.abandon_jobs(py, &reason, true);
+        self.engine.dismiss();
+        self.terminate_workers(py);
+        // A broken pool may have no leader any more who would bury its workers.
+        if let Err(error) = self.see_workers_off(py, SECONDS_TO_END) {
+            error.write_unraisable(py, None);
+        }
     }
 
-    fn terminate_workers(&self, py: Python<'_>) -> PyResult<()> {
+    /// SIGTERM to every worker. One that cannot be signalled is gone.
+    fn terminate_workers(&self, py: Python<'_>) {
         // Bound first: no lock is held while Python code runs.
         let processes = self.state().workers.processes(py);
-        processes.iter().try_for_each(|process| process.bind(py).call_method0("terminate").map(drop))
+        for process in &processes {
+            let _ = self.interrupts.firmly(py, || process.bind(py).call_method0("terminate"));
+        }
     }
 
-    /// A broken pool has no leader who would bury its workers: they are told to end, and those that do not are killed.
-    fn end_workers(&self, py: Python<'_>) -> PyResult<()> {
-        self.terminate_workers(py)?;
+    /// Waits for the workers' end, kills those that take longer than `grace` seconds, and clears their seats. Needs no
+    /// leader: another thread that leads may be busy with code of the user's for as long as it likes.
+    pub(super) fn see_workers_off(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let end = Instant::now() + Duration::from_secs_f64(grace.max(0.0));
         let processes = self.state().workers.processes(py);
+        let mut waited = Ok(());
+        for process in &processes {
+            // Interrupted (Ctrl-C once more): the rest goes the short way.
+            let left =
+                if waited.is_ok() { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let joined = process.bind(py).call_method1("join", (left.as_secs_f64(),));
+            waited = waited.and(joined.map(drop));
+        }
         for process in &processes {
             let process = process.bind(py);
-            process.call_method1("join", (SECONDS_TO_END,))?;
-            if process.call_method0("is_alive")?.is_truthy()? {
-                process.call_method0("kill")?;
-                process.call_method0("join")?;
-            }
+            let _ = self.interrupts.firmly(py, || process.call_method0("kill"));
+            let _ = self.interrupts.firmly(py, || process.call_method1("join", (SECONDS_TO_DIE,)));
         }
-        Ok(())
+        self.clear_seats(py);
+        waited
     }
 
-    pub(super) fn abandon_jobs(&self, py: Python<'_>, reason: &Py<PyAny>) -> PyResult<()> {
+    /// Seats of workers whose processes are gone, in a pool that has no more work for them.
+    fn clear_seats(&self, py: Python<'_>) {
+        while let Some(seat) = self.exited_worker() {
+            let mut state = self.state();
+            let Some(process) = state.workers.leave(seat) else { break };
+            let actions = state.scheduler.on(Event::WorkerExited { seat, was_ready: true });
+            drop(state);
+            drop(process);
+            self.carry_out(py, actions);
+        }
+        self.look_again();
+    }
+
+    /// Every job fails; `call_back` says whether error callbacks hear of it.
+    pub(super) fn abandon_jobs(&self, py: Python<'_>, reason: &Py<PyAny>, call_back: bool) {
         self.engine.discard_tasks();
         let jobs: Vec<_> = {
             let state = self.state();
@@ -66,10 +101,14 @@ impl PyPool {
         };
         for (id, job) in jobs {
             job.get().abandon(py, reason);
+            if !call_back {
+                job.get().forget_callbacks();
+            }
             self.retire(py, job.bind(py), id);
         }
-        self.abandon_calls(py, reason)?;
+        if let Err(error) = self.abandon_calls(py, reason) {
+            error.write_unraisable(py, None);
+        }
         self.engine.ring();
-        Ok(())
     }
 }

@@ -21,6 +21,9 @@ use std::sync::{MutexGuard, PoisonError};
 /// Calls put into the ring at a time: few, so that workers have something to do while the next ones are pickled.
 const GIVEN_TOGETHER: usize = 16;
 
+/// Stands for all calls of an executor where a job is asked for: which of them a callback belongs to does not matter.
+const CALLS: u32 = u32::MAX;
+
 impl PyPool {
     /// The executor's calls; `None` for a pool that is no executor's.
     fn executor_calls(&self) -> Option<MutexGuard<'_, Calls>> {
@@ -80,13 +83,13 @@ impl PyPool {
             }
             actions
         };
-        self.carry_out(py, actions)?;
+        self.carry_out(py, actions);
         Ok(refused)
     }
 
     /// A call that was admitted waits for its turn, which may be now.
     pub(super) fn submit_call_of(&self, py: Python<'_>, mut call: Call) -> PyResult<()> {
-        match self.known_function(call.func.bind(py)) {
+        match self.function_of_calls(call.func.bind(py)) {
             Ok(function) => {
                 call.function = function;
                 self.with_calls(|calls| calls.wait(call));
@@ -104,8 +107,7 @@ impl PyPool {
     /// Counted before the future is told: a callback may wait until nothing is outstanding.
     fn note_answered(&self, py: Python<'_>) {
         let actions = self.state().scheduler.on(Event::Answered { tasks: 1 });
-        // The only thing that can follow is that workers are dismissed, which cannot fail.
-        let _ = self.carry_out(py, actions);
+        self.carry_out(py, actions);
     }
 
     /// Gives out as many calls as may be ahead of the workers, in order.
@@ -153,6 +155,7 @@ impl PyPool {
     /// Sends what was given out. Without memory for it, it fails.
     fn submit_given(&self, py: Python<'_>, batch: &mut TaskBatch, numbers: &mut Vec<u32>) {
         if let Err(refused) = self.engine.submit(batch) {
+            self.engine.take_back(batch);
             *batch = TaskBatch::default();
             let reason = error::send(refused).into_value(py).into_any();
             for number in numbers.iter() {
@@ -190,10 +193,10 @@ impl PyPool {
         };
         let (function, kind) = match call.function {
             Some(function) => (function, kind::CALL),
-            None => (super::NO_FUNCTION, kind::WHOLE),
+            None => (super::functions::NO_FUNCTION, kind::WHOLE),
         };
         let number = self.with_calls(|calls| calls.give(call.future, call.function));
-        let task = Task { job: NO_JOB, index: number, items: 1, kind: kind | kind::ALL_RAISED, function };
+        let task = Task { job: NO_JOB, index: number, items: 1, kind: kind | kind::OF_EXECUTOR, function };
         match self.engine.batch(batch, task, bytes.as_bytes()) {
             Ok(()) => numbers.push(number),
             Err(refused) => {
@@ -309,7 +312,7 @@ impl PyPool {
     }
 
     /// Whether this thread runs a callback of one of the executor's futures.
-    pub(super) fn is_in_callback(&self) -> bool {
+    pub(super) fn is_delivering(&self) -> bool {
         self.with_calls(|calls| calls.is_delivering_here())
     }
 
@@ -320,11 +323,7 @@ impl PyPool {
         done: &(dyn Fn() -> bool + Sync),
         deadline: Deadline,
     ) -> PyResult<bool> {
-        self.check_owner()?;
-        if !self.is_in_callback() {
-            return self.wait_until(py, done, deadline);
-        }
-        self.lead_again(py, done, deadline)
+        self.wait_until(py, Some(CALLS), done, deadline)
     }
 
     /// Whether the executor's calls give the driver something to do.

@@ -5,93 +5,126 @@ use super::calls::NO_JOB;
 use super::job::PyJob;
 use crate::error;
 use crate::pickling;
-use manyhands::pool::{Answer, Event, Payload, Status};
+use manyhands::pool::{Answer, AnswerBatch, Event, Payload, Status};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::sync::{MutexGuard, PoisonError};
 
 impl PyPool {
     /// WAYPOINT task 9/9: collects answers and gives them to their jobs; whether there were any.
+    ///
+    /// Answers are taken in one at a time, with no lock held meanwhile: Python code that runs on the way and waits on
+    /// this pool takes in the next ones itself.
     pub(super) fn advance(&self, py: Python<'_>) -> PyResult<bool> {
-        let mut batch = std::mem::take(&mut self.state().collected);
-        let any = self.engine.collect(&mut batch).map_err(error::open)?;
-        if any {
-            let mut current: Option<(u32, Py<PyJob>)> = None;
-            let mut fed = Ok(());
-            batch.drain(|answer, payload| {
-                if let Err(error) = self.take_in(py, answer, payload, &mut current) {
-                    fed = Err(error);
-                }
-            });
-            fed?;
-            if let Some((_, job)) = current {
-                self.feed_job(py, job.bind(py))?;
-            }
+        let mut current: Option<(u32, Py<PyJob>)> = None;
+        let any = self.take_in_collected(py, &mut current)?;
+        if let Some((_, job)) = current {
+            self.feed_job(py, job.bind(py));
         }
-        self.state().collected = batch;
+        self.leadership.take_in_hand(0);
         Ok(any)
     }
 
-    pub(super) fn take_in(
+    fn collected(&self) -> MutexGuard<'_, AnswerBatch> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that were collected before, else as many as are collected at once; whether there were any.
+    fn take_in_collected(&self, py: Python<'_>, current: &mut Option<(u32, Py<PyJob>)>) -> PyResult<bool> {
+        let mut any = false;
+        loop {
+            // The lock is held while bytes are copied, no longer.
+            let mut collected = self.collected();
+            let mut next = collected.pop(|payload| to_python(py, payload));
+            if next.is_none() && !any && self.engine.collect(&mut collected).map_err(error::open)? {
+                next = collected.pop(|payload| to_python(py, payload));
+            }
+            drop(collected);
+            let Some((answer, bytes)) = next else { return Ok(any) };
+            any = true;
+            self.take_in(py, answer, bytes, current);
+        }
+    }
+
+    fn take_in(
         &self,
         py: Python<'_>,
         answer: Answer,
-        payload: Payload<'_>,
+        bytes: PyResult<Bound<'_, PyBytes>>,
         current: &mut Option<(u32, Py<PyJob>)>,
-    ) -> PyResult<()> {
-        let value = self.decode(py, answer.status, payload);
+    ) {
+        if current.as_ref().is_none_or(|(id, _)| *id != answer.job) {
+            let next = self.state().jobs.get(&answer.job).map(|job| (answer.job, job.clone_ref(py)));
+            if let Some((id, job)) = std::mem::replace(current, next) {
+                self.leadership.take_in_hand(id);
+                self.feed_job(py, job.bind(py));
+            }
+            self.leadership.take_in_hand(answer.job);
+        }
+        let value = bytes.and_then(|bytes| self.decode(py, answer.status, &bytes));
         if answer.status == Status::Unready {
-            return self.worker_unready(py, value);
+            self.worker_unready(py, value);
+            return;
         }
         if answer.job == NO_JOB {
             self.call_answered(py, answer, value);
-            return Ok(());
-        }
-        if current.as_ref().is_none_or(|(id, _)| *id != answer.job) {
-            let next = self.state().jobs.get(&answer.job).map(|job| (answer.job, job.clone_ref(py)));
-            if let Some((_, job)) = std::mem::replace(current, next) {
-                self.feed_job(py, job.bind(py))?;
-            }
+            return;
         }
         // A job that is gone was abandoned: its late answers are nobody's.
-        let Some((id, job)) = current.as_ref() else { return Ok(()) };
+        let Some((id, job)) = current.as_ref() else { return };
+        if answer.status == Status::Unread && answer.items > 1 && job.get().split(answer.index) {
+            return;
+        }
         let accepted = job.get().accept(py, answer, value);
-        self.after(py, job.bind(py), *id, accepted)
+        self.after(py, job.bind(py), *id, accepted);
     }
 
     /// A payload becomes an object; one that cannot be decoded fails its own item only.
-    pub(super) fn decode<'py>(
+    fn decode<'py>(
         &self,
         py: Python<'py>,
         status: Status,
-        payload: Payload<'_>,
+        bytes: &Bound<'py, PyBytes>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let bytes = match payload {
-            Payload::Bytes(bytes) if status == Status::Returned => return self.loads(py, bytes),
-            Payload::Bytes(bytes) => PyBytes::new(py, bytes),
-            Payload::Block(block) => PyBytes::new_with(py, block.len(), |to| {
-                block.copy_to(to);
-                Ok(())
-            })?,
+        let decoded = match status {
+            Status::Returned => self.interrupts.firmly(py, || pickling::loads_bytes(bytes)),
+            Status::Raised | Status::Unready | Status::Unread => {
+                self.interrupts.firmly(py, || self.hooks.decode_error.bind(py).call1((bytes,)))
+            }
         };
-        match status {
-            Status::Returned => pickling::loads_bytes(&bytes).or_else(|error| self.undecodable(py, error)),
-            Status::Raised | Status::Unready => self.hooks.decode_error.bind(py).call1((bytes,)),
-        }
+        decoded.or_else(|error| self.undecodable(py, error))
     }
 
-    pub(super) fn loads<'py>(&self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        pickling::loads(py, bytes).or_else(|error| self.undecodable(py, error))
-    }
-
-    pub(super) fn undecodable<'py>(&self, py: Python<'py>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
-        let exception = self.hooks.undecodable.bind(py).call1((error.into_value(py),))?;
+    fn undecodable<'py>(&self, py: Python<'py>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
+        let error = error.into_value(py);
+        let exception =
+            self.interrupts.firmly(py, || self.hooks.undecodable.bind(py).call1((error.clone_ref(py),)))?;
         Err(PyErr::from_value(exception))
     }
 
-    pub(super) fn worker_unready(&self, py: Python<'_>, reason: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+    fn worker_unready(&self, py: Python<'_>, reason: PyResult<Bound<'_, PyAny>>) {
         let reason = reason.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
-        self.state().broken.get_or_insert(reason.unbind());
-        let actions = self.state().scheduler.on(Event::WorkerUnready);
-        self.carry_out(py, actions)
+        let mut state = self.state();
+        let late = match &mut state.broken {
+            Some(_) => Some(reason),
+            broken => {
+                *broken = Some(reason.unbind());
+                None
+            }
+        };
+        let actions = state.scheduler.on(Event::WorkerUnready);
+        drop(state);
+        drop(late);
+        self.carry_out(py, actions);
+    }
+}
+
+fn to_python<'py>(py: Python<'py>, payload: Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    match payload {
+        Payload::Bytes(bytes) => Ok(PyBytes::new(py, bytes)),
+        Payload::Block(block) => PyBytes::new_with(py, block.len(), |to| {
+            block.copy_to(to);
+            Ok(())
+        }),
     }
 }

@@ -92,16 +92,9 @@ impl PyCalls {
     fn finish(&self, py: Python<'_>) -> PyResult<bool> {
         let pool = self.pool.get();
         pool.wait_for_calls(py, &|| pool.is_over(), Deadline::NEVER)?;
-        if pool.is_in_callback() {
-            return Ok(false);
-        }
-        // Whoever led may still look at the rings.
-        while !pool.leadership.try_lead() {
-            py.detach(|| pool.leadership.follow(Deadline::NEVER, || {}));
-        }
+        // At once, or when the one who leads, this callback's thread perhaps, leads no more.
         pool.destroy();
-        pool.leadership.resign();
-        Ok(true)
+        Ok(!pool.is_delivering())
     }
 
     /// Whether nothing will ever happen any more.
@@ -120,7 +113,7 @@ impl PyCalls {
         let mut actions = pool.state().scheduler.on(event);
         // Ended by the caller, in the way that he wants.
         actions.retain(|action| *action != manyhands::pool::Action::Kill);
-        pool.carry_out(py, actions)?;
+        pool.carry_out(py, actions);
         pool.leadership.tell_driver(Driver::Urgent);
         pool.look_again();
         Ok(())

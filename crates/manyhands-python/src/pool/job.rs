@@ -1,12 +1,12 @@
 //! One call of the user's and what has become of it so far.
 
 use super::PyPool;
-use super::map::{self, Map};
+use super::functions::Used;
+use super::map::Map;
 use super::stream::Stream;
 use crate::blocking;
 use crate::worker::kind;
 use manyhands::Deadline;
-use manyhands::pool::{Answer, Function, Status, Task};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::gc::PyVisit;
@@ -23,7 +23,7 @@ pub(super) type Outcome = Result<Py<PyAny>, Py<PyAny>>;
 #[derive(Debug)]
 pub(crate) struct PyJob {
     pool: Py<PyPool>,
-    done: AtomicBool,
+    pub(super) done: AtomicBool,
     state: Mutex<JobState>,
 }
 
@@ -31,11 +31,23 @@ pub(crate) struct PyJob {
 pub(super) struct JobState {
     pub(super) id: u32,
     pub(super) form: Form,
-    /// A function published for this job alone.
-    pub(super) own_function: Option<Function>,
-    callback: Option<Py<PyAny>>,
-    error_callback: Option<Py<PyAny>>,
-    outcome: Option<Outcome>,
+    pub(super) manner: Manner,
+    /// What it calls.
+    pub(super) function: Used,
+    pub(super) callback: Option<Py<PyAny>>,
+    pub(super) error_callback: Option<Py<PyAny>>,
+    pub(super) outcome: Option<Outcome>,
+    /// What must live until the job is complete: Python's pool.
+    pub(super) keeper: Option<Py<PyAny>>,
+}
+
+/// What is to happen when an item fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// The exception takes the item's place among the results.
+    pub(super) keep: bool,
+    /// The whole job fails with it at once, and items that were not begun are dropped.
+    pub(super) fail_fast: bool,
 }
 
 /// What kind of call it is.
@@ -49,6 +61,8 @@ pub(super) enum Form {
     Map(Map),
     /// Results one by one.
     Stream(Stream),
+    /// Its outcome is known: late answers are nobody's.
+    Over,
 }
 
 /// What a job wants to have done after it has taken something in.
@@ -67,8 +81,8 @@ impl PyJob {
         visit.call(&self.pool)?;
         // Held only while something is changed: then the job is in use, and no garbage.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
-        for callback in [&state.callback, &state.error_callback].into_iter().flatten() {
-            visit.call(callback)?;
+        for held in [&state.callback, &state.error_callback, &state.keeper].into_iter().flatten() {
+            visit.call(held)?;
         }
         match &state.outcome {
             Some(Ok(outcome) | Err(outcome)) => visit.call(outcome),
@@ -78,21 +92,31 @@ impl PyJob {
 
     fn __clear__(&self) {
         let Ok(mut state) = self.state.try_lock() else { return };
-        let dropped = (state.outcome.take(), state.callback.take(), state.error_callback.take());
+        let callbacks = (state.callback.take(), state.error_callback.take());
+        let dropped = (callbacks, state.outcome.take(), state.keeper.take());
         drop(state);
         drop(dropped);
     }
 
     #[new]
-    #[pyo3(signature = (pool, callback=None, error_callback=None))]
-    fn new(pool: Py<PyPool>, callback: Option<Py<PyAny>>, error_callback: Option<Py<PyAny>>) -> Self {
+    #[pyo3(signature = (pool, callback=None, error_callback=None, keeper=None, return_exceptions=false, fail_fast=false))]
+    fn new(
+        pool: Py<PyPool>,
+        callback: Option<Py<PyAny>>,
+        error_callback: Option<Py<PyAny>>,
+        keeper: Option<Py<PyAny>>,
+        return_exceptions: bool,
+        fail_fast: bool,
+    ) -> Self {
         let state = JobState {
             id: 0,
             form: Form::Fresh,
-            own_function: None,
+            manner: Manner { keep: return_exceptions, fail_fast },
+            function: Used::Nothing,
             callback,
             error_callback,
             outcome: None,
+            keeper,
         };
         Self { pool, done: AtomicBool::new(false), state: Mutex::new(state) }
     }
@@ -125,6 +149,8 @@ impl PyJob {
         if !self.wait_until(py, deadline(timeout)?)? {
             return Err(timeout_error(py));
         }
+        // What a signal handler raises comes before what a worker has made of the same signal.
+        py.check_signals()?;
         match &self.state().outcome {
             Some(Ok(result)) => Ok(result.clone_ref(py)),
             Some(Err(exception)) => Err(PyErr::from_value(exception.bind(py).clone())),
@@ -144,21 +170,21 @@ impl PyJob {
                 Taken::NotYet if deadline.passed() => return Err(timeout_error(py)),
                 Taken::NotYet => {
                     let ready = || self.has_next();
-                    self.pool.get().wait_until(py, &ready, deadline)?;
+                    self.pool.get().wait_until(py, Some(self.id()), &ready, deadline)?;
                 }
             }
         }
     }
 
-    /// Adds items to a stream; `last` says that no more come.
-    fn push(slf: &Bound<'_, Self>, items: Vec<Py<PyAny>>, last: bool) -> PyResult<()> {
+    /// Adds items to a stream; `last` says that no more come. `False` when the stream takes no more.
+    fn push(slf: &Bound<'_, Self>, items: Vec<Py<PyAny>>, last: bool) -> PyResult<bool> {
         let count = items.len();
         Self::pushed(slf, count, |stream| stream.push(items, last))
     }
 
     /// The iterable of a stream raised: that is what comes after the items before.
     fn push_error(slf: &Bound<'_, Self>, exception: Py<PyAny>) -> PyResult<()> {
-        Self::pushed(slf, 0, |stream| stream.push_error(exception))
+        Self::pushed(slf, 0, |stream| stream.push_error(exception)).map(drop)
     }
 }
 
@@ -181,27 +207,29 @@ fn timeout_error(py: Python<'_>) -> PyErr {
 }
 
 impl PyJob {
-    fn pushed(slf: &Bound<'_, Self>, count: usize, change: impl FnOnce(&mut Stream)) -> PyResult<()> {
+    fn pushed(slf: &Bound<'_, Self>, count: usize, change: impl FnOnce(&mut Stream)) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         let pool = this.pool.get();
+        pool.check_owner()?;
         let (id, accepted) = {
             let mut state = this.state();
             let id = state.id;
-            let Form::Stream(stream) = &mut state.form else { return Ok(()) };
+            let Form::Stream(stream) = &mut state.form else { return Ok(false) };
             if stream.has_ended() {
                 // Abandoned meanwhile.
-                return Ok(());
+                return Ok(false);
             }
             change(stream);
             // An open stream counts as one item, so that a closing pool waits for what may still be pushed.
             let items = usize::from(stream.has_ended());
             (id, Accepted { items, complete: stream.is_settled() })
         };
-        pool.note_submitted(py, count)?;
-        pool.feed_job(py, slf)?;
-        pool.after(py, slf, id, accepted)?;
+        pool.note_submitted(py, count);
+        pool.feed_job(py, slf);
+        pool.after(py, slf, id, accepted);
         pool.look_again();
-        Ok(())
+        pool.raise_held()?;
+        Ok(true)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, JobState> {
@@ -216,7 +244,12 @@ impl PyJob {
         if self.is_done() {
             return Ok(true);
         }
-        self.pool.get().wait_until(py, &|| self.is_done(), deadline)
+        let (pool, id) = (self.pool.get(), self.id());
+        // Its own callback may ask for the outcome, which is known.
+        if pool.is_in_callback(id) {
+            return Ok(true);
+        }
+        pool.wait_until(py, Some(id), &|| self.is_done(), deadline)
     }
 
     fn has_next(&self) -> bool {
@@ -233,170 +266,26 @@ impl PyJob {
         }
     }
 
-    /// An answer came in.
-    pub(super) fn accept(
-        &self,
-        py: Python<'_>,
-        answer: Answer,
-        value: PyResult<Bound<'_, PyAny>>,
-    ) -> Accepted {
-        let outcome = match (answer.status, value) {
-            (Status::Returned, Ok(object)) => Ok(object.unbind()),
-            (_, Ok(exception)) => Err(exception.unbind()),
-            (_, Err(error)) => Err(error.into_value(py).into_any()),
-        };
-        let mut state = self.state();
-        match &mut state.form {
-            Form::Fresh => Accepted::default(),
-            Form::Single => {
-                let late = state.outcome.replace(outcome);
-                drop(state);
-                Accepted { items: usize::from(late.is_none()), complete: true }
-            }
-            Form::Map(map) => {
-                let Some((items, list)) = map.answered(py, answer) else { return Accepted::default() };
-                drop(state);
-                let stored = outcome.and_then(|results| map::store(py, &list, answer.index, items, results));
-                self.settle_map(py, items, stored.err())
-            }
-            Form::Stream(stream) => {
-                let (items, dropped) = stream.accept(py, answer, outcome);
-                let complete = stream.is_settled();
-                drop(state);
-                drop(dropped);
-                Accepted { items, complete }
-            }
-        }
-    }
-
-    /// A worker died over a task of this job; `begun` items of it were begun.
-    pub(super) fn lose(
-        &self,
-        py: Python<'_>,
-        task: Task,
-        begun: u32,
-        died: impl FnOnce(Option<u32>) -> Py<PyAny>,
-    ) -> Accepted {
-        let mut state = self.state();
-        match &mut state.form {
-            Form::Fresh => Accepted::default(),
-            Form::Single => {
-                drop(state);
-                self.settle_single(died(None))
-            }
-            Form::Map(map) => {
-                let Some((lost, items)) = map.lose(task, begun) else { return Accepted::default() };
-                drop(state);
-                self.settle_map(py, items, Some(died(Some(lost))))
-            }
-            Form::Stream(stream) => {
-                let (lost, dropped) = stream.lose(task, begun);
-                drop(state);
-                drop(dropped);
-                self.settle_stream(lost, died)
-            }
-        }
-    }
-
-    fn settle_single(&self, exception: Py<PyAny>) -> Accepted {
-        let mut state = self.state();
-        if state.outcome.is_some() {
-            drop(state);
-            return Accepted::default();
-        }
-        state.outcome = Some(Err(exception));
-        Accepted { items: 1, complete: true }
-    }
-
-    fn settle_map(&self, py: Python<'_>, items: u32, exception: Option<Py<PyAny>>) -> Accepted {
-        let mut state = self.state();
-        let Form::Map(map) = &mut state.form else { return Accepted::default() };
-        let dropped = map.settle(items, exception);
-        let complete = map.is_settled();
-        if complete {
-            state.outcome = Some(map.outcome(py));
-        }
-        drop(state);
-        drop(dropped);
-        Accepted { items: items as usize, complete }
-    }
-
-    fn settle_stream(&self, lost: Option<u32>, died: impl FnOnce(Option<u32>) -> Py<PyAny>) -> Accepted {
-        let exception = lost.map(|item| (item, died(Some(item))));
-        let mut state = self.state();
-        let Form::Stream(stream) = &mut state.form else { return Accepted::default() };
-        let items = usize::from(exception.is_some());
-        if let Some((item, exception)) = exception {
-            stream.settle(item, Err(exception));
-        }
-        Accepted { items, complete: stream.is_settled() }
-    }
-
-    /// Nothing of this job will be done any more.
-    pub(super) fn abandon(&self, py: Python<'_>, reason: &Py<PyAny>) {
-        let mut state = self.state();
-        let dropped = match &mut state.form {
-            Form::Stream(stream) => stream.abandon(|| reason.clone_ref(py)),
-            _ => {
-                state.outcome.get_or_insert_with(|| Err(reason.clone_ref(py)));
-                Vec::new()
-            }
-        };
-        drop(state);
-        drop(dropped);
-    }
-
-    /// The job is complete: callbacks run, then waiters see it. Called once, with no lock held.
-    pub(super) fn complete(&self, py: Python<'_>) {
-        let mut finished = None;
-        let (callback, argument) = {
-            let mut state = self.state();
-            let callbacks = (state.callback.take(), state.error_callback.take());
-            // Items are not kept alive by a result that somebody keeps; they are dropped with no lock held.
-            if !matches!(state.form, Form::Stream(_)) {
-                finished = Some(std::mem::replace(&mut state.form, Form::Single));
-            }
-            match &state.outcome {
-                Some(Ok(result)) => (callbacks.0, Some(result.clone_ref(py))),
-                Some(Err(exception)) => (callbacks.1, Some(exception.clone_ref(py))),
-                None => (None, None),
-            }
-        };
-        drop(finished);
-        if let (Some(callback), Some(argument)) = (callback, argument)
-            && let Err(error) = callback.bind(py).call1((argument,))
-        {
-            // Somebody else's mistake stops nothing.
-            error.write_unraisable(py, Some(callback.bind(py)));
-        }
-        self.done.store(true, Ordering::Release);
-    }
-
     pub(super) fn id(&self) -> u32 {
         self.state().id
     }
 
-    /// A map over nothing is complete at once; whether this is one.
-    pub(super) fn settle_empty(&self, py: Python<'_>) -> bool {
-        self.settle_map(py, 0, None).complete
-    }
-
-    pub(super) fn begin(&self, id: u32, form: Form, own_function: Option<Function>) {
+    pub(super) fn begin(&self, id: u32, form: Form, function: Used) {
         let mut state = self.state();
         state.id = id;
         state.form = form;
-        state.own_function = own_function;
+        state.function = function;
     }
 }
 
 /// The kind of task for so many items.
-pub(super) fn task_kind(items: usize, star: bool, one_by_one: bool) -> u32 {
+pub(super) fn task_kind(items: usize, star: bool, one_by_one: bool, watched: bool) -> u32 {
     let kind = match (items, one_by_one) {
         (1, _) => kind::ITEM,
         (_, true) => kind::EACH,
         (_, false) => kind::LIST,
     };
-    if star { kind | kind::STAR } else { kind }
+    kind | if star { kind::STAR } else { 0 } | if watched { kind::WATCHED } else { 0 }
 }
 
 /// `(args, kwds)` as a worker expects them.

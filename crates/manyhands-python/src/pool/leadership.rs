@@ -3,29 +3,47 @@
 //! One thread at a time is the *leader*: a caller that waits for its own result, or the pool's driver thread when
 //! nobody waits. Everybody else who waits *follows*: sleeps until its job is done or the leader resigns. A driver that
 //! leads resigns as soon as somebody follows.
+//!
+//! A leader runs Python code: it unpickles, and a finalizer may run at any allocation. When such code waits on the same
+//! pool, its thread leads *again*, within its own lead, and goes on where the lead around it stands. Only what that
+//! lead has *in hand* (the job whose answer is being unpickled, say) cannot be waited for from within.
 
 use manyhands::Deadline;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 /// Followers look at signals this often.
 const SLICE: Duration = Duration::from_millis(50);
+/// In hand: nothing.
+use super::calls::NO_JOB;
 
 #[derive(Debug, Default)]
 pub(super) struct Leadership {
     state: Mutex<State>,
     changed: Condvar,
+    /// The job that the leader is busy with; its own thread alone stores and reads it.
+    in_hand: AtomicU32,
+    /// Whether callbacks wait to be run, or one is running: mostly not, and then no lock is needed to know.
+    callbacks: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    led: bool,
+    leader: Option<ThreadId>,
+    /// What the leads around the innermost one have in hand.
+    held: Vec<u32>,
     followers: u32,
     driver: Driver,
     /// How often somebody became the leader.
     terms: u32,
     /// The driver waits for the leader to resign.
     driver_waits: bool,
+    /// Callbacks wait to be run.
+    callbacks_due: bool,
+    /// Who is in a callback at the moment, and of which job.
+    calling: Vec<(ThreadId, u32)>,
 }
 
 /// What the driver thread is told.
@@ -44,27 +62,86 @@ pub(super) enum Driver {
     Stopping,
 }
 
+/// What an attempt to lead came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// This thread leads now.
+    First,
+    /// This thread leads already, further out; it leads again.
+    Again,
+    /// Another thread leads.
+    Others,
+}
+
+/// What the driver is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    Lead,
+    CallBack,
+    End,
+}
+
+fn me() -> ThreadId {
+    std::thread::current().id()
+}
+
 impl Leadership {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while this is held leaves plain flags, which are right after each statement.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Becomes the leader, if there is none.
-    pub(super) fn try_lead(&self) -> bool {
+    /// Becomes the leader, if there is none, or again if this thread is the leader; [`Leadership::resign`] follows.
+    pub(super) fn try_lead(&self) -> Lead {
         let mut state = self.state();
-        let free = !std::mem::replace(&mut state.led, true);
-        state.terms = state.terms.wrapping_add(u32::from(free));
-        free
+        match state.leader {
+            None => {
+                state.leader = Some(me());
+                state.terms = state.terms.wrapping_add(1);
+                Lead::First
+            }
+            Some(leader) if leader == me() => {
+                state.held.push(self.in_hand.swap(NO_JOB, Ordering::Relaxed));
+                Lead::Again
+            }
+            Some(_) => Lead::Others,
+        }
     }
 
-    /// Stops leading; somebody who follows takes over.
-    pub(super) fn resign(&self) {
+    /// Stops leading; after the outermost lead, somebody who follows takes over. Whether it was the outermost.
+    pub(super) fn resign(&self) -> bool {
         let mut state = self.state();
-        state.led = false;
+        if let Some(before) = state.held.pop() {
+            self.in_hand.store(before, Ordering::Relaxed);
+            return false;
+        }
+        self.in_hand.store(NO_JOB, Ordering::Relaxed);
+        state.leader = None;
         if state.followers > 0 || std::mem::take(&mut state.driver_waits) {
             self.changed.notify_all();
         }
+        true
+    }
+
+    /// The leader turns to this job.
+    #[inline]
+    pub(super) fn take_in_hand(&self, job: u32) {
+        self.in_hand.store(job, Ordering::Relaxed);
+    }
+
+    /// For a thread that leads again: whether a lead around this one has the job in hand.
+    pub(super) fn is_held(&self, job: u32) -> bool {
+        self.state().held.contains(&job)
+    }
+
+    /// Whether this thread leads.
+    pub(super) fn leads_here(&self) -> bool {
+        self.state().leader == Some(me())
+    }
+
+    /// Whether anybody leads.
+    pub(super) fn is_led(&self) -> bool {
+        self.state().leader.is_some()
     }
 
     /// Jobs are done: followers look at theirs.
@@ -83,14 +160,14 @@ impl Leadership {
     /// see the follower.
     pub(super) fn follow(&self, deadline: Deadline, nudge: impl FnOnce()) {
         let mut state = self.state();
-        if !state.led {
+        if state.leader.is_none() {
             return;
         }
         state.followers += 1;
         drop(state);
         nudge();
         let mut state = self.state();
-        if state.led
+        if state.leader.is_some()
             && let Some(slice) = deadline.slice(SLICE)
         {
             state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
@@ -111,12 +188,22 @@ impl Leadership {
         true
     }
 
-    /// The driver thread has come; `false` when it was told to end before it had begun.
-    pub(super) fn begin_driving(&self) -> bool {
+    /// The driver is wanted; whether there is one. When there is none, it counts as there from now on, and the caller,
+    /// who alone is told so, starts it.
+    pub(super) fn want_driver(&self, after_all: bool) -> bool {
         let mut state = self.state();
-        let begins = state.driver != Driver::Stopping;
-        state.driver = if begins { Driver::Wanted } else { Driver::Absent };
-        begins
+        let there = state.driver != Driver::Absent;
+        let wanted = matches!(state.driver, Driver::Wanted | Driver::Urgent);
+        if !wanted && (state.driver != Driver::Stopping || after_all) {
+            state.driver = Driver::Wanted;
+            self.changed.notify_all();
+        }
+        there
+    }
+
+    /// Whether a driver thread is there that was not told to stop.
+    pub(super) fn has_driver(&self) -> bool {
+        !matches!(self.state().driver, Driver::Absent | Driver::Stopping)
     }
 
     /// The driver thread comes and goes.
@@ -130,23 +217,87 @@ impl Leadership {
         self.state().driver
     }
 
-    /// The driver sleeps until it is wanted and nobody leads, or must stop.
+    /// Says whether callbacks wait to be run.
+    pub(super) fn set_callbacks_due(&self, due: bool) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.callbacks_due, due) != due && due {
+            self.changed.notify_all();
+        }
+        self.note_callbacks(&state);
+    }
+
+    fn note_callbacks(&self, state: &State) {
+        self.callbacks.store(state.callbacks_due || !state.calling.is_empty(), Ordering::Release);
+    }
+
+    /// Whether callbacks wait to be run.
+    pub(super) fn are_callbacks_due(&self) -> bool {
+        self.callbacks.load(Ordering::Acquire) && self.state().callbacks_due
+    }
+
+    /// Whether callbacks that wait are this thread's to run: the driver's, or anybody's when there is no driver. Who waits
+    /// inside a callback runs those that come meanwhile.
+    pub(super) fn calls_back_here(&self) -> bool {
+        let state = self.state();
+        matches!(state.driver, Driver::Absent) || state.calling.iter().any(|(thread, _)| *thread == me())
+    }
+
+    /// This thread runs the callback of that job.
+    pub(super) fn begin_callback(&self, job: u32) {
+        let mut state = self.state();
+        state.calling.push((me(), job));
+        self.note_callbacks(&state);
+    }
+
+    /// The callback that this thread began last is over.
+    pub(super) fn end_callback(&self) {
+        let mut state = self.state();
+        if let Some(place) = state.calling.iter().rposition(|(thread, _)| *thread == me()) {
+            state.calling.remove(place);
+        }
+        self.note_callbacks(&state);
+        if state.followers > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether this thread is inside a callback: of that job, or of any.
+    pub(super) fn is_in_callback(&self, of: Option<u32>) -> bool {
+        if !self.callbacks.load(Ordering::Acquire) {
+            return false;
+        }
+        let state = self.state();
+        let mut here = state.calling.iter().filter(|(thread, _)| *thread == me());
+        here.any(|(_, job)| of.is_none_or(|of| of == *job))
+    }
+
+    /// Whether no callback waits and none is running.
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.state();
+        !state.callbacks_due && state.calling.is_empty()
+    }
+
+    /// The driver sleeps until there is something for it to do: callbacks at once; to lead when it is wanted and nobody
+    /// leads.
     ///
     /// Unless it is urgent it gives callers `grace` to lead themselves, and again as long as they do so: a caller who
     /// submits and waits, over and over, does not wake the driver each time.
-    pub(super) fn await_driving(&self, grace: Duration) -> Driver {
+    pub(super) fn await_errand(&self, grace: Duration) -> Errand {
         let mut state = self.state();
         loop {
+            let free = state.leader.is_none();
             state = match state.driver {
-                Driver::Stopping | Driver::Absent => return Driver::Stopping,
-                Driver::Urgent if !state.led => return Driver::Urgent,
-                Driver::Wanted if !state.led => {
+                Driver::Stopping | Driver::Absent => return Errand::End,
+                _ if state.callbacks_due => return Errand::CallBack,
+                Driver::Urgent if free => return Errand::Lead,
+                Driver::Wanted if free => {
                     let terms = state.terms;
                     let waited = self.changed.wait_timeout(state, grace);
                     let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-                    let left_alone = !state.led && state.terms == terms;
-                    if waited.timed_out() && left_alone && state.driver == Driver::Wanted {
-                        return Driver::Wanted;
+                    let left_alone = state.leader.is_none() && state.terms == terms;
+                    let wanted = state.driver == Driver::Wanted && !state.callbacks_due;
+                    if waited.timed_out() && left_alone && wanted {
+                        return Errand::Lead;
                     }
                     state
                 }

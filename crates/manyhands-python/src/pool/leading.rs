@@ -1,22 +1,29 @@
 //! Waiting on a pool: whoever waits does the pool's work, one thread at a time.
 
 use super::PyPool;
-use super::leadership::Driver;
+use super::leadership::{Driver, Errand, Lead};
 use crate::error;
 use manyhands::pool::Woken;
 use manyhands::{Deadline, Patience};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long the driver thread lets callers lead themselves.
+const GRACE: Duration = Duration::from_millis(2);
 
 impl PyPool {
     /// Does what there is to do, if nobody else leads, without waiting.
     pub(crate) fn glance(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.leadership.try_lead() {
+        self.check_owner()?;
+        if self.leadership.try_lead() == Lead::Others {
             return Ok(());
         }
         let done = self.look_around(py);
-        self.leadership.resign();
-        done
+        self.resign();
+        self.call_back_here(py);
+        done.and_then(|()| self.raise_held())
     }
 
     pub(super) fn look_around(&self, py: Python<'_>) -> PyResult<()> {
@@ -35,53 +42,44 @@ impl PyPool {
         self.engine.ring();
     }
 
-    /// Waits until `done` or the deadline: leads if nobody does, else follows. Whether it is done.
+    /// Waits until `done` or the deadline: leads if nobody else does, else follows. Whether it is done. `job` is whose
+    /// completion or results are waited for: `RuntimeError` when this thread is itself in the middle of that job, in a
+    /// lead further out.
     pub(crate) fn wait_until(
         &self,
         py: Python<'_>,
+        job: Option<u32>,
         done: &(dyn Fn() -> bool + Sync),
         deadline: Deadline,
     ) -> PyResult<bool> {
         self.check_owner()?;
         loop {
+            self.call_back_here(py);
             if done() {
                 return Ok(true);
             }
-            if self.leadership.try_lead() {
-                let led = self.lead(py, done, deadline);
-                self.leadership.resign();
-                match led? {
-                    Led::Done => return Ok(true),
-                    Led::TimedOut => return Ok(false),
-                    // The handler runs with nobody leading: it may use the pool.
-                    Led::Interrupted => py.check_signals()?,
+            let led = match self.leadership.try_lead() {
+                Lead::First => self.lead(py, done, deadline),
+                Lead::Again => self.lead_again(py, job, done, deadline),
+                Lead::Others => {
+                    if deadline.passed() {
+                        return Ok(false);
+                    }
+                    py.detach(|| self.leadership.follow(deadline, || self.engine.ring()));
+                    py.check_signals()?;
+                    continue;
                 }
-                continue;
-            }
-            if deadline.passed() {
-                return Ok(false);
-            }
-            py.detach(|| self.leadership.follow(deadline, || self.engine.ring()));
-            py.check_signals()?;
-        }
-    }
-
-    /// Leads in a thread that leads already, and runs a callback: until `done` or the deadline; whether it is done.
-    pub(super) fn lead_again(
-        &self,
-        py: Python<'_>,
-        done: &(dyn Fn() -> bool + Sync),
-        deadline: Deadline,
-    ) -> PyResult<bool> {
-        self.tend_calls(py)?;
-        while !done() {
-            match self.lead(py, done, deadline)? {
-                Led::Done => break,
+            };
+            self.resign();
+            self.raise_held()?;
+            match led? {
+                Led::Done => return Ok(true),
                 Led::TimedOut => return Ok(false),
+                Led::CallBack => {}
+                // The handler runs with nobody leading: it may use the pool.
                 Led::Interrupted => py.check_signals()?,
             }
         }
-        Ok(true)
     }
 
     pub(super) fn check_owner(&self) -> PyResult<()> {
@@ -92,6 +90,38 @@ impl PyPool {
         Err(PyRuntimeError::new_err(text))
     }
 
+    /// Leads no more; after the outermost lead, what had to wait for its end is done.
+    pub(super) fn resign(&self) {
+        if self.leadership.resign() && self.destroy_wanted.load(Ordering::Acquire) {
+            self.destroy();
+        }
+    }
+
+    /// What was raised in this thread while it led, and concerns more than the item at hand.
+    pub(super) fn raise_held(&self) -> PyResult<()> {
+        self.interrupts.take().map_or(Ok(()), Err)
+    }
+
+    fn lead_again(
+        &self,
+        py: Python<'_>,
+        job: Option<u32>,
+        done: &(dyn Fn() -> bool + Sync),
+        deadline: Deadline,
+    ) -> PyResult<Led> {
+        if job.is_none_or(|job| self.leadership.is_held(job)) {
+            let text = "this wait would be for itself: it was begun by code that the pool runs for what is waited \
+                        for (a callback, a finalizer, __reduce__, __setstate__)";
+            return Err(PyRuntimeError::new_err(text));
+        }
+        // The lead around this one may be about to give out more tasks.
+        let jobs: Vec<_> = self.state().jobs.values().map(|job| job.clone_ref(py)).collect();
+        for job in jobs {
+            self.feed_job(py, job.bind(py));
+        }
+        self.lead(py, done, deadline)
+    }
+
     fn lead(&self, py: Python<'_>, done: &(dyn Fn() -> bool + Sync), deadline: Deadline) -> PyResult<Led> {
         let mut patience = Patience::new();
         for round in 1u32.. {
@@ -100,8 +130,14 @@ impl PyPool {
             if done() {
                 return Ok(Led::Done);
             }
+            if self.interrupts.any() {
+                return Ok(Led::Interrupted);
+            }
             if any {
                 patience.start_over();
+                if self.leadership.are_callbacks_due() && self.leadership.calls_back_here() {
+                    return Ok(Led::CallBack);
+                }
                 // A steady stream of answers must not hide a death.
                 if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
                     self.bury_exited(py)?;
@@ -115,8 +151,41 @@ impl PyPool {
         Ok(Led::Interrupted)
     }
 
-    /// Leads until nothing is outstanding, somebody else wants to, or the driver must end.
-    pub(super) fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
+    /// The body of the driver thread: runs callbacks, and leads whenever there is work and nobody else leads.
+    pub(super) fn serve(&self, py: Python<'_>) {
+        loop {
+            match py.detach(|| self.leadership.await_errand(GRACE)) {
+                Errand::End => return,
+                Errand::CallBack => self.run_callbacks(py),
+                Errand::Lead => {}
+            }
+            // Straight after callbacks too: they may have submitted what nobody waits for.
+            while matches!(self.leadership.driver(), Driver::Wanted | Driver::Urgent)
+                && !self.leadership.has_followers()
+                && self.leadership.try_lead() == Lead::First
+            {
+                let led = self.lead_as_driver(py);
+                let over = self.is_over();
+                if over {
+                    self.destroy();
+                }
+                self.resign();
+                let led = led.and_then(|()| self.raise_held());
+                self.run_callbacks(py);
+                if over {
+                    return;
+                }
+                if let Err(error) = led {
+                    error.write_unraisable(py, None);
+                    // Not at once again: what went wrong may go wrong for ever.
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Leads until nothing is outstanding, somebody else wants to, callbacks wait, or the driver must end.
+    fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
         let mut patience = Patience::new();
         loop {
             self.look_around(py)?;
@@ -124,7 +193,8 @@ impl PyPool {
             if idle {
                 self.leadership.tell_driver(Driver::Idle);
             }
-            if idle || self.leadership.has_followers() || self.leadership.driver() == Driver::Stopping {
+            let wanted_elsewhere = self.leadership.has_followers() || self.leadership.are_callbacks_due();
+            if idle || wanted_elsewhere || self.leadership.driver() == Driver::Stopping {
                 return Ok(());
             }
             self.sleep(py, &mut patience, Deadline::NEVER)?;
@@ -157,7 +227,9 @@ impl PyPool {
 enum Led {
     Done,
     TimedOut,
-    /// A signal arrived.
+    /// Callbacks wait that this thread has to run.
+    CallBack,
+    /// A signal arrived, or what its handler raised.
     Interrupted,
 }
 

@@ -1,10 +1,9 @@
 //! A list in, a list out: `map`, `starmap` and their asynchronous forms.
 
-use super::job::{Outcome, task_kind};
-use crate::pickling;
+use super::job::{Manner, Outcome, task_kind};
 use manyhands::pool::{Answer, ChunkPlan, Function, Task};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyList;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
@@ -19,15 +18,24 @@ pub(super) struct Map {
     items: Py<PyList>,
     results: Py<PyList>,
     star: bool,
+    manner: Manner,
     function: Function,
     plan: ChunkPlan,
     most_ahead: usize,
     /// What a dead worker left of its chunk.
     again: VecDeque<Range<usize>>,
-    /// Tasks given out: where each begins, and how many items it has.
-    pending: HashMap<u32, u32>,
+    /// Tasks given out, by their first item that is not answered.
+    pending: HashMap<u32, Pending>,
     unsettled: usize,
     first_error: Option<Py<PyAny>>,
+}
+
+/// A task that was given out.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// How many of its items are not answered: always the last ones.
+    left: u32,
+    items: u32,
 }
 
 impl Map {
@@ -35,6 +43,7 @@ impl Map {
         py: Python<'_>,
         items: Bound<'_, PyList>,
         star: bool,
+        manner: Manner,
         function: Function,
         workers: usize,
         chunksize: Option<usize>,
@@ -48,6 +57,7 @@ impl Map {
             items: items.unbind(),
             results: results.unbind(),
             star,
+            manner,
             function,
             plan,
             most_ahead,
@@ -65,19 +75,34 @@ impl Map {
         }
         let chunk = self.again.pop_front().or_else(|| self.plan.next_chunk())?;
         let items = chunk.len();
-        let kind = task_kind(items, self.star, false);
+        // Answers of their own for items whose exceptions are kept: then each item's outcome outlives its worker.
+        let kind = task_kind(items, self.star, self.manner.keep, self.manner.fail_fast);
         let task =
             Task { job, index: chunk.start as u32, items: items as u32, kind, function: self.function };
-        self.pending.insert(task.index, task.items);
+        self.pending.insert(task.index, Pending { left: task.items, items: task.items });
         Some((task, Arguments::Slice(self.items.clone_ref(py), chunk)))
     }
 
-    /// The task that an answer is for is answered: how many items it had, and the list to put results into. `None` when
-    /// it was answered before.
+    /// An answer: how many items it is for, and the list to put results into. `None` when they were answered before.
     pub(super) fn answered(&mut self, py: Python<'_>, answer: Answer) -> Option<(u32, Py<PyList>)> {
-        let items = self.pending.remove(&answer.index)?;
-        self.plan.learn(items as usize, Duration::from_nanos(answer.nanoseconds));
+        let pending = self.pending.remove(&answer.index)?;
+        let items = answer.items.clamp(1, pending.left);
+        let left = pending.left - items;
+        if left > 0 {
+            self.pending.insert(answer.index + items, Pending { left, ..pending });
+        } else {
+            // The time is the whole task's.
+            self.plan.learn(pending.items as usize, Duration::from_nanos(answer.nanoseconds));
+        }
         Some((items, self.results.clone_ref(py)))
+    }
+
+    /// The task that begins there is to be given out again, item by item; whether there was one.
+    pub(super) fn split(&mut self, index: u32) -> bool {
+        let Some(Pending { left, .. }) = self.pending.remove(&index) else { return false };
+        let items = index as usize..(index + left) as usize;
+        self.again.extend(items.map(|item| item..item + 1));
+        true
     }
 
     /// So many items have their outcome; the first exception is kept, any other comes back to be dropped.
@@ -92,21 +117,41 @@ impl Map {
         }
     }
 
-    /// A worker died over a task: the item it was at is lost, those behind it are given out again. Which item, and how
-    /// many are settled by it; `None` when the task was answered.
-    pub(super) fn lose(&mut self, task: Task, begun: u32) -> Option<(u32, u32)> {
-        let items = self.pending.remove(&task.index)?;
-        let at = begun.clamp(1, items) - 1;
-        let lost = task.index + at;
-        let rest = lost as usize + 1..(task.index + items) as usize;
-        if !rest.is_empty() {
-            self.again.push_back(rest);
+    /// A worker died over a task: the item it was at is lost, those behind it are given out again. Which item, if any,
+    /// and how many are settled by it; `None` when the task was answered.
+    pub(super) fn lose(&mut self, task: Task, begun: u32) -> Option<(Option<u32>, u32)> {
+        let mut places = task.index..task.index.saturating_add(task.items);
+        let first = places.find(|place| self.pending.contains_key(place))?;
+        let end = first + self.pending.remove(&first)?.left;
+        let at = task.index + begun.clamp(1, task.items.max(1)) - 1;
+        // Died between an answer and the next item: nothing is lost.
+        let lost = (first <= at && at < end).then_some(at);
+        let rest = lost.map_or(first, |at| at + 1);
+        if rest < end {
+            self.again.push_back(rest as usize..end as usize);
         }
-        Some((lost, at + 1))
+        Some((lost, rest - first))
+    }
+
+    /// The first failing item ends it all: nothing more is given out, and what is out is not waited for. How many items
+    /// are settled by that.
+    pub(super) fn give_up(&mut self) -> u32 {
+        self.plan.skip_rest();
+        self.again.clear();
+        self.pending.clear();
+        std::mem::take(&mut self.unsettled) as u32
     }
 
     pub(super) fn is_settled(&self) -> bool {
         self.unsettled == 0
+    }
+
+    pub(super) fn results(&self, py: Python<'_>) -> Py<PyList> {
+        self.results.clone_ref(py)
+    }
+
+    pub(super) fn manner(&self) -> Manner {
+        self.manner
     }
 
     pub(super) fn outcome(&mut self, py: Python<'_>) -> Outcome {
@@ -144,15 +189,29 @@ pub(super) enum Arguments {
 }
 
 impl Arguments {
-    pub(super) fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let object = match self {
-            Self::Slice(list, range) if range.len() == 1 => list.bind(py).get_item(range.start)?,
-            Self::Slice(list, range) => list.bind(py).get_slice(range.start, range.end).into_any(),
+    /// What is to be pickled: an item, or a list of them.
+    pub(super) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Slice(list, range) if range.len() == 1 => list.bind(py).get_item(range.start),
+            Self::Slice(list, range) => Ok(list.bind(py).get_slice(range.start, range.end).into_any()),
             Self::Items(items) => match items.as_slice() {
-                [item] => item.bind(py).clone(),
-                several => PyList::new(py, several)?.into_any(),
+                [item] => Ok(item.bind(py).clone()),
+                several => Ok(PyList::new(py, several)?.into_any()),
             },
-        };
-        pickling::dumps(&object)
+        }
     }
+}
+
+/// Puts an exception in the places of the items that it is the outcome of.
+pub(super) fn fill(
+    py: Python<'_>,
+    list: &Py<PyList>,
+    index: u32,
+    items: u32,
+    exception: &Py<PyAny>,
+) -> Result<(), Py<PyAny>> {
+    let list = list.bind(py);
+    let mut places = index as usize..(index + items) as usize;
+    let filled = places.try_for_each(|place| list.set_item(place, exception));
+    filled.map_err(|error| error.into_value(py).into_any())
 }

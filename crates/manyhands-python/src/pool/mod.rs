@@ -3,15 +3,20 @@
 //! Nothing here holds a lock while Python code runs: a callback, an unpickling or a `__del__` may use the pool.
 
 mod acting;
+mod callbacks;
 mod calling;
 mod calls;
 mod collecting;
 mod executor;
+mod feeding;
+mod functions;
 mod future;
+mod interrupts;
 mod job;
 mod leadership;
 mod leading;
 mod map;
+mod settling;
 mod stream;
 mod workers;
 
@@ -22,28 +27,26 @@ use crate::error;
 use crate::pickling;
 use crate::worker::kind;
 use executor::Executor;
+use functions::{Functions, Used};
+use interrupts::Interrupts;
 use job::{Accepted, Form, call_arguments};
 use leadership::{Driver, Leadership};
 use manyhands::family::Family;
-use manyhands::pool::{
-    Answer, AnswerBatch, Event, Function, Pool, Scheduler, State, Status, Task, TaskBatch,
-};
+use manyhands::pool::{AnswerBatch, Event, Pool, Scheduler, State, Task, TaskBatch};
 use manyhands::{Deadline, Handle};
-use map::{Arguments, Map};
+use map::Map;
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use std::collections::HashMap;
+use settling::Concluded;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 use stream::Stream;
 use workers::Workers;
-
-/// Tasks put into the ring at a time.
-const SUBMIT_TOGETHER: usize = 64;
-/// How long the driver thread lets callers lead themselves.
-const GRACE: Duration = Duration::from_millis(2);
 
 /// The engine of `manyhands.pool.Pool`.
 #[pyclass(name = "Pool", module = "manyhands._manyhands", frozen, weakref)]
@@ -53,7 +56,12 @@ pub(crate) struct PyPool {
     /// The process that made the pool; in a forked child it is only a picture of a pool.
     owner: u32,
     leadership: Leadership,
+    interrupts: Interrupts,
+    /// To be destroyed as soon as nobody leads.
+    destroy_wanted: AtomicBool,
     state: Mutex<PoolState>,
+    /// Answers that were collected and not taken in yet: whoever leads, first or again, takes the next one.
+    collected: Mutex<AnswerBatch>,
     hooks: Hooks,
     /// Set when the pool is an executor's.
     executor: OnceLock<Executor>,
@@ -76,14 +84,13 @@ struct Hooks {
 struct PoolState {
     scheduler: Scheduler,
     jobs: HashMap<u32, Py<PyJob>>,
+    /// Complete but for their callbacks.
+    callbacks: VecDeque<Py<PyJob>>,
     workers: Workers,
-    /// Functions that pickle by name, by their identity: sent once, for the pool's life.
-    functions: HashMap<usize, (Py<PyAny>, Function)>,
+    functions: Functions,
     next_job: u32,
-    next_function: u32,
     /// Why the pool cannot work.
     broken: Option<Py<PyAny>>,
-    collected: AnswerBatch,
     destroyed: bool,
 }
 
@@ -108,22 +115,49 @@ impl PyPool {
         let state = PoolState {
             scheduler,
             jobs: HashMap::new(),
+            callbacks: VecDeque::new(),
             workers: Workers::new(seats),
-            functions: HashMap::new(),
+            functions: Functions::default(),
             next_job: 0,
-            next_function: 0,
             broken: None,
-            collected: AnswerBatch::default(),
             destroyed: false,
         };
         Ok(Self {
             engine,
             owner: std::process::id(),
             leadership: Leadership::default(),
+            interrupts: Interrupts::default(),
+            destroy_wanted: AtomicBool::new(false),
             state: Mutex::new(state),
+            collected: Mutex::new(AnswerBatch::default()),
             hooks: Hooks { start, died, decode_error, undecodable },
             executor: OnceLock::new(),
         })
+    }
+
+    /// A pool leads to whatever its jobs, functions, workers and errors lead to, and so perhaps back to itself.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Hooks { start, died, decode_error, undecodable } = &self.hooks;
+        for hook in [start, died, decode_error, undecodable] {
+            visit.call(hook)?;
+        }
+        // Held only while something is changed: then the pool is in use, and no garbage.
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        for job in state.jobs.values().chain(&state.callbacks) {
+            visit.call(job)?;
+        }
+        for object in state.functions.objects().chain(&state.broken).chain(state.workers.objects()) {
+            visit.call(object)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        let jobs = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.callbacks));
+        let dropped = (jobs, state.broken.take());
+        drop(state);
+        drop(dropped);
     }
 
     /// By what workers find the pool, and the descriptor they must inherit.
@@ -142,10 +176,10 @@ impl PyPool {
                 Ok(process) => started.push(process),
                 Err(refused) => {
                     for process in &started {
-                        process.call_method0("terminate")?;
+                        self.interrupts.firmly(py, || process.call_method0("terminate"))?;
                     }
                     for process in &started {
-                        process.call_method0("join")?;
+                        self.interrupts.firmly(py, || process.call_method0("join"))?;
                     }
                     return Err(refused);
                 }
@@ -166,22 +200,31 @@ impl PyPool {
         let py = job.py();
         self.check_running(py)?;
         let pair = call_arguments(py, args, kwds)?;
-        let (function, kind, arguments) = match self.known_function(func)? {
-            Some(function) => (function, kind::CALL, pickling::dumps(&pair)?),
-            None => {
-                let whole = (func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?;
-                (NO_FUNCTION, kind::WHOLE, pickling::dumps(&whole)?)
+        let (function, used) = self.function_for_call(func)?;
+        let pickled = if matches!(used, Used::Nothing) {
+            pickling::dumps((func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?.as_any())
+        } else {
+            pickling::dumps(&pair)
+        };
+        let kind = if matches!(used, Used::Nothing) { kind::WHOLE } else { kind::CALL };
+        let arguments = match pickled {
+            Ok(arguments) => arguments,
+            Err(refused) => {
+                self.release(used);
+                return Err(refused);
             }
         };
-        let id = self.enlist(job, |id| (id, Form::Single, None));
+        // Pickling has run Python code, which may have ended the pool.
+        let id = self.enlist(py, job, Form::Single, used, 1)?;
         let task = Task { job: id, index: 0, items: 1, kind, function };
         let mut batch = TaskBatch::default();
         let submitted = self.engine.batch(&mut batch, task, arguments.as_bytes());
         if let Err(refused) = submitted.and_then(|()| self.engine.submit(&mut batch)) {
-            self.state().jobs.remove(&id);
+            self.engine.take_back(&mut batch);
+            self.strike_off(py, job, id, 1);
             return Err(error::send(refused));
         }
-        self.note_submitted(py, 1)
+        Ok(())
     }
 
     /// Submits a list of items, as the whole of `job`.
@@ -196,20 +239,17 @@ impl PyPool {
     ) -> PyResult<()> {
         let py = job.py();
         self.check_running(py)?;
-        let (function, own) = self.function_for_job(func)?;
+        let manner = job.get().state().manner;
+        let (function, used) = self.function_for_job(func, manner.fail_fast)?;
         let (total, workers) = (items.len(), self.state().workers.seats());
-        let map = Map::new(py, items, star, function, workers, chunksize)?;
-        self.enlist(job, |id| (id, Form::Map(map), own));
-        self.note_submitted(py, total)?;
+        let map = Map::new(py, items, star, manner, function, workers, chunksize)?;
+        let id = self.enlist(py, job, Form::Map(map), used, total)?;
         if total == 0 {
-            return self.after(
-                py,
-                job,
-                job.get().id(),
-                Accepted { items: 0, complete: job.get().settle_empty(py) },
-            );
+            let accepted = Accepted { items: 0, complete: job.get().settle_empty(py) };
+            self.after(py, job, id, accepted);
         }
-        self.feed_job(py, job)
+        self.feed_job(py, job);
+        self.raise_held()
     }
 
     /// Makes `job` a stream of results, whose items are pushed to it.
@@ -218,36 +258,55 @@ impl PyPool {
         job: &Bound<'_, PyJob>,
         func: &Bound<'_, PyAny>,
         ordered: bool,
-        star: bool,
         chunksize: usize,
     ) -> PyResult<()> {
         self.check_running(job.py())?;
-        let (function, own) = self.function_for_job(func)?;
-        let stream = Stream::new(function, ordered, star, chunksize);
-        self.enlist(job, |id| (id, Form::Stream(stream), own));
+        let (function, used) = self.function_for_job(func, false)?;
+        let stream = Stream::new(function, ordered, job.get().state().manner, chunksize);
         // The open stream itself counts; see `Job.push`.
-        self.note_submitted(job.py(), 1)
+        self.enlist(job.py(), job, Form::Stream(stream), used, 1).map(drop)
     }
 
     /// `close`: no more jobs.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_owner()?;
         let actions = self.state().scheduler.on(Event::Close);
-        self.carry_out(py, actions)
+        self.carry_out(py, actions);
+        Ok(())
     }
 
-    /// `terminate`: workers are told to end, and whatever was not done fails.
-    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+    /// `terminate`: workers are told to end, and whatever was not done fails, unless nobody is to be told.
+    #[pyo3(signature = (tell=true))]
+    fn terminate(&self, py: Python<'_>, tell: bool) -> PyResult<()> {
+        self.check_owner()?;
         let actions = self.state().scheduler.on(Event::Terminate);
-        self.carry_out(py, actions)?;
+        self.carry_out(py, actions);
         let reason = PyRuntimeError::new_err("the pool was terminated before this was done");
-        self.abandon_jobs(py, &reason.into_value(py).into_any())
+        if tell {
+            self.abandon_jobs(py, &reason.into_value(py).into_any(), false);
+        }
+        Ok(())
     }
 
-    /// Waits until every worker is gone, at most `timeout` seconds; whether they are.
+    /// Waits until the workers that were told to end have ended; kills those that have not within `grace` seconds.
+    /// Whoever leads is not needed for it.
+    fn end_workers(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        self.check_owner()?;
+        self.see_workers_off(py, grace)
+    }
+
+    /// Waits until every worker is gone and every callback has run, at most `timeout` seconds; whether they are.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        self.check_owner()?;
         let deadline = timeout.map_or(Ok(Deadline::NEVER), crate::blocking::after)?;
-        self.wait_until(py, &|| self.state().scheduler.is_deserted(), deadline)
+        let deserted = || self.state().scheduler.is_deserted();
+        if self.leadership.is_in_callback(None) || self.leadership.leads_here() {
+            let text = "join() inside a callback of the same pool, or inside other code that the pool runs while it \
+                        waits, would wait for itself";
+            return if deserted() { Ok(true) } else { Err(PyRuntimeError::new_err(text)) };
+        }
+        self.wait_until(py, None, &|| deserted() && self.leadership.is_quiet(), deadline)
     }
 
     /// The workers' processes, as they are now.
@@ -280,51 +339,64 @@ impl PyPool {
 
     /// The body of the driver thread: leads whenever there is work and nobody else leads.
     fn drive(&self, py: Python<'_>) {
-        if !self.leadership.begin_driving() {
-            return;
-        }
-        while py.detach(|| self.leadership.await_driving(GRACE)) != Driver::Stopping {
-            if self.leadership.try_lead() {
-                let led = self.lead_as_driver(py);
-                let over = self.is_over();
-                if over {
-                    self.destroy();
-                }
-                self.leadership.resign();
-                if let Err(error) = led {
-                    error.write_unraisable(py, None);
-                }
-                if over {
-                    break;
-                }
-            }
-        }
+        self.serve(py);
         self.leadership.set_driver(Driver::Absent);
     }
 
-    /// There is work that nobody may wait for; `False` when there is no driver thread to do it.
-    fn want_driver(&self) -> bool {
-        self.leadership.tell_driver(Driver::Wanted)
+    /// The driver thread could not be started: callbacks are run by whoever waits.
+    fn forget_driver(&self) {
+        self.leadership.set_driver(Driver::Absent);
+    }
+
+    /// Whether the owner of the pool is this process, and not one it was forked from.
+    #[getter]
+    fn is_ours(&self) -> bool {
+        self.check_owner().is_ok()
+    }
+
+    /// `RuntimeError` in a process that was forked from the pool's.
+    #[pyo3(name = "check_owner")]
+    fn refuse_others(&self) -> PyResult<()> {
+        self.check_owner()
+    }
+
+    /// There is work that nobody may wait for; `False` when there is no driver thread to do it: the caller starts it.
+    /// `after_all`: one that was told to end, and has not, goes on.
+    #[pyo3(signature = (after_all=false))]
+    fn want_driver(&self, after_all: bool) -> bool {
+        self.leadership.want_driver(after_all)
     }
 
     /// Tells the driver thread to end.
     fn stop_driver(&self) {
-        self.leadership.set_driver(Driver::Stopping);
-        self.engine.ring();
+        if self.leadership.has_driver() {
+            self.leadership.set_driver(Driver::Stopping);
+            self.engine.ring();
+        }
     }
 
-    /// Frees the pool's shared memory. Every worker must be gone.
+    /// Frees the pool's shared memory, as soon as nobody leads. Every worker must be gone.
     fn destroy(&self) {
+        if self.check_owner().is_err() {
+            return;
+        }
+        self.destroy_wanted.store(true, Ordering::Release);
         let mut state = self.state();
-        let gone = self.owner == std::process::id() && state.scheduler.is_deserted();
-        if gone && !std::mem::replace(&mut state.destroyed, true) {
+        if self.leadership.is_led() || !state.scheduler.is_deserted() {
+            return;
+        }
+        if !std::mem::replace(&mut state.destroyed, true) {
+            drop(state);
+            self.withdraw_all();
             self.engine.destroy();
         }
     }
-}
 
-/// In a task that carries its function with its arguments.
-const NO_FUNCTION: Function = Function { id: u32::MAX, handle: Handle { offset: 0, generation: 0 }, len: 0 };
+    /// Callbacks that were not run will not be: their jobs are done without.
+    fn give_up_callbacks(&self, py: Python<'_>) {
+        self.drop_callbacks(py);
+    }
+}
 
 impl PyPool {
     fn state(&self) -> MutexGuard<'_, PoolState> {
@@ -343,159 +415,75 @@ impl PyPool {
         Err(PyValueError::new_err("Pool not running"))
     }
 
-    fn enlist(&self, job: &Bound<'_, PyJob>, form: impl FnOnce(u32) -> (u32, Form, Option<Function>)) -> u32 {
-        let id = {
-            let mut state = self.state();
-            // From 1: see `calls::NO_JOB`.
-            state.next_job = state.next_job.wrapping_add(1).max(1);
-            state.next_job
-        };
-        let (id, form, own) = form(id);
-        job.get().begin(id, form, own);
-        self.state().jobs.insert(id, job.clone().unbind());
-        id
-    }
-
-    /// A function that pickles by name never changes: it is sent once for the pool's life. `None` for any other.
-    fn known_function(&self, func: &Bound<'_, PyAny>) -> PyResult<Option<Function>> {
-        let key = func.as_ptr() as usize;
-        if let Some((_, function)) = self.state().functions.get(&key) {
-            return Ok(Some(*function));
-        }
-        if !pickles_by_name(func)? {
-            return Ok(None);
-        }
-        let function = self.publish(func)?;
-        self.state().functions.insert(key, (func.clone().unbind(), function));
-        Ok(Some(function))
-    }
-
-    /// WAYPOINT task 1/9: the function is sent once for the pool, or once for this job; the job's own is withdrawn with it.
-    fn function_for_job(&self, func: &Bound<'_, PyAny>) -> PyResult<(Function, Option<Function>)> {
-        if let Some(function) = self.known_function(func)? {
-            return Ok((function, None));
-        }
-        let function = self.publish(func)?;
-        Ok((function, Some(function)))
-    }
-
-    fn publish(&self, func: &Bound<'_, PyAny>) -> PyResult<Function> {
-        let bytes = pickling::dumps(func)?;
-        let id = {
-            let mut state = self.state();
-            state.next_function += 1;
-            state.next_function
-        };
-        self.engine.publish(id, bytes.as_bytes()).map_err(error::send)
-    }
-
-    /// WAYPOINT task 3/9: tasks of one job are encoded and submitted, as many as may be ahead.
-    pub(crate) fn feed_job(&self, py: Python<'_>, job: &Bound<'_, PyJob>) -> PyResult<()> {
-        let this = job.get();
-        let mut batch = TaskBatch::default();
-        loop {
-            let next = {
-                let mut state = this.state();
-                let id = state.id;
-                match &mut state.form {
-                    Form::Map(map) => map.next_task(py, id),
-                    Form::Stream(stream) => stream.next_task(py, id),
-                    Form::Fresh | Form::Single => None,
-                }
-            };
-            let Some((task, arguments)) = next else { break };
-            self.encode_task(py, job, &mut batch, task, &arguments)?;
-            if batch.len() >= SUBMIT_TOGETHER {
-                self.submit(py, &mut batch)?;
-            }
-        }
-        self.submit(py, &mut batch)
-    }
-
-    /// Arguments that cannot be pickled fail their task, as if a worker had raised.
-    fn encode_task(
+    /// Enters a job with so many items into the pool's list, unless the pool takes no more.
+    fn enlist(
         &self,
         py: Python<'_>,
         job: &Bound<'_, PyJob>,
-        batch: &mut TaskBatch,
-        task: Task,
-        arguments: &Arguments,
-    ) -> PyResult<()> {
-        let refused = match arguments.encode(py) {
-            Ok(bytes) => match self.engine.batch(batch, task, bytes.as_bytes()) {
-                Ok(()) => return Ok(()),
-                Err(refused) => error::send(refused),
-            },
-            Err(refused) => refused,
-        };
-        let answer = Answer {
-            job: task.job,
-            index: task.index,
-            items: task.items,
-            status: Status::Raised,
-            nanoseconds: 0,
-        };
-        let accepted = job.get().accept(py, answer, Err(refused));
-        self.after(py, job, task.job, accepted)
-    }
-
-    fn submit(&self, py: Python<'_>, batch: &mut TaskBatch) -> PyResult<()> {
-        if batch.is_empty() {
-            return Ok(());
+        form: Form,
+        used: Used,
+        items: usize,
+    ) -> PyResult<u32> {
+        let mut state = self.state();
+        if state.scheduler.state() != State::Running || state.destroyed {
+            drop(state);
+            self.release(used);
+            return self.check_running(py).map(|()| 0);
         }
-        let _ = py;
-        self.engine.submit(batch).map_err(error::send)
+        state.next_job = state.next_job.checked_add(1).unwrap_or(1);
+        let id = state.next_job;
+        state.jobs.insert(id, job.clone().unbind());
+        let actions = state.scheduler.on(Event::Submitted { tasks: items });
+        drop(state);
+        job.get().begin(id, form, used);
+        self.carry_out(py, actions);
+        Ok(id)
     }
 
-    pub(crate) fn note_submitted(&self, py: Python<'_>, items: usize) -> PyResult<()> {
+    /// Takes a job that could not be submitted off the list again.
+    fn strike_off(&self, py: Python<'_>, job: &Bound<'_, PyJob>, id: u32, items: usize) {
+        let listed = self.state().jobs.remove(&id);
+        drop(listed);
+        let used = std::mem::take(&mut job.get().state().function);
+        self.release(used);
+        let actions = self.state().scheduler.on(Event::Answered { tasks: items });
+        self.carry_out(py, actions);
+    }
+
+    pub(crate) fn note_submitted(&self, py: Python<'_>, items: usize) {
         let actions = self.state().scheduler.on(Event::Submitted { tasks: items });
-        self.carry_out(py, actions)
+        self.carry_out(py, actions);
     }
 
     /// What follows from something a job has accepted.
-    pub(crate) fn after(
-        &self,
-        py: Python<'_>,
-        job: &Bound<'_, PyJob>,
-        id: u32,
-        accepted: Accepted,
-    ) -> PyResult<()> {
+    pub(crate) fn after(&self, py: Python<'_>, job: &Bound<'_, PyJob>, id: u32, accepted: Accepted) {
         if accepted.complete {
             self.retire(py, job, id);
         }
         if accepted.items > 0 {
             let actions = self.state().scheduler.on(Event::Answered { tasks: accepted.items });
-            self.carry_out(py, actions)?;
+            self.carry_out(py, actions);
         }
-        Ok(())
     }
 
+    /// A job has its outcome: it is off the list, and done when its callback, if it has one, has run.
     fn retire(&self, py: Python<'_>, job: &Bound<'_, PyJob>, id: u32) {
+        let _ = py;
         let listed = self.state().jobs.remove(&id);
         if listed.is_none() {
             return;
         }
-        if let Some(function) = job.get().state().own_function.take() {
-            self.engine.withdraw(function);
+        let Concluded { used, owes_callback } = job.get().conclude();
+        self.release(used);
+        if owes_callback {
+            self.owe_callback(job.clone().unbind());
         }
-        job.get().complete(py);
         self.leadership.tell_followers();
     }
-}
 
-/// Whether pickling the function says nothing but its name: true of plain functions and classes found in modules, not of
-/// bound methods, partials and instances, whose state may differ from one call to the next.
-fn pickles_by_name(func: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let kind = func.get_type().qualname()?;
-    let by_name = match kind.to_str()? {
-        "function" | "type" => true,
-        "builtin_function_or_method" => {
-            let of = func.getattr("__self__")?;
-            of.is_none() || of.is_instance_of::<pyo3::types::PyModule>()
-        }
-        _ => false,
-    };
-    Ok(by_name)
+    pub(crate) fn is_in_callback(&self, of: u32) -> bool {
+        self.leadership.is_in_callback(Some(of))
+    }
 }
 
 impl Drop for PyPool {

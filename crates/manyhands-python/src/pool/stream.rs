@@ -1,6 +1,6 @@
 //! Results one by one: `imap` in order, `imap_unordered` as they come.
 
-use super::job::{Outcome, Taken, task_kind};
+use super::job::{Manner, Outcome, Taken, task_kind};
 use super::map::Arguments;
 use manyhands::pool::{Answer, Function, Task};
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ const MOST_AHEAD: usize = 2048;
 #[derive(Debug)]
 pub(super) struct Stream {
     ordered: bool,
-    star: bool,
+    manner: Manner,
     function: Function,
     chunksize: usize,
     /// Items not given out yet, with the index of the first.
@@ -30,6 +30,8 @@ pub(super) struct Stream {
     ended: bool,
     /// Outcomes there will be, as far as is known.
     total: u32,
+    /// The outcome that is an exception of the iterable's, or of the pool's: raised whatever the manner.
+    broken_at: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -41,10 +43,10 @@ struct Pending {
 }
 
 impl Stream {
-    pub(super) fn new(function: Function, ordered: bool, star: bool, chunksize: usize) -> Self {
+    pub(super) fn new(function: Function, ordered: bool, manner: Manner, chunksize: usize) -> Self {
         Self {
             ordered,
-            star,
+            manner,
             function,
             chunksize: chunksize.max(1),
             waiting: VecDeque::new(),
@@ -57,6 +59,7 @@ impl Stream {
             next: 0,
             ended: false,
             total: 0,
+            broken_at: None,
         }
     }
 
@@ -70,6 +73,7 @@ impl Stream {
     pub(super) fn push_error(&mut self, exception: Py<PyAny>) {
         let index = self.total;
         self.total += 1;
+        self.broken_at = Some(index);
         self.settle(index, Err(exception));
         self.ended = true;
     }
@@ -80,7 +84,7 @@ impl Stream {
         }
         let pending = self.again.pop_front().or_else(|| self.take_waiting())?;
         let items = pending.items.len();
-        let kind = task_kind(items, self.star, true);
+        let kind = task_kind(items, false, true, false);
         let task = Task { job, index: pending.index, items: items as u32, kind, function: self.function };
         let arguments = pending.items.iter().map(|item| item.clone_ref(py)).collect();
         self.ahead += items;
@@ -130,6 +134,15 @@ impl Stream {
         self.settle(first, outcome);
     }
 
+    /// The task that begins there is to be given out again, item by item; whether there was one.
+    pub(super) fn split(&mut self, index: u32) -> bool {
+        let Some(pending) = self.pending.remove(&index) else { return false };
+        self.ahead -= pending.items.len() - pending.answered as usize;
+        let items = (index..).zip(pending.items).skip(pending.answered as usize);
+        self.again.extend(items.map(|(index, item)| Pending { index, items: vec![item], answered: 0 }));
+        true
+    }
+
     fn task_of(&self, index: u32) -> Option<u32> {
         if self.pending.contains_key(&index) {
             return Some(index);
@@ -177,12 +190,15 @@ impl Stream {
         self.first_waiting += self.waiting.len() as u32;
         dropped.extend(self.waiting.drain(..));
         left.sort_unstable();
+        self.broken_at = left.first().copied().or(self.broken_at);
         for index in left {
             self.settle(index, Err(reason()));
         }
         self.ahead = 0;
         if !self.ended {
+            let broken_at = self.broken_at;
             self.push_error(reason());
+            self.broken_at = broken_at.or(self.broken_at);
         }
         dropped
     }
@@ -200,9 +216,16 @@ impl Stream {
 
     pub(super) fn take(&mut self) -> Taken {
         let index = if self.ordered { Some(self.next) } else { self.arrivals.pop_front() };
-        if let Some(outcome) = index.and_then(|index| self.arrived.remove(&index)) {
+        if let Some(index) = index
+            && let Some(outcome) = self.arrived.remove(&index)
+        {
             self.next += 1;
-            return Taken::Outcome(outcome);
+            let kept = self.manner.keep && self.broken_at.is_none_or(|broken| index < broken);
+            return Taken::Outcome(if kept {
+                Ok(outcome.unwrap_or_else(|exception| exception))
+            } else {
+                outcome
+            });
         }
         if self.ended && self.next >= self.total { Taken::End } else { Taken::NotYet }
     }

@@ -2,8 +2,10 @@
 
 use super::PyPool;
 use super::calls::NO_JOB;
+use super::job::PyJob;
 use crate::error;
-use manyhands::pool::{Event, Phase};
+use manyhands::pool::{Estate, Event, Phase, State, Task};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -49,6 +51,16 @@ impl Workers {
         self.seated.iter().flatten().map(|(process, _)| process.clone_ref(py)).collect()
     }
 
+    /// The processes, for the garbage collector.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Py<PyAny>> {
+        self.seated.iter().flatten().map(|(process, _)| process)
+    }
+
+    /// The seat is empty from now on; who sat there.
+    pub(super) fn leave(&mut self, seat: usize) -> Option<Py<PyAny>> {
+        self.seat(seat, None)
+    }
+
     pub(super) fn watched(&self) -> Arc<[Watched]> {
         Arc::clone(&self.watched)
     }
@@ -79,16 +91,21 @@ impl PyPool {
     }
 
     /// As `start_worker`; a worker that cannot even be started breaks the pool with that error.
-    pub(super) fn replace_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
-        let Err(refused) = self.start_worker(py, seat) else { return Ok(()) };
-        let exited = {
+    pub(super) fn replace_worker(&self, py: Python<'_>, seat: usize) {
+        let Err(refused) = self.interrupts.firmly(py, || self.start_worker(py, seat)) else { return };
+        let refused = refused.into_value(py).into_any();
+        let (late, actions) = {
             let mut state = self.state();
-            state.broken.get_or_insert(refused.into_value(py).into_any());
+            let late = match &mut state.broken {
+                Some(_) => Some(refused),
+                broken => broken.replace(refused),
+            };
             let mut actions = state.scheduler.on(Event::WorkerUnready);
             actions.extend(state.scheduler.on(Event::WorkerExited { seat, was_ready: false }));
-            actions
+            (late, actions)
         };
-        self.carry_out(py, exited)
+        drop(late);
+        self.carry_out(py, actions);
     }
 
     /// The seat of a worker that has ended and is not buried.
@@ -100,38 +117,59 @@ impl PyPool {
 
     /// A worker has ended: what it had answered counts, what it was doing is lost, what it had not begun goes back.
     pub(super) fn worker_exited(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
-        let Some(process) = self.state().workers.seat(seat, None) else { return Ok(()) };
-        process.bind(py).call_method0("join")?;
+        let Some(process) = self.state().workers.leave(seat) else { return Ok(()) };
+        // Its end was seen, so this does not wait; whatever goes wrong with it, the worker is buried.
+        let _ = self.interrupts.firmly(py, || process.bind(py).call_method0("join"));
         self.engine.settle_answers();
         while self.advance(py)? {}
-        let estate = self.engine.bury(seat).map_err(error::open)?;
-        if let Some((task, begun)) = estate.in_progress {
-            self.task_lost(py, &process, task, begun)?;
-        }
-        let was_ready = estate.phase != Phase::Starting;
+        let was_ready = match self.engine.bury(seat) {
+            Ok(estate) => {
+                self.settle_estate(py, &process, &estate);
+                estate.phase != Phase::Starting
+            }
+            // Its seat makes no sense, or the pool has ended meanwhile.
+            Err(_) => false,
+        };
         let actions = self.state().scheduler.on(Event::WorkerExited { seat, was_ready });
-        self.carry_out(py, actions)
+        self.carry_out(py, actions);
+        Ok(())
     }
 
-    fn task_lost(
-        &self,
-        py: Python<'_>,
-        process: &Py<PyAny>,
-        task: manyhands::pool::Task,
-        begun: u32,
-    ) -> PyResult<()> {
-        let died = |item: Option<u32>| match self.hooks.died.bind(py).call1((process, item)) {
-            Ok(exception) => exception.unbind(),
-            Err(error) => error.into_value(py).into_any(),
+    fn settle_estate(&self, py: Python<'_>, process: &Py<PyAny>, estate: &Estate) {
+        if self.state().scheduler.state() == State::Terminating {
+            // Ended by the pool: its jobs have failed already, or nobody is to be told.
+            return;
+        }
+        if let Some((task, begun)) = estate.in_progress {
+            self.task_lost(py, process, task, begun);
+        }
+        for task in &estate.unreturned {
+            let refused = PyMemoryError::new_err("no shared memory is left to give this out again");
+            if task.job == NO_JOB {
+                self.call_lost(task.index, || refused.into_value(py).into_any());
+            } else if let Some(job) = self.listed(py, task.job) {
+                self.task_failed(py, job.bind(py), *task, refused);
+                self.feed_job(py, job.bind(py));
+            }
+        }
+    }
+
+    fn listed(&self, py: Python<'_>, job: u32) -> Option<Py<PyJob>> {
+        self.state().jobs.get(&job).map(|job| job.clone_ref(py))
+    }
+
+    fn task_lost(&self, py: Python<'_>, process: &Py<PyAny>, task: Task, begun: u32) {
+        let died = |item: Option<u32>| {
+            let told = self.interrupts.firmly(py, || self.hooks.died.bind(py).call1((process, item)));
+            told.map_or_else(|error| error.into_value(py).into_any(), Bound::unbind)
         };
         if task.job == NO_JOB {
             self.call_lost(task.index, || died(None));
-            return Ok(());
+            return;
         }
-        let job = self.state().jobs.get(&task.job).map(|job| job.clone_ref(py));
-        let Some(job) = job else { return Ok(()) };
+        let Some(job) = self.listed(py, task.job) else { return };
         let accepted = job.get().lose(py, task, begun, died);
-        self.feed_job(py, job.bind(py))?;
-        self.after(py, job.bind(py), task.job, accepted)
+        self.feed_job(py, job.bind(py));
+        self.after(py, job.bind(py), task.job, accepted);
     }
 }

@@ -54,6 +54,11 @@ impl ChunkPlan {
         Some(start..self.next)
     }
 
+    /// Gives out no more items.
+    pub fn skip_rest(&mut self) {
+        self.next = self.total;
+    }
+
     /// Whether every item is given out.
     #[must_use]
     pub fn is_done(&self) -> bool {

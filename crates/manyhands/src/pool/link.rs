@@ -97,16 +97,21 @@ impl Link {
         Ok(Function { id, handle: block.into_handle(self.handle), len: bytes.len() as u32 })
     }
 
+    /// Whether a function is there: its block is still in the life that the handle means.
+    pub(super) fn is_published(&self, function: Function) -> bool {
+        self.arena.payload_bytes(function.handle).is_ok_and(|bytes| bytes >= u64::from(function.len))
+    }
+
     /// Reads a function; `None` when it is there no more.
     pub(super) fn read_function(&self, function: Function) -> Option<Vec<u8>> {
-        if self.arena.payload_bytes(function.handle).ok()? < u64::from(function.len) {
+        if !self.is_published(function) {
             return None;
         }
         let mut bytes = Vec::new();
-        self.arena
-            .backing()
-            .copy_out(function.handle.offset, function.len as usize, &mut bytes)
-            .then_some(bytes)
+        let offset = function.handle.offset;
+        let read = self.arena.backing().copy_out(offset, function.len as usize, &mut bytes);
+        // Withdrawn meanwhile: the bytes may be another block's.
+        (read && self.is_published(function)).then_some(bytes)
     }
 
     /// Frees what lies in a pool that nobody holds any more.

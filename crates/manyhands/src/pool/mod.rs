@@ -29,7 +29,9 @@ use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, TakeError};
 use manyhands_sync::wait_word::Patience;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use task::{ANSWER_BYTES, TASK_BYTES};
 
@@ -41,6 +43,8 @@ pub struct Pool {
     hold: Mutex<Option<Hold>>,
     /// Given up with the pool's memory, while results that somebody keeps may still hold this value.
     bell: Mutex<Option<Arc<OwnedFd>>>,
+    /// The memory is given back: whoever comes late finds nothing to do.
+    destroyed: AtomicBool,
 }
 
 /// Why a wait on the pool ended.
@@ -65,6 +69,8 @@ pub struct Estate {
     pub in_progress: Option<(Task, u32)>,
     /// How many tasks went back into the ring.
     pub returned: usize,
+    /// Tasks that were not begun and for which the ring had no room.
+    pub unreturned: Vec<Task>,
 }
 
 /// Tasks that are submitted together: one lock, one wake-up.
@@ -79,7 +85,7 @@ pub struct TaskBatch {
 #[derive(Debug, Default)]
 pub struct AnswerBatch {
     bytes: Vec<u8>,
-    answers: Vec<(Answer, CollectedPayload)>,
+    answers: VecDeque<(Answer, CollectedPayload)>,
 }
 
 /// Where an answer's payload is.
@@ -104,7 +110,12 @@ impl Pool {
             ReferError::Allocate(error) => PoolError::Memory(error.into()),
             ReferError::Stale => PoolError::Memory(SendError::Corrupted),
         })?;
-        Ok(Self { link, hold: Mutex::new(Some(hold)), bell: Mutex::new(Some(Arc::new(bell))) })
+        Ok(Self {
+            link,
+            hold: Mutex::new(Some(hold)),
+            bell: Mutex::new(Some(Arc::new(bell))),
+            destroyed: AtomicBool::new(false),
+        })
     }
 
     /// By what a worker finds the pool.
@@ -127,7 +138,8 @@ impl Pool {
         Ok(self.link.publish(id, bytes)?)
     }
 
-    /// Drops a function that no task names any more.
+    /// Drops a function. Tasks that still name it fail when a worker meets them, or, if they watch for it
+    /// ([`Worker::is_published`]), are passed over.
     pub fn withdraw(&self, function: Function) {
         let _ = self.link.arena.free(function.handle);
     }
@@ -170,28 +182,56 @@ impl Pool {
     /// WAYPOINT task 4/9: the tasks of a batch enter the ring, in order. The batch is empty afterwards.
     ///
     /// # Errors
-    /// When there is no shared memory left; the tasks before the one that did not fit were submitted.
+    /// When there is no shared memory left. The tasks before the one that did not fit were submitted; the others are
+    /// still in the batch, for [`Pool::take_back`].
     pub fn submit(&self, batch: &mut TaskBatch) -> Result<(), SendError> {
-        let ring = &self.link.tasks;
+        let (submitted, done) = self.submit_frames(batch);
+        batch.keep_from(submitted);
+        done
+    }
+
+    /// Takes tasks that were not submitted out of a batch, and drops their arguments.
+    pub fn take_back(&self, batch: &mut TaskBatch) -> Vec<Task> {
+        let TaskBatch { bytes, frames } = batch;
+        let mut start = 0;
+        let mut tasks = Vec::with_capacity(frames.len());
+        for (end, tag) in frames.drain(..) {
+            tasks.extend(self.lost(&bytes[start..end], tag));
+            start = end;
+        }
+        bytes.clear();
+        tasks
+    }
+
+    /// How many of the batch's frames are in the ring now, and why no more.
+    fn submit_frames(&self, batch: &TaskBatch) -> (usize, Result<(), SendError>) {
         let (mut next, mut start) = (0, 0);
-        while next < batch.frames.len() {
+        if self.is_destroyed() {
+            return (0, Err(SendError::Corrupted));
+        }
+        let done = self.submit_from(batch, &mut next, &mut start);
+        (next, done)
+    }
+
+    fn submit_from(&self, batch: &TaskBatch, at: &mut usize, from: &mut usize) -> Result<(), SendError> {
+        let ring = &self.link.tasks;
+        while *at < batch.frames.len() {
             let mut putting = ring.putting(Locking::Wait).map_err(|_| SendError::Corrupted)?;
             let mut refused = None;
-            for &(end, tag) in &batch.frames[next..] {
-                if let Err(error) = putting.put(tag, &[&batch.bytes[start..end]]) {
+            for &(end, tag) in &batch.frames[*at..] {
+                if let Err(error) = putting.put(tag, &[&batch.bytes[*from..end]]) {
                     refused = Some((error, end));
                     break;
                 }
-                (next, start) = (next + 1, end);
+                (*at, *from) = (*at + 1, end);
             }
             putting.finish();
             match refused {
                 None => {}
-                Some((PutError::NoRoom, end)) => ring.grow(&[&batch.bytes[start..end]])?,
+                Some((PutError::NoRoom, end)) => ring.grow(&[&batch.bytes[*from..end]])?,
                 Some(_) => return Err(SendError::Corrupted),
             }
         }
-        batch.clear();
         Ok(())
     }
 
@@ -201,7 +241,7 @@ impl Pool {
     /// When the pool's memory makes no sense.
     pub fn collect(&self, batch: &mut AnswerBatch) -> Result<bool, OpenError> {
         batch.clear();
-        if self.link.results.is_empty() {
+        if self.is_destroyed() || self.link.results.is_empty() {
             return Ok(false);
         }
         let mut taking = match self.link.results.taking(Locking::Wait) {
@@ -262,11 +302,20 @@ impl Pool {
 
     /// Tells the workers to leave once the task ring is empty.
     pub fn dismiss(&self) {
-        self.link.dismiss();
+        if !self.is_destroyed() {
+            self.link.dismiss();
+        }
+    }
+
+    fn is_destroyed(&self) -> bool {
+        self.destroyed.load(Ordering::Acquire)
     }
 
     /// Counts the answers of a worker that died while it was answering, so that they are collected before it is buried.
     pub fn settle_answers(&self) {
+        if self.is_destroyed() {
+            return;
+        }
         // A ring that makes no sense says so when it is collected from.
         let _ = self.link.results.settle_tail();
     }
@@ -277,11 +326,14 @@ impl Pool {
     /// # Errors
     /// When the pool's memory makes no sense.
     pub fn bury(&self, seat: usize) -> Result<Estate, OpenError> {
+        if self.is_destroyed() {
+            return Err(OpenError::Stale);
+        }
         let link = self.link;
         let (seat, offset) = link.seat(seat).ok_or(OpenError::Stale)?;
         link.tasks.settle(|total| link.settle_seats(total)).map_err(|_| OpenError::Stale)?;
         let (progress, phase) = (seat.progress(), seat.phase());
-        let mut estate = Estate { phase, in_progress: None, returned: 0 };
+        let mut estate = Estate { phase, in_progress: None, returned: 0, unreturned: Vec::new() };
         let mut returned = TaskBatch::default();
         let mut read = 0;
         // A batch that was answered may be half overwritten by the next one.
@@ -302,7 +354,10 @@ impl Pool {
             returned.bytes.truncate(start);
         }
         estate.returned = returned.frames.len();
-        self.submit(&mut returned).map_err(|_| OpenError::Stale)?;
+        if self.submit(&mut returned).is_err() {
+            estate.returned -= returned.frames.len();
+            estate.unreturned = self.take_back(&mut returned);
+        }
         seat.clear();
         Ok(estate)
     }
@@ -316,14 +371,21 @@ impl Pool {
         Some(task)
     }
 
-    /// Gives the pool's memory up. Every worker is gone.
+    /// Gives the pool's memory up. Every worker is gone, and no thread is in [`Pool::wait`]. Whoever comes later finds
+    /// nothing to do.
     pub fn destroy(&self) {
+        if self.destroyed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         drop(self.hold.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.bell.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Takes every task that no worker has taken out of the ring, and drops it; how many there were.
     pub fn discard_tasks(&self) -> usize {
+        if self.is_destroyed() {
+            return 0;
+        }
         // Whoever takes next swallows the notice of a worker that died taking: its seat must be settled before.
         let link = self.link;
         if link.tasks.settle(|total| link.settle_seats(total)).is_err() {
@@ -386,9 +448,17 @@ impl TaskBatch {
         self.frames.is_empty()
     }
 
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.frames.clear();
+    /// Forgets the first frames.
+    fn keep_from(&mut self, first: usize) {
+        if first == self.frames.len() {
+            self.bytes.clear();
+            self.frames.clear();
+        } else if first > 0 {
+            let start = self.frames[first - 1].0;
+            self.bytes.drain(..start);
+            self.frames.drain(..first);
+            self.frames.iter_mut().for_each(|(end, _)| *end -= start);
+        }
     }
 }
 
@@ -407,22 +477,20 @@ impl AnswerBatch {
                     _ => Some(CollectedPayload::Range(start + ANSWER_BYTES, end)),
                 };
                 // A block that is gone leaves an empty payload, which the reader refuses for that item alone.
-                self.answers.push((answer, payload.unwrap_or(CollectedPayload::Range(end, end))));
+                self.answers.push_back((answer, payload.unwrap_or(CollectedPayload::Range(end, end))));
             }
             start = end;
         }
     }
 
-    /// Hands out the answers, in the order in which they came.
-    pub fn drain(&mut self, mut take: impl FnMut(Answer, Payload<'_>)) {
-        let Self { bytes, answers } = self;
-        for (answer, payload) in answers.drain(..) {
-            match payload {
-                CollectedPayload::Range(start, end) => take(answer, Payload::Bytes(&bytes[start..end])),
-                CollectedPayload::Block(block) => take(answer, Payload::Block(block)),
-            }
-        }
-        bytes.clear();
+    /// The oldest answer, and its payload as `read` makes it.
+    pub fn pop<T>(&mut self, read: impl FnOnce(Payload<'_>) -> T) -> Option<(Answer, T)> {
+        let (answer, payload) = self.answers.pop_front()?;
+        let payload = match payload {
+            CollectedPayload::Range(start, end) => Payload::Bytes(&self.bytes[start..end]),
+            CollectedPayload::Block(block) => Payload::Block(block),
+        };
+        Some((answer, read(payload)))
     }
 }
 

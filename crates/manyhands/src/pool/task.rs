@@ -63,6 +63,8 @@ pub enum Status {
     Raised = 1,
     /// Not a task: the worker could not make itself ready. The payload is what was raised.
     Unready = 2,
+    /// The arguments could not be read, so nothing was begun. The payload is what was raised.
+    Unread = 3,
 }
 
 /// The outcome of a task, in front of the result.
@@ -98,6 +100,7 @@ impl Answer {
             0 => Status::Returned,
             1 => Status::Raised,
             2 => Status::Unready,
+            3 => Status::Unread,
             _ => return None,
         };
         let nanoseconds = u64::from_le_bytes(header[16..].try_into().ok()?);

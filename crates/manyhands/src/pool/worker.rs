@@ -165,6 +165,13 @@ impl Worker {
         self.link.read_function(function)
     }
 
+    /// Whether the pool has not withdrawn the function. A job that was given up has no function any more, so a worker
+    /// that asks before each item begins none that nobody wants.
+    #[must_use]
+    pub fn is_published(&self, function: Function) -> bool {
+        self.link.is_published(function)
+    }
+
     /// Says that the worker begins the `count`-th item of the task in progress, so that its death names it.
     #[inline]
     pub fn begin_item(&self, count: u32) {

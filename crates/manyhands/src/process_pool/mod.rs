@@ -177,7 +177,9 @@ impl ProcessPool {
         let mut batch = AnswerBatch::default();
         let any = self.pool.collect(&mut batch).map_err(|_| ProcessPoolError::Corrupted)?;
         let mut answered = 0;
-        batch.drain(|answer, payload| answered += usize::from(outcomes.answered(answer, payload)));
+        while let Some((answer, bytes)) = batch.pop(outcomes::bytes_of) {
+            answered += usize::from(outcomes.answered(answer, bytes));
+        }
         let actions = self.scheduler.on(Event::Answered { tasks: answered });
         self.carry_out(actions)?;
         Ok(any)

@@ -23,15 +23,14 @@ impl Outcomes {
 
     /// An answer came; whether it counts. Those of a call that was given up do not, and what another process wrote is
     /// believed only as far as it can be right.
-    pub(super) fn answered(&mut self, answer: Answer, payload: Payload<'_>) -> bool {
+    pub(super) fn answered(&mut self, answer: Answer, bytes: Vec<u8>) -> bool {
         if answer.job != self.job {
             return false;
         }
         let item = answer.index as usize;
-        let bytes = bytes_of(payload);
         let outcome = match answer.status {
             Status::Returned => Ok(bytes),
-            Status::Raised | Status::Unready => Err(refused(item, &bytes)),
+            Status::Raised | Status::Unready | Status::Unread => Err(refused(item, &bytes)),
         };
         self.settle(item, outcome)
     }
@@ -59,7 +58,7 @@ impl Outcomes {
     }
 }
 
-fn bytes_of(payload: Payload<'_>) -> Vec<u8> {
+pub(super) fn bytes_of(payload: Payload<'_>) -> Vec<u8> {
     match payload {
         Payload::Bytes(bytes) => bytes.to_vec(),
         Payload::Block(block) => {

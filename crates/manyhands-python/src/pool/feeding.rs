@@ -1,0 +1,89 @@
+//! The way out: items become tasks, are pickled and submitted. Whatever goes wrong with a task here fails its items as
+//! if a worker had raised, so that no job waits for what was never sent.
+
+use super::PyPool;
+use super::job::{Form, PyJob};
+use super::map::Arguments;
+use crate::error;
+use crate::pickling;
+use manyhands::pool::{Answer, Status, Task, TaskBatch};
+use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::prelude::*;
+
+/// Tasks put into the ring at a time.
+const SUBMIT_TOGETHER: usize = 64;
+
+impl PyPool {
+    /// WAYPOINT task 3/9: tasks of one job are encoded and submitted, as many as may be ahead.
+    pub(crate) fn feed_job(&self, py: Python<'_>, job: &Bound<'_, PyJob>) {
+        let this = job.get();
+        let mut batch = TaskBatch::default();
+        loop {
+            let next = {
+                let mut state = this.state();
+                let id = state.id;
+                match &mut state.form {
+                    Form::Map(map) => map.next_task(py, id),
+                    Form::Stream(stream) => stream.next_task(py, id),
+                    Form::Fresh | Form::Single | Form::Over => None,
+                }
+            };
+            let Some((task, arguments)) = next else {
+                if batch.is_empty() {
+                    return;
+                }
+                // What cannot be submitted may have been split, and is given out again.
+                self.submit(py, job, &mut batch);
+                continue;
+            };
+            if let Err(refused) = self.encode_task(py, &mut batch, task, &arguments) {
+                self.task_failed(py, job, task, refused);
+            }
+            if batch.len() >= SUBMIT_TOGETHER {
+                self.submit(py, job, &mut batch);
+            }
+        }
+    }
+
+    fn encode_task(
+        &self,
+        py: Python<'_>,
+        batch: &mut TaskBatch,
+        task: Task,
+        arguments: &Arguments,
+    ) -> PyResult<()> {
+        let object = arguments.object(py)?;
+        let bytes = self.interrupts.firmly(py, || pickling::dumps(&object)).map_err(|e| tame(py, e))?;
+        self.engine.batch(batch, task, bytes.as_bytes()).map_err(error::send)
+    }
+
+    /// A task could not be sent, or not be read where it arrived. Several items are tried again one by one: then only
+    /// those fail whose fault it is.
+    pub(super) fn task_failed(&self, py: Python<'_>, job: &Bound<'_, PyJob>, task: Task, refused: PyErr) {
+        if task.items > 1 && job.get().split(task.index) {
+            return;
+        }
+        let Task { job: id, index, items, .. } = task;
+        let answer = Answer { job: id, index, items, status: Status::Raised, nanoseconds: 0 };
+        let accepted = job.get().accept(py, answer, Err(refused));
+        self.after(py, job, id, accepted);
+    }
+
+    fn submit(&self, py: Python<'_>, job: &Bound<'_, PyJob>, batch: &mut TaskBatch) {
+        if let Err(refused) = self.engine.submit(batch) {
+            for task in self.engine.take_back(batch) {
+                self.task_failed(py, job, task, error::send(refused));
+            }
+        }
+    }
+}
+
+/// Raised twice by pickling an item, and no `Exception`: the item fails with it, and not the program that waits for it.
+fn tame(py: Python<'_>, error: PyErr) -> PyErr {
+    if error.is_instance_of::<PyException>(py) {
+        return error;
+    }
+    let tamed = PyRuntimeError::new_err(format!("pickling this item raised {error}"));
+    tamed.set_cause(py, Some(error));
+    tamed
+}
