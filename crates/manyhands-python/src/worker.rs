@@ -4,7 +4,7 @@ use crate::error;
 use crate::pickling;
 use manyhands::family::Family;
 use manyhands::pool::{Answer, Function, Next, Phase, Status, Task, Worker};
-use manyhands::{Block, Handle, Waited};
+use manyhands::{Block, Handle, Message, Waited};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -215,17 +215,19 @@ impl PyWorker {
             Ok(object) => object,
             Err(error) => return self.raised(py, task, offset, items, error),
         };
-        match pickling::dumps(&object) {
-            Ok(bytes) => match self.answer(task, offset, items, Status::Returned, &bytes) {
-                // The answer that says so is short.
-                Err(full) if full.is_instance_of::<PyMemoryError>(py) => {
-                    self.raised(py, task, offset, items, full)
+        match pickling::dumps_carrying(&object) {
+            Ok((bytes, carried)) => {
+                match self.answer(task, offset, items, Status::Returned, &bytes, &carried) {
+                    // The answer that says so is short.
+                    Err(full) if full.is_instance_of::<PyMemoryError>(py) => {
+                        self.raised(py, task, offset, items, full)
+                    }
+                    answered => answered,
                 }
-                answered => answered,
-            },
+            }
             Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::OF_EXECUTOR != 0 => {
                 let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
-                self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?)
+                self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?, &[])
             }
             Err(error) => self.raised(py, task, offset, items, error),
         }
@@ -264,7 +266,7 @@ impl PyWorker {
                 encoded => break encoded?,
             }
         };
-        self.answer(task, offset, items, status, bytes.cast::<PyBytes>()?)
+        self.answer(task, offset, items, status, bytes.cast::<PyBytes>()?, &[])
     }
 
     fn answer(
@@ -274,10 +276,12 @@ impl PyWorker {
         items: u32,
         status: Status,
         bytes: &Bound<'_, PyBytes>,
+        carried: &[Handle],
     ) -> PyResult<()> {
         let nanoseconds = u64::try_from(self.worker.running_for().as_nanos()).unwrap_or(u64::MAX);
         let answer = Answer { job: task.job, index: task.index + offset, items, status, nanoseconds };
-        self.worker.answer(answer, &[bytes.as_bytes()]).map_err(error::send)
+        let result = Message { parts: &[bytes.as_bytes()], carried };
+        self.worker.answer_message(answer, result).map_err(error::send)
     }
 
     fn function<'py>(&mut self, py: Python<'py>, function: Function) -> PyResult<Bound<'py, PyAny>> {
@@ -304,7 +308,8 @@ fn decode<'py>(py: Python<'py>, bytes: &[u8], block: Option<Block>) -> PyResult<
         block.copy_to(to);
         Ok(())
     })?;
-    drop(block);
+    // What the arguments carry is there for as long as the block is.
+    let _carrier = block.carries().then_some(block);
     pickling::loads_bytes(&bytes)
 }
 

@@ -147,6 +147,11 @@ impl Block {
         Self { arena, handle, prefix: prefix_bytes(arena.carried(handle) as usize), len: 0 }
     }
 
+    /// Where the message of a kept block begins.
+    pub(crate) fn luggage_start(arena: Arena<Extents>, handle: Handle) -> u64 {
+        handle.offset + prefix_bytes(arena.carried(handle) as usize) as u64
+    }
+
     /// Where the message begins.
     fn start(&self) -> u64 {
         self.handle.offset + self.prefix as u64

@@ -12,8 +12,8 @@ use super::leadership::Driver;
 use crate::error;
 use crate::pickling;
 use crate::worker::kind;
-use manyhands::Deadline;
 use manyhands::pool::{Action, Answer, Event, State, Status, Task, TaskBatch};
+use manyhands::{Deadline, Handle, Message};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use std::sync::{MutexGuard, PoisonError};
@@ -187,7 +187,7 @@ impl PyPool {
                 return Err(error);
             }
         }
-        let bytes = match encode(py, &call) {
+        let (bytes, carried) = match encode(py, &call) {
             Ok(bytes) => bytes,
             Err(refused) => return self.refuse_call(py, call.future, refused),
         };
@@ -195,9 +195,10 @@ impl PyPool {
             Some(function) => (function, kind::CALL),
             None => (super::functions::NO_FUNCTION, kind::WHOLE),
         };
+        let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
         let number = self.with_calls(|calls| calls.give(call.future, call.function));
         let task = Task { job: NO_JOB, index: number, items: 1, kind: kind | kind::OF_EXECUTOR, function };
-        match self.engine.batch(batch, task, bytes.as_bytes()) {
+        match self.engine.batch_message(batch, task, arguments) {
             Ok(()) => numbers.push(number),
             Err(refused) => {
                 if let Some(future) = self.with_calls(|calls| calls.take_back(number)) {
@@ -349,12 +350,12 @@ impl PyPool {
     }
 }
 
-fn encode<'py>(py: Python<'py>, call: &Call) -> PyResult<Bound<'py, pyo3::types::PyBytes>> {
+fn encode<'py>(py: Python<'py>, call: &Call) -> PyResult<(Bound<'py, pyo3::types::PyBytes>, Vec<Handle>)> {
     let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
     let pair = call_arguments(py, call.args.bind(py), kwargs)?;
     if call.function.is_some() {
-        return pickling::dumps(&pair);
+        return pickling::dumps_carrying(&pair);
     }
     let whole = (&call.func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?;
-    pickling::dumps(&whole)
+    pickling::dumps_carrying(&whole)
 }

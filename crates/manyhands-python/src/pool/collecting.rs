@@ -5,6 +5,7 @@ use super::calls::NO_JOB;
 use super::job::PyJob;
 use crate::error;
 use crate::pickling;
+use manyhands::Block;
 use manyhands::pool::{Answer, AnswerBatch, Event, Payload, Status};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -40,9 +41,9 @@ impl PyPool {
                 next = collected.pop(|payload| to_python(py, payload));
             }
             drop(collected);
-            let Some((answer, bytes)) = next else { return Ok(any) };
+            let Some((answer, payload)) = next else { return Ok(any) };
             any = true;
-            self.take_in(py, answer, bytes, current);
+            self.take_in(py, answer, payload, current);
         }
     }
 
@@ -50,7 +51,7 @@ impl PyPool {
         &self,
         py: Python<'_>,
         answer: Answer,
-        bytes: PyResult<Bound<'_, PyBytes>>,
+        payload: PyResult<(Bound<'_, PyBytes>, Option<Block>)>,
         current: &mut Option<(u32, Py<PyJob>)>,
     ) {
         if current.as_ref().is_none_or(|(id, _)| *id != answer.job) {
@@ -61,7 +62,7 @@ impl PyPool {
             }
             self.leadership.take_in_hand(answer.job);
         }
-        let value = bytes.and_then(|bytes| self.decode(py, answer.status, &bytes));
+        let value = payload.and_then(|(bytes, _carrier)| self.decode(py, answer.status, &bytes));
         if answer.status == Status::Unready {
             self.worker_unready(py, value);
             return;
@@ -119,12 +120,17 @@ impl PyPool {
     }
 }
 
-fn to_python<'py>(py: Python<'py>, payload: Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+/// The bytes, and the block if it carries something: that is there for as long as the block is.
+fn to_python<'py>(py: Python<'py>, payload: Payload<'_>) -> PyResult<(Bound<'py, PyBytes>, Option<Block>)> {
     match payload {
-        Payload::Bytes(bytes) => Ok(PyBytes::new(py, bytes)),
-        Payload::Block(block) => PyBytes::new_with(py, block.len(), |to| {
-            block.copy_to(to);
-            Ok(())
-        }),
+        Payload::Bytes(bytes) => Ok((PyBytes::new(py, bytes), None)),
+        Payload::Block(block) => {
+            let bytes = PyBytes::new_with(py, block.len(), |to| {
+                block.copy_to(to);
+                Ok(())
+            })?;
+            let carrier = block.carries().then_some(block);
+            Ok((bytes, carrier))
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::job::{Form, PyJob};
 use super::map::Arguments;
 use crate::error;
 use crate::pickling;
+use manyhands::Message;
 use manyhands::pool::{Answer, Status, Task, TaskBatch};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -53,8 +54,10 @@ impl PyPool {
         arguments: &Arguments,
     ) -> PyResult<()> {
         let object = arguments.object(py)?;
-        let bytes = self.interrupts.firmly(py, || pickling::dumps(&object)).map_err(|e| tame(py, e))?;
-        self.engine.batch(batch, task, bytes.as_bytes()).map_err(error::send)
+        let pickled = self.interrupts.firmly(py, || pickling::dumps_carrying(&object));
+        let (bytes, carried) = pickled.map_err(|e| tame(py, e))?;
+        let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
+        self.engine.batch_message(batch, task, arguments).map_err(error::send)
     }
 
     /// A task could not be sent, or not be read where it arrived. Several items are tried again one by one: then only

@@ -7,8 +7,8 @@
 use super::PyPool;
 use crate::error;
 use crate::pickling;
-use manyhands::Handle;
 use manyhands::pool::Function;
+use manyhands::{Handle, Message};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 
@@ -117,19 +117,19 @@ impl PyPool {
         if !own && let Some(function) = self.state().functions.begin_use(key) {
             return Ok((function, Used::Known(key)));
         }
-        let pickled = pickling::dumps(func)?;
+        let (pickled, carried) = pickling::dumps_carrying(func)?;
         if !own && may_pickle_by_name(func)? && is_a_name(pickled.as_bytes()) {
             let function = self.publish_known(func, pickled.as_bytes())?;
             return Ok((function, Used::Known(key)));
         }
-        let function = self.publish(pickled.as_bytes())?;
+        let function = self.publish(pickled.as_bytes(), &carried)?;
         Ok((function, Used::Own(function)))
     }
 
     /// Publishes a function for all jobs; the caller is its first user.
     fn publish_known(&self, func: &Bound<'_, PyAny>, pickled: &[u8]) -> PyResult<Function> {
         let key = func.as_ptr() as usize;
-        let function = self.publish(pickled)?;
+        let function = self.publish(pickled, &[])?;
         let mut state = self.state();
         if let Some(before) = state.functions.begin_use(key) {
             // Another thread was faster, while pickling ran Python code.
@@ -146,9 +146,10 @@ impl PyPool {
         Ok(function)
     }
 
-    fn publish(&self, pickled: &[u8]) -> PyResult<Function> {
+    fn publish(&self, pickled: &[u8], carried: &[Handle]) -> PyResult<Function> {
         let id = self.state().functions.number();
-        self.engine.publish(id, pickled).map_err(error::send)
+        let function = Message { parts: &[pickled], carried };
+        self.engine.publish_message(id, function).map_err(error::send)
     }
 
     /// A job is done with its function.

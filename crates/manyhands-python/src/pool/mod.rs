@@ -33,7 +33,7 @@ use job::{Accepted, Form, call_arguments};
 use leadership::{Driver, Leadership};
 use manyhands::family::Family;
 use manyhands::pool::{AnswerBatch, Event, Pool, Scheduler, State, Task, TaskBatch};
-use manyhands::{Deadline, Handle};
+use manyhands::{Deadline, Handle, Message};
 use map::Map;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -202,12 +202,13 @@ impl PyPool {
         let pair = call_arguments(py, args, kwds)?;
         let (function, used) = self.function_for_call(func)?;
         let pickled = if matches!(used, Used::Nothing) {
-            pickling::dumps((func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?.as_any())
+            let whole = (func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?;
+            pickling::dumps_carrying(whole.as_any())
         } else {
-            pickling::dumps(&pair)
+            pickling::dumps_carrying(&pair)
         };
         let kind = if matches!(used, Used::Nothing) { kind::WHOLE } else { kind::CALL };
-        let arguments = match pickled {
+        let (bytes, carried) = match pickled {
             Ok(arguments) => arguments,
             Err(refused) => {
                 self.release(used);
@@ -218,7 +219,8 @@ impl PyPool {
         let id = self.enlist(py, job, Form::Single, used, 1)?;
         let task = Task { job: id, index: 0, items: 1, kind, function };
         let mut batch = TaskBatch::default();
-        let submitted = self.engine.batch(&mut batch, task, arguments.as_bytes());
+        let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
+        let submitted = self.engine.batch_message(&mut batch, task, arguments);
         if let Err(refused) = submitted.and_then(|()| self.engine.submit(&mut batch)) {
             self.engine.take_back(&mut batch);
             self.strike_off(py, job, id, 1);

@@ -92,9 +92,10 @@ impl Link {
     }
 
     /// Puts a function where workers find it.
-    pub(super) fn publish(&self, id: u32, bytes: &[u8]) -> Result<Function, AllocateError> {
-        let block = Block::with(self.arena, Message { parts: &[bytes], carried: &[] })?;
-        Ok(Function { id, handle: block.into_handle(self.handle), len: bytes.len() as u32 })
+    pub(super) fn publish(&self, id: u32, function: Message<'_>) -> Result<Function, AllocateError> {
+        let block = Block::with(self.arena, function)?;
+        let len = block.len() as u32;
+        Ok(Function { id, handle: block.into_handle(self.handle), len })
     }
 
     /// Whether a function is there: its block is still in the life that the handle means.
@@ -108,7 +109,7 @@ impl Link {
             return None;
         }
         let mut bytes = Vec::new();
-        let offset = function.handle.offset;
+        let offset = Block::luggage_start(self.arena, function.handle);
         let read = self.arena.backing().copy_out(offset, function.len as usize, &mut bytes);
         // Withdrawn meanwhile: the bytes may be another block's.
         (read && self.is_published(function)).then_some(bytes)

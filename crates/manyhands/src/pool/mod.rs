@@ -135,13 +135,21 @@ impl Pool {
     /// # Errors
     /// When there is no shared memory left.
     pub fn publish(&self, id: u32, bytes: &[u8]) -> Result<Function, SendError> {
-        Ok(self.link.publish(id, bytes)?)
+        self.publish_message(id, Message { parts: &[bytes], carried: &[] })
+    }
+
+    /// As [`Pool::publish`], for a function that may carry handles.
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub fn publish_message(&self, id: u32, function: Message<'_>) -> Result<Function, SendError> {
+        Ok(self.link.publish(id, function)?)
     }
 
     /// Drops a function. Tasks that still name it fail when a worker meets them, or, if they watch for it
     /// ([`Worker::is_published`]), are passed over.
     pub fn withdraw(&self, function: Function) {
-        let _ = self.link.arena.free(function.handle);
+        drop(Block::luggage(self.link.arena, function.handle));
     }
 
     /// Appends a task to a batch.
