@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import queue as queues
+import re
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import manyhands
 import pytest
 import targets
 
@@ -360,3 +362,114 @@ class TestWhatIsOurs:
     def test_join_before_the_queue_is_drained(self, ctx: Any, q: Any) -> None:
         finish(start(ctx, targets.put, q, b"x" * 4 * MIB))
         assert len(q.get(timeout=LONG)) == 4 * MIB
+
+
+def queues_held() -> int:
+    gc.collect()
+    found = re.search(r", (\d+) queues?,", manyhands.doctor() or "")
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.ours_only
+class TestLifetime:
+    """A queue is there as long as anybody holds it, and no longer."""
+
+    @pytest.fixture(autouse=True)
+    def leaves_no_queue(self, ctx: Any) -> Iterator[None]:
+        before = queues_held()
+        yield
+        assert queues_held() == before
+
+    def test_goes_with_its_last_object(self, ctx: Any) -> None:
+        before = queues_held()
+        made = [ctx.Queue(), ctx.SimpleQueue(), ctx.Queue(3)]
+        assert queues_held() == before + 3
+        made[0].put([1] * 10_000)
+        made.clear()
+        assert queues_held() == before
+
+    def test_is_kept_by_a_message_that_carries_it(self, ctx: Any) -> None:
+        outer, inner = ctx.Queue(), ctx.Queue()
+        inner.put("kept")
+        outer.put({"answer here": inner})
+        del inner
+        assert outer.get(timeout=LONG)["answer here"].get(timeout=LONG) == "kept"
+
+    def test_is_kept_by_a_task_and_by_its_result(self, ctx: Any) -> None:
+        with ctx.Pool(2) as pool:
+            inner = ctx.Queue()
+            inner.put("kept")
+            result = pool.apply_async(targets.identity, (inner,))
+            del inner
+            assert result.get(LONG).get(timeout=LONG) == "kept"
+            del result
+
+    def test_goes_with_the_queue_it_lies_in(self, ctx: Any) -> None:
+        before = queues_held()
+        outer = ctx.Queue()
+        for _ in range(5):
+            deeper = ctx.Queue()
+            deeper.put(outer)
+            outer = deeper
+        del deeper
+        assert queues_held() == before + 6
+        del outer
+        assert queues_held() == before
+
+    def test_is_kept_for_a_child_that_was_given_it(self, ctx: Any) -> None:
+        answers, handed = ctx.Queue(), ctx.Queue()
+        handed.put(None)
+        child = start(ctx, targets.take_until_none, handed, answers)
+        del handed
+        assert answers.get(timeout=LONG) == []
+        finish(child)
+        del child
+        # Its references go at its end, not when it happens to drop its objects.
+        answers.put(1)
+        assert answers.get(timeout=LONG) == 1
+
+    def test_goes_with_a_child_that_is_killed(self, ctx: Any) -> None:
+        before, go = queues_held(), ctx.Event()
+        answers, handed = ctx.Queue(), ctx.Queue()
+        child = start(ctx, targets.put_after, handed, go, answers)
+        del handed
+        assert queues_held() == before + 2
+        child.kill()
+        child.join(LONG)
+        del child
+        assert queues_held() == before + 1
+
+    def test_queues_that_carry_each_other_go_with_the_next_member_that_dies(self, ctx: Any) -> None:
+        before = queues_held()
+        one, other = ctx.Queue(), ctx.Queue()
+        one.put(other)
+        other.put(one)
+        del one, other
+        child = start(ctx, targets.put_after, ctx.Queue(), ctx.Event(), ctx.Queue())
+        child.kill()
+        child.join(LONG)
+        del child
+        assert queues_held() == before
+
+    def test_is_held_by_a_child_of_os_fork(self, ctx: Any) -> None:
+        before = queues_held()
+        answers, handed = ctx.Queue(), ctx.Queue()
+        handed.put("kept")
+        there, go = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.read(there, 1)
+            answers.put(handed.get())
+            os._exit(0)
+        del handed
+        assert queues_held() == before + 2, "the child has it"
+        os.write(go, b"!")
+        assert answers.get(timeout=LONG) == "kept"
+        os.waitpid(pid, 0)
+        os.close(there)
+        os.close(go)
+        # Nobody of ours waited for that child: the next death of one that held something is followed by a look at all.
+        child = start(ctx, targets.put, answers, 1)
+        finish(child)
+        del child, answers
+        assert queues_held() == before

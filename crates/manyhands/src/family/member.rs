@@ -194,12 +194,13 @@ impl Family {
 /// Gives back the slots of members that are gone, and of children that never came, where no living parent will do it.
 pub(super) fn release_the_dead(table: &ProcessTable) {
     // Without /proc nobody can tell.
-    if memory::start_time(std::process::id()).is_none() {
+    let me = std::process::id();
+    if memory::start_time(me).is_none() {
         return;
     }
     for index in table.used() {
         let parent = table.parent(index);
-        let orphan = parent == NO_PARENT || memory::start_time(parent).is_none();
+        let orphan = parent == NO_PARENT || (parent != me && memory::start_time(parent).is_none());
         if !orphan {
             continue;
         }
@@ -258,7 +259,7 @@ impl Drop for Slot {
         if held {
             self.family.arena().note_left_behind();
             if self.family.arena().wants_sweep() {
-                self.family.sweep_slots();
+                self.family.sweep();
             }
         }
     }

@@ -10,11 +10,6 @@ impl Family {
     /// something has ended, and before the arena grows.
     pub fn sweep(&self) -> Swept {
         member::release_the_dead(self.process_table());
-        self.sweep_slots()
-    }
-
-    /// As [`Family::sweep`], for members whose slots are free already.
-    pub(super) fn sweep_slots(&self) -> Swept {
         let arena = self.arena();
         arena.sweep(|kind, target| destroy(arena, kind, target))
     }
