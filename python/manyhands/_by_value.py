@@ -13,6 +13,7 @@ import importlib
 import io
 import sys
 import types
+import weakref
 from typing import Any
 
 import cloudpickle
@@ -79,9 +80,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if _main_has(obj):
             return NotImplemented
         reduced = super().reducer_override(obj)
-        if isinstance(obj, types.FunctionType) and reduced is not NotImplemented:
-            return self._on_its_module(obj, reduced)
-        return reduced
+        # What is not reduced with a state of its own goes by name.
+        if not isinstance(reduced, tuple) or len(reduced) != 6:
+            return reduced
+        return _as_made_here(obj, reduced) if isinstance(obj, type) else self._on_its_module(obj, reduced)
 
     def _on_its_module(self, function: types.FunctionType, reduced: Any) -> Any:
         """cloudpickle's reduction, changed so that the function gets its module's globals and not a copy."""
@@ -99,6 +101,19 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         slots = {**slots, "__globals__": {}}
         arguments = (make, module, code, *rest)
         return (_make_function, arguments, (set_state, (state, slots), used), *unused, _set_state)
+
+
+def _as_made_here(cls: type, reduced: Any) -> Any:
+    """cloudpickle's reduction, changed so that a class that comes back does not overwrite the one that it was."""
+    if cls not in _received:
+        _own.add(cls)
+    *made, state, lists, dicts, set_state = reduced
+    return (*made, (set_state, state), lists, dicts, _set_class_state)
+
+
+#: Classes of this process's that it has sent by value, and classes that it has got so.
+_own: weakref.WeakSet[type] = weakref.WeakSet()
+_received: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 class _Sendable:
@@ -120,9 +135,10 @@ class _Sendable:
 
 def _main_has(obj: Any) -> bool:
     """Whether it is a named thing of the main module, and the receiver has that module."""
-    if obj.__module__ not in _MAIN or _pickler.main_by_value():
+    module = getattr(obj, "__module__", None)
+    if module not in _MAIN or _pickler.main_by_value():
         return False
-    found: Any = sys.modules.get(obj.__module__)
+    found: Any = sys.modules.get(module)
     for name in obj.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is obj
@@ -132,10 +148,12 @@ def _module_of(function: types.FunctionType) -> str | None:
     """The module whose globals are the function's, if the receiver has it under the same name."""
     name = function.__globals__.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
-    if name is None or module is None or vars(module) is not function.__globals__:
+    if name is None or module is None:
         return None
     if name in _MAIN:
-        return "__main__"
+        return "__main__" if function.__globals__ is _main_globals() else None
+    if vars(module) is not function.__globals__:
+        return None
     return name if name not in cloudpickle.list_registry_pickle_by_value() and _is_found(name) else None
 
 
@@ -157,23 +175,42 @@ def _find(name: str) -> bool:
     path = getattr(sys.modules[package], "__path__", None) if package else None
     here = getattr(sys.modules[name], "__spec__", None)
     for finder in sys.meta_path:
-        there = finder.find_spec(name, path)
+        find = getattr(finder, "find_spec", None)
+        there = find(name, path) if find is not None else None
         if there is not None:
             return here is not None and there.origin == here.origin
     return False
+
+
+def _main_globals() -> dict[str, Any]:
+    """The globals of the main module's functions; in some children, those of what `runpy` ran and not the module's."""
+    main = vars(sys.modules["__main__"])
+    if main.get("__name__") == "__mp_main__":
+        for value in list(main.values()):
+            if isinstance(value, types.FunctionType) and value.__globals__.get("__name__") == "__mp_main__":
+                return value.__globals__
+    return main
 
 
 # --- in the receiving process ---
 
 
 def _make_function(make: Any, module: str, code: types.CodeType, *rest: Any) -> Any:
-    return make(code, vars(importlib.import_module(module)), *rest)
+    where = _main_globals() if module == "__main__" else vars(importlib.import_module(module))
+    return make(code, where, *rest)
 
 
 def _set_state(function: types.FunctionType, state: Any) -> None:
     set_state, own, used = state
     _bring(function.__globals__, used)
     set_state(function, own)
+
+
+def _set_class_state(cls: type, state: Any) -> None:
+    set_state, own = state
+    if cls not in _own:
+        _received.add(cls)
+        set_state(cls, own)
 
 
 #: The main module's globals that came with functions.

@@ -165,4 +165,8 @@ def _for_fresh_child(obj: object, pickled: bytes) -> bytes:
         return pickled
     from . import _by_value
 
-    return _by_value.dumps(obj)
+    try:
+        return _by_value.dumps(obj)
+    except Exception as error:
+        error.add_note("It is sent by value because child processes cannot import this main module.")
+        raise
