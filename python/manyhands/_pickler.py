@@ -103,7 +103,9 @@ def _is_of_naming(error: Exception) -> bool:
     text = str(error)
     if isinstance(error, TypeError):
         return text == "cannot pickle 'module' object"
-    return isinstance(error, (PicklingError, AttributeError)) and text.startswith(("Can't pickle", "Can't get local"))
+    return isinstance(error, (PicklingError, AttributeError)) and text.startswith(
+        ("Can't pickle", "Can't get local")
+    )
 
 
 #: Modules whose frames lie between us and the C pickler.
@@ -161,7 +163,7 @@ def main_by_value() -> bool:
 
 def _for_fresh_child(obj: object, pickled: bytes) -> bytes:
     """The pickle, or a new one by value if it names a main module that a fresh child does not have."""
-    if _MAIN not in pickled or main_is_importable():
+    if main_is_importable() or _MAIN not in pickled:
         return pickled
     from . import _by_value
 

@@ -1,4 +1,4 @@
-"""Programs whose main module a fresh child cannot run again: given with ``-c``, on standard input, at a prompt, in cells.
+"""Programs whose main module a fresh child cannot run again: from ``-c``, standard input, a prompt, a notebook's cells.
 
 What they define travels by value to such children. And ordinary scripts, in which classes keep their identity.
 """
