@@ -95,6 +95,24 @@ class TestPool:
         with ctx.Pool(1, lambda: targets.initialise(kept["value"])) as pool:
             assert pool.apply(targets.initialised) == "from the parent"
 
+    def test_a_closure_that_has_changed_is_sent_again(self, pool: Any, executor: Any) -> None:
+        step = 1
+
+        def add(number: int) -> int:
+            return number + step
+
+        assert [pool.apply(add, (1,)), pool.map(add, [1]), executor.submit(add, 1).result(LONG)] == [
+            2,
+            [2],
+            2,
+        ]
+        step = 5
+        assert [pool.apply(add, (1,)), pool.map(add, [1]), executor.submit(add, 1).result(LONG)] == [
+            6,
+            [6],
+            6,
+        ]
+
     def test_a_class_of_here_is_not_overwritten(self, pool: Any) -> None:
         scale = make_local_class()
         pool.apply(scale, (1,))

@@ -139,6 +139,8 @@ def answer(number): return ("second", number, scale)
 
 scale = 2
 print(pool.apply(answer, (1,)))
+scale = 3
+print(pool.apply(answer, (1,)))
 pool.terminate()
 """
 
@@ -146,7 +148,10 @@ pool.terminate()
 @pytest.mark.methods("forkserver", "spawn")
 @pytest.mark.parametrize("way", ["interactive", "cells"])
 def test_what_is_defined_again_at_a_prompt(ctx: Any, tmp_path: Path, way: str) -> None:
-    assert WAYS[way](_header(ctx) + REDEFINED, tmp_path) == "('first', 1, 1)\n('second', 1, 2)\n"
+    assert (
+        WAYS[way](_header(ctx) + REDEFINED, tmp_path)
+        == "('first', 1, 1)\n('second', 1, 2)\n('second', 1, 3)\n"
+    )
 
 
 LOCK_OF_MAIN = """
