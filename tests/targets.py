@@ -7,6 +7,7 @@ implementation: what a child learns comes through its arguments.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import signal
@@ -246,6 +247,39 @@ def initialise(value: Any) -> None:
 
 def initialised(_item: Any = None) -> Any:
     return _initialised
+
+
+def nested_initialised() -> Callable[[Any], Any]:
+    """A function without a name that uses a global of this module."""
+    return lambda _item: _initialised
+
+
+def call(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+class Counting:
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, _item: Any) -> int:
+        self.calls += 1
+        return self.calls
+
+    def count(self, item: Any) -> int:
+        return self(item)
+
+
+def append(to: list[Any], item: Any) -> int:
+    to.append(item)
+    return len(to)
+
+
+def appending() -> Callable[[Any], int]:
+    """A partial whose argument changes with each call."""
+    return functools.partial(append, [])
 
 
 def is_daemon(_item: Any = None) -> bool:

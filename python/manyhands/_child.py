@@ -78,6 +78,9 @@ start_method: str | None = None
 def _force_start_method(method: str) -> None:
     global start_method
     start_method = method
+    pickler = sys.modules.get("manyhands._pickler")
+    if pickler is not None:
+        pickler.note_fresh_children()
     ours = sys.modules.get("manyhands.context")
     if ours is not None:
         ours._force_start_method(method)

@@ -1,23 +1,28 @@
-"""Objects to bytes: the standard library's `ForkingPickler` table on the C pickler.
+"""Objects to bytes: the standard library's `ForkingPickler` table on the C pickler, and by value what that cannot name.
 
 Reducers that others register with ``multiprocessing.reduction.ForkingPickler.register`` (torch's, say) work here
 too. The table is looked at only for objects that pickle would otherwise handle by its general rule, and the standard
 library's module is not imported for it: a process in which nobody has imported it has no reducers of its own.
+
+Functions and classes travel by name. Those that have none (lambdas, closures, what is defined in a function), and
+those of a main module that a fresh child does not have, travel by value: `_by_value` is imported for them.
 """
 
 from __future__ import annotations
 
 import copyreg
 import io
+import os
 import sys
 from _pickle import Pickler as _CPickler
+from _pickle import PicklingError
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["dumps"]
+__all__ = ["dumps", "dumps_with", "main_is_importable", "note_fresh_children"]
 
 
 class _Reducers:
@@ -41,7 +46,129 @@ class _Pickler(_CPickler):
 
 
 def dumps(obj: object) -> bytes:
-    """The object as bytes for another process of the family."""
+    """The object as bytes for another process of the family.
+
+    What cannot be named is sent by value. What cannot be sent at all raises the standard library's error, with a note
+    why it does not go by value either.
+    """
     buffer = io.BytesIO()
-    _Pickler(buffer).dump(obj)
-    return buffer.getvalue()
+    try:
+        _Pickler(buffer).dump(obj)
+    except Exception as error:
+        return _by_value_after(error, obj)
+    pickled = buffer.getvalue()
+    if _fresh_children and getattr(sys.modules["__main__"], "__file__", None) is not _importable_file:
+        return _for_fresh_child(obj, pickled)
+    return pickled
+
+
+def dumps_with(by_name: Callable[[object], bytes], obj: object) -> bytes:
+    """As `dumps`, for a child that is being started as a fresh interpreter, with another pickler for the first try."""
+    note_fresh_children()
+    try:
+        pickled = by_name(obj)
+    except Exception as error:
+        return _by_value_after(error, obj)
+    return _for_fresh_child(obj, pickled)
+
+
+# --- when something goes by value ---
+
+
+def _by_value_after(error: Exception, obj: object) -> bytes:
+    """By value, if the error says that something has no name; else the error goes on. Call while it is handled."""
+    if not _is_of_naming(error):
+        raise error
+    try:
+        from . import _by_value
+
+        return _by_value.dumps(obj)
+    except Exception as second:
+        # In the standard library the first error is the only one.
+        error.add_note(f"It cannot be sent by value either: {type(second).__name__}: {second}")
+    raise error
+
+
+def _is_of_naming(error: Exception) -> bool:
+    """Whether the pickler itself says that it finds no name for a function, class or module.
+
+    An error that somebody's ``__reduce__`` or ``__getstate__`` raises has passed a frame of theirs, in which case the
+    object is not asked twice.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _PICKLERS:
+        traceback = traceback.tb_next
+    if traceback is not None:
+        return False
+    text = str(error)
+    if isinstance(error, TypeError):
+        return text == "cannot pickle 'module' object"
+    return isinstance(error, (PicklingError, AttributeError)) and text.startswith(
+        ("Can't pickle", "Can't get local")
+    )
+
+
+#: Modules whose frames lie between us and the C pickler.
+_PICKLERS = (__name__, "manyhands.spawn", "multiprocessing.reduction")
+
+
+# --- the main module ---
+
+#: Whether this process has, or is, a child that did not begin as a copy of its parent.
+_fresh_children = getattr(sys.modules.get("manyhands._child"), "start_method", None) is not None
+#: The ``__file__`` of the main module when it was last found to be importable; compared by identity.
+_importable_file: object = object()
+#: How a pickle spells the main module's name.
+_MAIN = b"\x8c\x08__main__"
+
+
+def note_fresh_children() -> None:
+    """From now on, children may be addressed that have the main module only if they can import it."""
+    global _fresh_children
+    _fresh_children = True
+
+
+def main_is_importable() -> bool:
+    """Whether a fresh child runs this process's main module again.
+
+    It does for a script and ``-m module``. It does not for ``python -c``, standard input, an interactive session, a
+    notebook, a script whose file is gone, and packages and folders started through their ``__main__.py``.
+    """
+    global _importable_file
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is _importable_file:
+        return True
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        importable = name != "__main__" and not name.endswith(".__main__")
+    else:
+        importable = file is not None and main_file_exists(file)
+    if importable and file is not None:
+        _importable_file = file
+    return importable
+
+
+def main_file_exists(file: str) -> bool:
+    """Whether the main module's file is there: of a program on standard input, it is ``<stdin>``."""
+    from multiprocessing import process
+
+    return os.path.exists(os.path.join(process.ORIGINAL_DIR or "", file))  # type: ignore[attr-defined]
+
+
+def main_by_value() -> bool:
+    """Whether names of the main module mean nothing to some child of this family."""
+    return _fresh_children and not main_is_importable()
+
+
+def _for_fresh_child(obj: object, pickled: bytes) -> bytes:
+    """The pickle, or a new one by value if it names a main module that a fresh child does not have."""
+    if main_is_importable() or _MAIN not in pickled:
+        return pickled
+    from . import _by_value
+
+    try:
+        return _by_value.dumps(obj)
+    except Exception as error:
+        error.add_note("It is sent by value because child processes cannot import this main module.")
+        raise

@@ -83,7 +83,7 @@ class ForkServer:
     def _launch(self) -> _manyhands.ZygoteClient:
         data: dict[str, Any] = {}
         if self._preload_modules:
-            known = _spawn.get_preparation_data("ignore")
+            known = spawn.without_missing_main(_spawn.get_preparation_data("ignore"))
             data = {
                 key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known
             }

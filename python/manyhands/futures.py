@@ -29,7 +29,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import _manyhands, _outcomes, _worker, pool
+from . import _manyhands, _outcomes, _pickler, _worker, pool
 from .errors import TaskError
 
 __all__ = [
@@ -330,6 +330,9 @@ class _Crew:
     def __init__(self, executor: ProcessPoolExecutor) -> None:
         self._owner = os.getpid()
         method = executor._mp_context.get_start_method(allow_none=False)
+        if method != "fork":
+            # Calls are pickled before the first worker is started.
+            _pickler.note_fresh_children()
         workers = _Workers(_context(method), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
         self.core = _manyhands.Pool(seats, workers.start, workers.died, _decode_error, _undecodable)

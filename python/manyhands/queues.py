@@ -42,6 +42,14 @@ def __getattr__(name: str) -> Any:
     return globals()[name]
 
 
+def _note_children_of(ctx: Any) -> None:
+    """Something may be put into the queue before the first child is started that will take it out."""
+    if ctx is not None and ctx.get_start_method() != "fork":
+        from . import _pickler
+
+        _pickler.note_fresh_children()
+
+
 class Queue(_manyhands.Queue, Generic[T]):
     """A queue for any number of producers and consumers, first in first out.
 
@@ -57,7 +65,8 @@ class Queue(_manyhands.Queue, Generic[T]):
         def put(self, obj: T, block: bool = True, timeout: float | None = None) -> None: ...
         def get(self, block: bool = True, timeout: float | None = None) -> T: ...
 
-    def __init__(self, maxsize: int = 0, *, ctx: object = None) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        _note_children_of(ctx)
         self._create(maxsize)
 
     def __getstate__(self) -> tuple[int, int]:
@@ -85,7 +94,8 @@ class Queue(_manyhands.Queue, Generic[T]):
 class SimpleQueue(_manyhands.Queue, Generic[T]):
     """A queue without a bound and without timeouts."""
 
-    def __init__(self, *, ctx: object = None) -> None:
+    def __init__(self, *, ctx: Any = None) -> None:
+        _note_children_of(ctx)
         self._create(0)
 
     def __getstate__(self) -> tuple[int, int]:

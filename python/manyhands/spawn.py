@@ -14,7 +14,7 @@ from multiprocessing.spawn import (
     set_executable,
 )
 
-from . import _install, _manyhands
+from . import _install, _manyhands, _pickler
 from .context import _default_context
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -29,16 +29,28 @@ def job_of(popen: Any, process_obj: Any) -> int:
 
     `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
     """
-    preparation = spawn.get_preparation_data(process_obj._name)
-    buffer = io.BytesIO()
+    preparation = without_missing_main(spawn.get_preparation_data(process_obj._name))
     set_spawning_popen(popen)
     try:
-        ForkingPickler(buffer).dump((_install.installed(), _default_context.get_start_method()))
-        ForkingPickler(buffer).dump(preparation)
-        ForkingPickler(buffer).dump(process_obj)
+        head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
+        job = head + _pickler.dumps_with(_dumps, process_obj)
     finally:
         set_spawning_popen(None)
-    return _manyhands.job_descriptor(buffer.getvalue())
+    return _manyhands.job_descriptor(job)
+
+
+def _dumps(obj: object) -> bytes:
+    buffer = io.BytesIO()
+    ForkingPickler(buffer).dump(obj)
+    return buffer.getvalue()
+
+
+def without_missing_main(preparation: dict[str, Any]) -> dict[str, Any]:
+    """What a child is told, without a main module that it would not find (a program on standard input)."""
+    path = preparation.get("init_main_from_path")
+    if path is not None and not _pickler.main_file_exists(path):
+        del preparation["init_main_from_path"]
+    return preparation
 
 
 def tracker_descriptor() -> int:

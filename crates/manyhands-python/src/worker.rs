@@ -7,7 +7,7 @@ use manyhands::pool::{Answer, Function, Next, Phase, Status, Task, Worker};
 use manyhands::{Block, Handle, Message, Waited};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyCFunction, PyDict, PyFunction, PyList, PyModule, PyTuple, PyType};
 use std::collections::HashMap;
 
 /// How a task's arguments are to be understood.
@@ -291,6 +291,9 @@ impl PyWorker {
         let missing = || PyRuntimeError::new_err("the pool has dropped the function of this task");
         let bytes = self.worker.function(function).ok_or_else(missing)?;
         let object = pickling::loads(py, &bytes)?;
+        if !stays_the_same(&object)? {
+            return Ok(object);
+        }
         // What the pool has withdrawn is not needed any more: it may hold much memory.
         let worker = &self.worker;
         self.functions.retain(|_, (function, _)| worker.is_published(*function));
@@ -300,6 +303,16 @@ impl PyWorker {
         self.functions.insert(function.id, (function, object.clone().unbind()));
         Ok(object)
     }
+}
+
+/// Whether a call cannot change what the next call of it does, but for what any function may change: true of functions
+/// and classes. A callable object, a partial or a bound method is made anew for each task, as in the standard library.
+fn stays_the_same(function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if function.is_exact_instance_of::<PyCFunction>() {
+        let of = function.getattr("__self__")?;
+        return Ok(of.is_none() || of.is_instance_of::<PyModule>());
+    }
+    Ok(function.is_exact_instance_of::<PyFunction>() || function.is_instance_of::<PyType>())
 }
 
 fn decode<'py>(py: Python<'py>, bytes: &[u8], block: Option<Block>) -> PyResult<Bound<'py, PyAny>> {
