@@ -12,7 +12,7 @@ import os
 import threading
 from multiprocessing import spawn as _spawn
 
-from . import _manyhands, spawn
+from . import _manyhands, _unguarded, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class ForkServer:
         return self._client
 
     def _launch(self) -> _manyhands.ZygoteClient:
+        _unguarded.about_to_start()
         data: dict[str, Any] = {}
         if self._preload_modules:
             known = _spawn.get_preparation_data("ignore")
