@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-__all__ = ["UnguardedStart", "about_to_start", "import_main"]
+__all__ = ["UnguardedStart", "about_to_start", "import_main", "is_importing_main"]
 
 _ModuleType = type(sys)
 
@@ -41,6 +41,11 @@ def about_to_start() -> None:
         _import.met_a_start()
 
 
+def is_importing_main() -> bool:
+    """Whether this process, a child, runs the main module again."""
+    return _import is not None
+
+
 def import_main(run: Callable[[], object]) -> None:
     """Call ``run``, which runs the main module as ``__mp_main__``; the module may end at a start.
 
@@ -51,6 +56,7 @@ def import_main(run: Callable[[], object]) -> None:
         run()
         return
     this = _import = _Import()
+    before = sys.modules["__main__"]
     try:
         run()
         cause = None
@@ -63,6 +69,8 @@ def import_main(run: Callable[[], object]) -> None:
     if this.start is None:
         return
     if cause is None or not _has_led_to(cause):
+        # In a fork server's children it is to run, and fail, again.
+        sys.modules["__main__"] = before
         raise RuntimeError(this.swallowed()) from this.start
     this.keep_modules()
 

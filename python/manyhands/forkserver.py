@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+#: How long a server whose socket is closed may take to be gone, in seconds.
+_ENDS_WITHIN = 5.0
+
+
 class ForkServer:
     """This process's fork server, as its client sees it."""
 
@@ -36,6 +40,7 @@ class ForkServer:
         self._client: _manyhands.ZygoteClient | None = None
         self._process: _manyhands.Process | None = None
         self._preload_modules = ["__main__"]
+        self._ended_by_main = False
         self._inherited_fds: list[int] | None = None
 
     @property
@@ -81,8 +86,8 @@ class ForkServer:
 
     def _launch(self) -> _manyhands.ZygoteClient:
         _unguarded.about_to_start()
-        data: dict[str, Any] = {}
-        if self._preload_modules:
+        preload, data = self._what_to_preload(), dict[str, Any]()
+        if preload:
             known = _spawn.get_preparation_data("ignore")
             data = {
                 key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known
@@ -90,12 +95,18 @@ class ForkServer:
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life, spawn.tracker_descriptor())
         arguments = ", ".join(map(str, (start.place, *fds)))
-        call = f"manyhands._zygote.main({arguments}, {self._preload_modules!r}, {data!r})"
+        call = f"manyhands._zygote.main({arguments}, {preload!r}, {data!r})"
         program, argv = spawn.command(call)
         self._process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
         client.close_servers_end()
         self._client = client
         return client
+
+    def _what_to_preload(self) -> list[str]:
+        # A server that has ended of itself did so in the main module: children run it, and report to who starts them.
+        if self._process is not None and (self._process.wait(_ENDS_WITHIN) or -1) > 0:
+            self._ended_by_main = True
+        return [name for name in self._preload_modules if name != "__main__" or not self._ended_by_main]
 
     def _stop(self) -> None:
         with self._lock:
