@@ -86,7 +86,8 @@ class ForkServer:
 
     def _launch(self) -> _manyhands.ZygoteClient:
         _unguarded.about_to_start()
-        preload, data = self._what_to_preload(), dict[str, Any]()
+        preload = self._what_to_preload()
+        data: dict[str, Any] = {}
         if preload:
             known = _spawn.get_preparation_data("ignore")
             data = {
