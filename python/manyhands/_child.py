@@ -140,6 +140,8 @@ def _prepare(data: dict[str, Any], compiled: int) -> None:
     os.chdir(data["dir"])
     process.ORIGINAL_DIR = data["orig_dir"]  # type: ignore[attr-defined]
     if "init_main_from_name" in data:
+        # What waits for the package imports many of its submodules: not while one of them is being imported.
+        _lazy.load(_PACKAGE)
         from multiprocessing import spawn
 
         name = data["init_main_from_name"]
@@ -156,6 +158,7 @@ def import_main_from_path(path: str, compiled: int | None = None) -> None:
     if name == "ipython" or getattr(sys.modules["__main__"], "__file__", None) == path:
         return
     if not path.endswith(".py"):
+        _lazy.load(_PACKAGE)
         from multiprocessing import spawn
 
         spawn._fixup_main_from_path(path)  # type: ignore[attr-defined]
@@ -219,6 +222,8 @@ def _make_package_lazy(tracker: int) -> None:
     # What the child's first imports would import, and most children never use.
     _lazy.put("functools", vars(_functools).__getitem__)
     signal = _lazy.put("signal")
+    # As the package's body does: pickles name what is defined in the main module either way.
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
     if _lazy.put(_PACKAGE, _submodule) is None:
         _adopt_tracker(tracker)
     else:

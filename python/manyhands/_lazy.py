@@ -47,6 +47,13 @@ def when_loaded(name: str, hook: Callable[[Any], object]) -> None:
         hook(module)
 
 
+def load(name: str) -> None:
+    """Run the module's body now, if it has not run."""
+    body = getattr(vars(sys.modules[name]).get("__getattr__"), "__self__", None)
+    if isinstance(body, _Body):
+        body.load()
+
+
 def _nothing(name: str) -> object:
     raise KeyError(name)
 
@@ -71,17 +78,18 @@ class _Body:
             try:
                 return self._found(name)
             except KeyError:
-                self._run()
+                self.load()
         if name in known:
             return known[name]
         raise AttributeError(f"module {self._module.__name__!r} has no attribute {name!r}")
 
     def dir(self) -> list[str]:
         """The module's ``__dir__``."""
-        self._run()
+        self.load()
         return sorted(vars(self._module))
 
-    def _run(self) -> None:
+    def load(self) -> None:
+        """Run the body, if it has not run."""
         with self._lock:
             # Its own thread may come by again while it runs: what is not there yet is not there.
             if self._running or not self._stands_in():
