@@ -168,7 +168,7 @@ def import_main_from_path(path: str, compiled: int | None = None) -> None:
     code = _main_code(path, compiled)
     sys.modules["__mp_main__"] = main
     # The package's body gives that name to what is `__main__` when it runs; dataclasses look the name up meanwhile.
-    _lazy.when_loaded(_PACKAGE, lambda _package: sys.modules.update(__mp_main__=main))
+    _lazy.when_loaded(_PACKAGE, lambda _package: sys.modules.update(__mp_main__=main), at_once=True)
     exec(code, main.__dict__)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
@@ -257,22 +257,4 @@ def _submodule(name: str) -> Any:
 def _adopt_tracker(descriptor: int) -> None:
     from multiprocessing import resource_tracker
 
-    module: Any = resource_tracker
-    if "_resource_tracker" in vars(module):
-        module._resource_tracker._fd = descriptor
-    else:
-        # It is just being imported, which is what ran the package's body.
-        module.__class__ = _BeingImported
-        module._descriptor = descriptor
-
-
-class _BeingImported(type(sys)):  # type: ignore[misc]
-    """`multiprocessing.resource_tracker` until its body has run and somebody asks it for a name."""
-
-    def __getattribute__(self, name: str) -> Any:
-        module: Any = type(sys)
-        known = module.__getattribute__(self, "__dict__")
-        if "_resource_tracker" in known:
-            known["_resource_tracker"]._fd = known.pop("_descriptor")
-            self.__class__ = module
-        return module.__getattribute__(self, name)
+    resource_tracker._resource_tracker._fd = descriptor  # type: ignore[attr-defined]

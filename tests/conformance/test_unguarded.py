@@ -202,17 +202,22 @@ def run(ctx: Any, tmp_path: Path) -> Run:
     """Runs a program that has the context as `ctx`; what it does must be over in 30 s."""
 
     def run(
-        text: str, header: str = "manyhands", name: str = "program.py", **environment: str
+        text: str, header: str = "manyhands", launcher: list[str] | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        script = tmp_path / name
+        script = tmp_path / "program.py"
         script.write_text(
             HEADERS[header].format(method=ctx.get_start_method())
             + COUNTED.format(log=str(tmp_path / "log"))
             + text
         )
-        command = [sys.executable, "-W", "error::DeprecationWarning", str(script)]
+        command = [sys.executable, "-W", "error::DeprecationWarning", *(launcher or [str(script)])]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=30, env={**os.environ, **environment}
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={**os.environ, **environment},
         )
 
     return run
@@ -236,6 +241,15 @@ class TestWorks:
     def test_however_it_is_imported(self, run: Run, name: str, header: str) -> None:
         text, expected = PROGRAMS[name]
         done = run(text, header)
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+    @pytest.mark.parametrize(
+        "command", ["-m program", "-m manyhands program.py", "-m manyhands -m program"]
+    )
+    @pytest.mark.parametrize("name", ["processes", "pools"])
+    def test_however_it_is_run(self, run: Run, name: str, command: str) -> None:
+        text, expected = PROGRAMS[name]
+        done = run(text, launcher=command.split())
         assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
     @fresh
