@@ -10,7 +10,13 @@ Usage:
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def main(argv: list[str]) -> int:
@@ -31,9 +37,6 @@ def main(argv: list[str]) -> int:
 
 def _run(argv: list[str]) -> int:
     """Run a script or a module as ``__main__``, with manyhands in place of multiprocessing."""
-    import os
-    import runpy
-
     from . import install
 
     install()
@@ -42,13 +45,59 @@ def _run(argv: list[str]) -> int:
             print("python -m manyhands -m: which module?", file=sys.stderr)
             return 2
         sys.argv = argv[1:]
-        sys.path[0] = os.getcwd()
-        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+        _put_on_path(os.getcwd())
+        _run_module(argv[1], alter_argv=True)
     else:
         sys.argv = argv
-        sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
-        runpy.run_path(argv[0], run_name="__main__")
+        _run_path(argv[0])
     return 0
+
+
+def _run_path(path: str) -> None:
+    """A script, a compiled one, or a folder or zip file with a ``__main__.py`` in it."""
+    import pkgutil
+    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+
+    if pkgutil.get_importer(path) is not None:
+        _put_on_path(path, always=True)
+        _run_module("__main__", alter_argv=False)
+        return
+    _put_on_path(os.path.dirname(os.path.realpath(path)))
+    file = os.path.abspath(path)
+    with io.open_code(file) as opened:
+        code = pkgutil.read_code(opened)  # type: ignore[arg-type]
+        loader: type = SourcelessFileLoader
+        if code is None:
+            opened.seek(0)
+            code = compile(opened.read(), file, "exec", dont_inherit=True)
+            loader = SourceFileLoader
+    names = vars(_new_main())
+    names.update(__file__=file, __cached__=None, __loader__=loader("__main__", file))
+    exec(code, names)
+
+
+def _run_module(name: str, alter_argv: bool) -> None:
+    import runpy
+
+    _new_main()
+    # What the interpreter itself calls for `-m`.
+    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
+
+
+def _new_main() -> ModuleType:
+    """A main module for the program, in place of this one; children name it by its second name, too."""
+    main = type(sys)("__main__")
+    vars(main)["__builtins__"] = __builtins__
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+    return main
+
+
+def _put_on_path(folder: str, always: bool = False) -> None:
+    """Where the interpreter would have put the program's folder, it has put its own guess for this one."""
+    if not sys.flags.safe_path:
+        sys.path[0] = folder
+    elif always:
+        sys.path.insert(0, folder)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import marshal
 import os
 import sys
 
-from . import _lazy
+from . import _lazy, _unguarded
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -61,14 +61,34 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
                 _install_when_loaded()
             # Before the main module runs again: an unguarded start there must not fall back to another method.
             _force_start_method(method)
-            prepare(load(file))
-            process_obj = load(file)
+            data, refused = load(file), None
+            try:
+                prepare(data)
+            except Exception as error:
+                refused = error
+            process_obj = _obtain(file, refused)
             _manyhands.unpack()
             if process_obj._start_method is not None:
                 _force_start_method(process_obj._start_method)
             return process_obj
     finally:
         del current._inheriting
+
+
+def _obtain(file: Any, refused: Exception | None) -> Any:
+    """The process object; of a child that could not be made ready only a pool's worker, which tells its pool why."""
+    from _pickle import load
+
+    if refused is None:
+        return load(file)
+    try:
+        process_obj = load(file)
+    except Exception:
+        raise refused from refused.__cause__
+    worker = sys.modules.get(f"{__package__}._worker")
+    if worker is None or not worker.make_unready(process_obj, refused):
+        raise refused
+    return process_obj
 
 
 #: The start method in force in this child; `manyhands.context` takes it when it is imported.
@@ -103,7 +123,7 @@ def _prepare(data: dict[str, Any], compiled: int) -> None:
     """The steps of ``multiprocessing.spawn.prepare``, without importing that module before it is needed."""
     if _PACKAGE + ".spawn" in sys.modules:
         os.close(compiled)
-        sys.modules[_PACKAGE + ".spawn"].prepare(data)
+        _unguarded.import_main(lambda: sys.modules[_PACKAGE + ".spawn"].prepare(data))
         return
     from multiprocessing import process
 
@@ -123,11 +143,15 @@ def _prepare(data: dict[str, Any], compiled: int) -> None:
     os.chdir(data["dir"])
     process.ORIGINAL_DIR = data["orig_dir"]  # type: ignore[attr-defined]
     if "init_main_from_name" in data:
+        # What waits for the package imports many of its submodules: not while one of them is being imported.
+        _lazy.load(_PACKAGE)
         from multiprocessing import spawn
 
-        spawn._fixup_main_from_name(data["init_main_from_name"])  # type: ignore[attr-defined]
+        name = data["init_main_from_name"]
+        _unguarded.import_main(lambda: spawn._fixup_main_from_name(name))  # type: ignore[attr-defined]
     elif "init_main_from_path" in data:
-        import_main_from_path(data["init_main_from_path"], compiled)
+        path = data["init_main_from_path"]
+        _unguarded.import_main(lambda: import_main_from_path(path, compiled))
     os.close(compiled)
 
 
@@ -137,6 +161,7 @@ def import_main_from_path(path: str, compiled: int | None = None) -> None:
     if name == "ipython" or getattr(sys.modules["__main__"], "__file__", None) == path:
         return
     if not path.endswith(".py"):
+        _lazy.load(_PACKAGE)
         from multiprocessing import spawn
 
         spawn._fixup_main_from_path(path)  # type: ignore[attr-defined]
@@ -145,6 +170,8 @@ def import_main_from_path(path: str, compiled: int | None = None) -> None:
     main.__dict__.update(__file__=path, __package__="", __cached__=None, __builtins__=__builtins__)
     code = _main_code(path, compiled)
     sys.modules["__mp_main__"] = main
+    # The package's body gives that name to what is `__main__` when it runs; dataclasses look the name up meanwhile.
+    _lazy.when_loaded(_PACKAGE, lambda _package: sys.modules.update(__mp_main__=main), at_once=True)
     exec(code, main.__dict__)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
@@ -198,6 +225,8 @@ def _make_package_lazy(tracker: int) -> None:
     # What the child's first imports would import, and most children never use.
     _lazy.put("functools", vars(_functools).__getitem__)
     signal = _lazy.put("signal")
+    # As the package's body does: pickles name what is defined in the main module either way.
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
     if _lazy.put(_PACKAGE, _submodule) is None:
         _adopt_tracker(tracker)
     else:

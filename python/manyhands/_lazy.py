@@ -37,14 +37,26 @@ def put(name: str, found: Callable[[str], Any] | None = None) -> ModuleType | No
     return module
 
 
-def when_loaded(name: str, hook: Callable[[Any], object]) -> None:
-    """Call ``hook(module)`` as soon as the module's body has run; now if it has."""
+def when_loaded(name: str, hook: Callable[[Any], object], at_once: bool = False) -> None:
+    """Call ``hook(module)`` when the module's body has run; now if it has.
+
+    Args:
+        at_once: even if that was in the middle of the import of a submodule. Other hooks, which may import submodules
+            themselves, wait until somebody asks for a name after it.
+    """
     module = sys.modules[name]
     body = getattr(vars(module).get("__getattr__"), "__self__", None)
     if isinstance(body, _Body):
-        body.hooks.append(hook)
+        (body.at_once if at_once else body.hooks).append(hook)
     else:
         hook(module)
+
+
+def load(name: str) -> None:
+    """Run the module's body now, if it has not run."""
+    body = getattr(vars(sys.modules[name]).get("__getattr__"), "__self__", None)
+    if isinstance(body, _Body):
+        body.load()
 
 
 def _nothing(name: str) -> object:
@@ -56,6 +68,8 @@ class _Body:
 
     def __init__(self, module: ModuleType, loader: Any, found: Callable[[str], Any]) -> None:
         self.hooks: list[Callable[[Any], object]] = []
+        self.at_once: list[Callable[[Any], object]] = []
+        self._waiting: list[ModuleType] = []
         self._module = module
         self._loader = loader
         self._found = found
@@ -71,17 +85,18 @@ class _Body:
             try:
                 return self._found(name)
             except KeyError:
-                self._run()
+                self.load()
         if name in known:
             return known[name]
         raise AttributeError(f"module {self._module.__name__!r} has no attribute {name!r}")
 
     def dir(self) -> list[str]:
         """The module's ``__dir__``."""
-        self._run()
+        self.load()
         return sorted(vars(self._module))
 
-    def _run(self) -> None:
+    def load(self) -> None:
+        """Run the body, if it has not run."""
         with self._lock:
             # Its own thread may come by again while it runs: what is not there yet is not there.
             if self._running or not self._stands_in():
@@ -94,8 +109,50 @@ class _Body:
             for name in ("__getattr__", "__dir__"):
                 if getattr(vars(self._module).get(name), "__self__", None) is self:
                     del vars(self._module)[name]
+            for hook in self.at_once:
+                hook(self._module)
+            self.run_hooks()
+
+    def run_hooks(self) -> None:
+        """Run them, unless a submodule, or one of ours that stands on them, is just being imported: they import both."""
+        with self._lock:
+            under_way = _under_way() if self.hooks else []
+            for module in (self._module, *under_way) if under_way else ():
+                if type(module) is _Module:
+                    module.__class__ = _asking(self)
+                    self._waiting.append(module)
+            if under_way:
+                return
+            while self._waiting:
+                self._waiting.pop().__class__ = _Module
             while self.hooks:
                 self.hooks.pop(0)(self._module)
 
     def _stands_in(self) -> bool:
         return getattr(vars(self._module).get("__getattr__"), "__self__", None) is self
+
+
+_Module = type(sys)
+
+
+def _under_way() -> list[ModuleType]:
+    found = []
+    for name, module in list(sys.modules.items()):
+        package, _, rest = name.partition(".")
+        if rest and package in ("multiprocessing", __package__):
+            spec = vars(module).get("__spec__")
+            if getattr(spec, "_initializing", False):
+                found.append(module)
+    return found
+
+
+def _asking(body: _Body) -> type[ModuleType]:
+    """The class of a module that has hooks run before it gives out a name."""
+
+    class Asking(_Module):
+        def __getattribute__(self, name: str) -> Any:
+            if not name.startswith("__"):
+                body.run_hooks()
+            return _Module.__getattribute__(self, name)
+
+    return Asking

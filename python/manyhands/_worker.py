@@ -107,6 +107,20 @@ def serve_calls(
     worker.run(most_calls)
 
 
+def make_unready(process_obj: Any, reason: Exception) -> bool:
+    """If that process is a worker: all that it will do is tell its pool why it cannot work."""
+    if process_obj._target is not main and process_obj._target is not serve_calls:
+        return False
+    process_obj._target, process_obj._args = _tell, (*process_obj._args[:2], reason)
+    return True
+
+
+def _tell(address: Address, seat: int, reason: Exception) -> None:
+    worker = _manyhands.Worker(address.pool, seat, address.descriptor(), encode_error, encode_result_error)
+    worker.unready(encode_error(reason))
+    sys.exit(1)
+
+
 def call_each(func: Callable[..., Any], groups: list[tuple[Any, ...]]) -> list[Any]:
     """A chunk of an executor's `map`."""
     return [func(*group) for group in groups]

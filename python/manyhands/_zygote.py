@@ -9,7 +9,7 @@ import signal
 import sys
 from multiprocessing import process, resource_tracker, spawn, util
 
-from . import _child, _manyhands, forkserver
+from . import _child, _manyhands, _unguarded, forkserver
 
 # What almost every child needs, imported once here.
 from . import _worker as _worker
@@ -63,7 +63,7 @@ def main(
 
 def _serve(job: int, life: int, passed: list[int]) -> int:
     forkserver._forkserver._inherited_fds = passed
-    process_obj = _child.read_job(job, spawn.prepare)
+    process_obj = _child.read_job(job, lambda data: _unguarded.import_main(lambda: spawn.prepare(data)))
     if not getattr(process_obj, "_is_pool_worker", False):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return _child.run(process_obj, life)
@@ -83,8 +83,8 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            _child.import_main_from_path(main_path)
-        except Exception:
+            _unguarded.import_main(lambda: _child.import_main_from_path(main_path))
+        except (Exception, SystemExit):
             # The children will meet it too, and report it to who asked for them.
             pass
         finally:
@@ -92,3 +92,5 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
     for name in preload:
         with contextlib.suppress(ImportError):
             __import__(name)
+    # What was printed belongs to this process: its children would print it once more each.
+    util._flush_std_streams()  # type: ignore[attr-defined]

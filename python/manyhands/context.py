@@ -17,7 +17,7 @@ from multiprocessing.context import (
 )
 
 # The engine is loaded with the first context: an installation without it is found here, not at the first start.
-from . import _install, _manyhands, process  # noqa: F401
+from . import _install, _manyhands, _unguarded, process  # noqa: F401
 from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -143,6 +143,16 @@ class DefaultContext(BaseContext, _std.DefaultContext):
         if self._actual_context is None:
             self._actual_context = self._default_context
         return self._actual_context
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Set the start method, once; again only with ``force``.
+
+        In a child it is set already: what its main module says, when it runs again, is only checked.
+        """
+        if _unguarded.is_importing_main() and method is not None and not force:
+            self.get_context(method)
+        else:
+            super().set_start_method(method, force)
 
 
 _concrete_contexts: dict[str, BaseContext] = {

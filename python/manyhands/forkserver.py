@@ -13,7 +13,7 @@ import signal
 import threading
 from multiprocessing import spawn as _spawn
 
-from . import _manyhands, spawn
+from . import _manyhands, _unguarded, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 
+#: How long a server whose socket is closed may take to be gone, in seconds.
+_ENDS_WITHIN = 5.0
+
+
 class ForkServer:
     """This process's fork server, as its client sees it."""
 
@@ -37,6 +41,7 @@ class ForkServer:
         self._client: _manyhands.ZygoteClient | None = None
         self._process: _manyhands.Process | None = None
         self._preload_modules = ["__main__"]
+        self._ended_by_main = False
         self._inherited_fds: list[int] | None = None
 
     @property
@@ -81,8 +86,10 @@ class ForkServer:
         return self._client
 
     def _launch(self) -> _manyhands.ZygoteClient:
+        _unguarded.about_to_start()
+        preload = self._what_to_preload()
         data: dict[str, Any] = {}
-        if self._preload_modules:
+        if preload:
             known = spawn.without_missing_main(_spawn.get_preparation_data("ignore"))
             data = {
                 key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known
@@ -90,7 +97,7 @@ class ForkServer:
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life, spawn.tracker_descriptor())
         arguments = ", ".join(map(str, (start.place, *fds)))
-        call = f"manyhands._zygote.main({arguments}, {self._preload_modules!r}, {data!r})"
+        call = f"manyhands._zygote.main({arguments}, {preload!r}, {data!r})"
         program, argv = spawn.command(call)
         # Ctrl-C is not the server's affair, not even while it comes up. It inherits the mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -101,6 +108,12 @@ class ForkServer:
         client.close_servers_end()
         self._client = client
         return client
+
+    def _what_to_preload(self) -> list[str]:
+        # A server that has ended of itself did so in the main module: children run it, and report to who starts them.
+        if self._process is not None and (self._process.wait(_ENDS_WITHIN) or -1) > 0:
+            self._ended_by_main = True
+        return [name for name in self._preload_modules if name != "__main__" or not self._ended_by_main]
 
     def _stop(self) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _manyhands, forkserver, popen_fork, spawn
+from . import _manyhands, _unguarded, forkserver, popen_fork, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
+        _unguarded.about_to_start()
         job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
         try:
             self._process = forkserver.start(job, self._fds, carried)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _manyhands, popen_fork, spawn
+from . import _manyhands, _unguarded, popen_fork, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Popen(popen_fork.Popen):
         return fd
 
     def _launch(self, process_obj: Any) -> None:
+        _unguarded.about_to_start()
         tracker = spawn.tracker_descriptor()
         family = _manyhands.family_descriptor()
         start = _manyhands.Start()
