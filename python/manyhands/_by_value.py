@@ -138,6 +138,8 @@ def _main_has(obj: Any) -> bool:
     module = getattr(obj, "__module__", None)
     if module not in _MAIN or _pickler.main_by_value():
         return False
+    if obj.__qualname__.partition(".")[0] in _pickler.names_below():
+        return False
     found: Any = sys.modules.get(module)
     for name in obj.__qualname__.split("."):
         found = getattr(found, name, None)

@@ -5,7 +5,8 @@ too. The table is looked at only for objects that pickle would otherwise handle 
 library's module is not imported for it: a process in which nobody has imported it has no reducers of its own.
 
 Functions and classes travel by name. Those that have none (lambdas, closures, what is defined in a function), and
-those of a main module that a fresh child does not have, travel by value: `_by_value` is imported for them.
+those of a main module that a fresh child does not have or has not run so far, travel by value: `_by_value` is imported
+for them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["dumps", "dumps_with", "main_is_importable", "note_fresh_children"]
+__all__ = ["dumps", "dumps_with", "main_is_importable", "names_below", "note_fresh_children"]
 
 
 class _Reducers:
@@ -57,14 +58,18 @@ def dumps(obj: object) -> bytes:
     except Exception as error:
         return _by_value_after(error, obj)
     pickled = buffer.getvalue()
-    if _fresh_children and getattr(sys.modules["__main__"], "__file__", None) is not _importable_file:
-        return _for_fresh_child(obj, pickled)
+    if _fresh_children:
+        main = sys.modules["__main__"]
+        changed = len(vars(main)) != _looked_at
+        if changed or _below or getattr(main, "__file__", None) is not _importable_file:
+            return _for_fresh_child(obj, pickled)
     return pickled
 
 
 def dumps_with(by_name: Callable[[object], bytes], obj: object) -> bytes:
     """As `dumps`, for a child that is being started as a fresh interpreter, with another pickler for the first try."""
     note_fresh_children()
+    _note_names()
     try:
         pickled = by_name(obj)
     except Exception as error:
@@ -149,6 +154,37 @@ def main_is_importable() -> bool:
     return importable
 
 
+#: What a fresh child has of this main module at least; nothing until the first is started.
+_names_of_children: frozenset[str] | None = None
+#: Functions and classes of the main module that it has got since: children end their run of an unguarded one before.
+_below: set[str] = set()
+#: How many names it had when that was last found.
+_looked_at = 0
+
+
+def _note_names() -> None:
+    global _names_of_children
+    if _names_of_children is None:
+        _names_of_children = frozenset(vars(sys.modules["__main__"]))
+
+
+def names_below() -> set[str]:
+    """Functions and classes of the main module that a fresh child may lack: they were defined after a start."""
+    global _looked_at
+    names = vars(sys.modules["__main__"])
+    if len(names) != _looked_at:
+        _looked_at = len(names)
+        if _names_of_children is not None:
+            _below.update(name for name, value in list(names.items()) if _is_below(name, value))
+    return _below
+
+
+def _is_below(name: str, value: object) -> bool:
+    if name in _names_of_children or not isinstance(value, (type, type(_is_below))):  # type: ignore[operator]
+        return False
+    return value.__module__ in ("__main__", "__mp_main__")
+
+
 def main_file_exists(file: str) -> bool:
     """Whether the main module's file is there: of a program on standard input, it is ``<stdin>``."""
     from multiprocessing import process
@@ -163,7 +199,7 @@ def main_by_value() -> bool:
 
 def _for_fresh_child(obj: object, pickled: bytes) -> bytes:
     """The pickle, or a new one by value if it names a main module that a fresh child does not have."""
-    if main_is_importable() or _MAIN not in pickled:
+    if (main_is_importable() and not names_below()) or _MAIN not in pickled:
         return pickled
     from . import _by_value
 
