@@ -258,7 +258,8 @@ class TestWorks:
     ) -> None:
         assert run(POOL).returncode == 0
         # Three workers, and this one; the fork server runs the main module once for all.
-        assert runs_of_main() == (4 if ctx.get_start_method() == "spawn" else 2)
+        # A worker that is not up when the pool ends has not run it.
+        assert 2 <= runs_of_main() <= (4 if ctx.get_start_method() == "spawn" else 2)
 
     @fresh
     def test_what_stands_above_runs_again(self, run: Run, tmp_path: Path) -> None:
