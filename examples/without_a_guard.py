@@ -1,7 +1,8 @@
 """A script without `if __name__ == "__main__":`, which starts fresh interpreters all the same.
 
-Each child runs this file again, to learn what `celsius` is. In the standard library the child would come to `Pool` and
-fail, and the pool would start another one, for ever. Here the child's run ends at that line: it has every name above it.
+Each child runs this file again, to learn what `celsius` is. In the standard library the child would come to `Pool`
+and fail, and the pool would start another one, for ever. Here the child's run ends at that line: it has every name
+above it.
 """
 
 import manyhands

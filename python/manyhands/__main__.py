@@ -65,7 +65,7 @@ def _run_path(path: str) -> None:
     _put_on_path(os.path.dirname(os.path.realpath(path)))
     file = os.path.abspath(path)
     with io.open_code(file) as opened:
-        code = pkgutil.read_code(opened)  # type: ignore[arg-type]
+        code = pkgutil.read_code(opened)
         loader: type = SourcelessFileLoader
         if code is None:
             opened.seek(0)

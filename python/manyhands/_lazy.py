@@ -15,7 +15,10 @@ TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+    from types import ModuleType as _Module
     from typing import Any
+else:
+    _Module = type(sys)
 
 
 def put(name: str, found: Callable[[str], Any] | None = None) -> ModuleType | None:
@@ -114,7 +117,7 @@ class _Body:
             self.run_hooks()
 
     def run_hooks(self) -> None:
-        """Run them, unless a submodule, or one of ours that stands on them, is just being imported: they import both."""
+        """Run them, unless a submodule, or one of ours that stands on them, is being imported: they import both."""
         with self._lock:
             under_way = _under_way() if self.hooks else []
             for module in (self._module, *under_way) if under_way else ():
@@ -130,9 +133,6 @@ class _Body:
 
     def _stands_in(self) -> bool:
         return getattr(vars(self._module).get("__getattr__"), "__self__", None) is self
-
-
-_Module = type(sys)
 
 
 def _under_way() -> list[ModuleType]:

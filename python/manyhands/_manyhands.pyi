@@ -159,9 +159,14 @@ class Pool:
         """Starts a worker for every seat; when one cannot be started, those that were end and the error is raised."""
 
     def submit_call(
-        self, job: Job, func: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any] | None = None
-    ) -> None:
-        """Submits one call, as the whole of ``job``."""
+        self,
+        job: Job,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwds: dict[str, Any] | None = None,
+        drive: bool = False,
+    ) -> bool:
+        """Submits one call, as the whole of ``job``. With ``drive``, as `want_driver`, whose answer it gives."""
 
     def submit_map(
         self, job: Job, func: Callable[..., Any], items: list[Any], star: bool, chunksize: int | None = None

@@ -16,11 +16,12 @@ import sys
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
+    from types import FrameType, ModuleType
+    from types import ModuleType as _Module
+else:
+    _Module = type(sys)
 
 __all__ = ["UnguardedStart", "about_to_start", "import_main", "is_importing_main"]
-
-_ModuleType = type(sys)
 
 #: A main module that catches every error and tries again would do so for ever.
 _MOST_ATTEMPTS = 10
@@ -125,9 +126,11 @@ class _Import:
         """The modules that were being imported stay, with what they had defined; their failed imports took them out."""
         main = self._modules.get("__mp_main__")
         for name, module in self._modules.items():
-            if type(module) is _ModuleType:
+            if type(module) is _Module:
                 module.__class__ = _EndsEarly
-                _ends[id(module)] = f"which ends, in a child, where {self._where} starts a process without '{_GUARD}'"
+                _ends[id(module)] = (
+                    f"which ends, in a child, where {self._where} starts a process without '{_GUARD}'"
+                )
             if name in sys.modules or module is main:
                 continue
             sys.modules[name] = module
@@ -143,7 +146,7 @@ _import: _Import | None = None
 _ends: dict[int, str] = {}
 
 
-class _EndsEarly(_ModuleType):
+class _EndsEarly(_Module):
     """A module with only the names above a start.
 
     Unpickling tells which module it has missed a name in by its `repr`: there is where the user learns why.
@@ -154,11 +157,11 @@ class _EndsEarly(_ModuleType):
 
 
 def _line_of_main() -> str:
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
             return f"{frame.f_code.co_filename}, line {frame.f_lineno},"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "the main module"
 
 

@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def main(
-    place: int, family: int, socket: int, life: int, tracker: int, preload: list[str], data: dict[str, Any]
-) -> None:
+def main(place: int, family: int, socket: int, life: int, preload: list[str], data: dict[str, Any]) -> None:
     """Serve until the client is gone."""
     _manyhands.join_family(family, place)
     os.close(family)
     if not _manyhands.die_with_parent(life):
         return
-    _adopt_tracker(tracker)
     # An unguarded start in the main module must not fork this server.
     _child._force_start_method("forkserver")
     _import(preload, data)
@@ -62,15 +59,14 @@ def main(
 
 
 def _serve(job: int, life: int, passed: list[int]) -> int:
-    forkserver._forkserver._inherited_fds = passed
+    # The resource tracker is a child's, not the server's: it ends when nobody has its pipe any more.
+    tracker, *inherited = passed
+    resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
+    forkserver._forkserver._inherited_fds = inherited
     process_obj = _child.read_job(job, lambda data: _unguarded.import_main(lambda: spawn.prepare(data)))
     if not getattr(process_obj, "_is_pool_worker", False):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return _child.run(process_obj, life)
-
-
-def _adopt_tracker(descriptor: int) -> None:
-    resource_tracker._resource_tracker._fd = descriptor  # type: ignore[attr-defined]
 
 
 def _import(preload: list[str], data: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ class ForkServer:
                 key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known
             }
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
-        fds = (_manyhands.family_descriptor(), client.servers_end, start.life, spawn.tracker_descriptor())
+        fds = (_manyhands.family_descriptor(), client.servers_end, start.life)
         arguments = ", ".join(map(str, (start.place, *fds)))
         call = f"manyhands._zygote.main({arguments}, {preload!r}, {data!r})"
         program, argv = spawn.command(call)

@@ -218,8 +218,8 @@ class Pool:
         """
         self._check_running()
         job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback, self)
-        self._core.submit_call(job, func, tuple(args), kwds)
-        self._driver.want()
+        if not self._core.submit_call(job, func, tuple(args), kwds, True):
+            self._driver.start()
         return job
 
     def map_async(
@@ -458,15 +458,23 @@ class _Driver:
 
     def want(self, after_all: bool = False) -> None:
         """There is work that nobody may wait for."""
-        if self._core.want_driver(after_all):
-            return
-        self._thread = threading.Thread(target=self._core.drive, daemon=True, name="PoolDriver")
-        try:
-            self._thread.start()
-        except BaseException:
-            # Without a thread to be had, whoever waits does what it would do.
-            self._thread = None
-            self._core.forget_driver()
+        if not self._core.want_driver(after_all):
+            self.start()
+
+    def start(self) -> None:
+        """Start the thread; for whom the core has told that it is wanted and not there."""
+        with self._starts:
+            if self._forks_under_way:
+                self._core.forget_driver()
+                self._stopped.add(self)
+                return
+            self._thread = threading.Thread(target=self._core.drive, daemon=True, name="PoolDriver")
+            try:
+                self._thread.start()
+            except BaseException:
+                # Without a thread to be had, whoever waits does what it would do.
+                self._thread = None
+                self._core.forget_driver()
 
     def stop(self, for_good: bool = True) -> bool:
         """End the thread, and wait until the system has forgotten it; whether there was one. One that is in a callback
@@ -490,20 +498,32 @@ class _Driver:
 
     @classmethod
     def stop_all(cls) -> None:
-        cls._stopped = [driver for driver in list(cls._all) if driver.stop(for_good=False)]
+        with cls._starts:
+            cls._forks_under_way += 1
+        cls._stopped.update([driver for driver in list(cls._all) if driver.stop(for_good=False)])
 
     @classmethod
     def restart_all(cls) -> None:
-        stopped, cls._stopped = cls._stopped, []
+        with cls._starts:
+            cls._forks_under_way -= 1
+            if cls._forks_under_way:
+                return
+        stopped, cls._stopped = cls._stopped, set()
         for driver in stopped:
             driver.want(after_all=True)
 
     @classmethod
     def forget_all(cls) -> None:
         cls._all.clear()
-        cls._stopped = []
+        cls._stopped = set()
+        cls._forks_under_way = 0
+        cls._starts = threading.RLock()
 
-    _stopped: list[_Driver] = []
+    _starts = threading.RLock()
+    #: Threads that are between these two at the moment.
+    _forks_under_way = 0
+    #: Those to be started when the last of them is done.
+    _stopped: set[_Driver] = set()
 
 
 os.register_at_fork(

@@ -44,6 +44,6 @@ class Popen(popen_fork.Popen):
         _unguarded.about_to_start()
         job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
         try:
-            self._process = forkserver.start(job, self._fds, carried)
+            self._process = forkserver.start(job, [spawn.tracker_descriptor(), *self._fds], carried)
         finally:
             os.close(job)

@@ -167,7 +167,10 @@ def module_in_zip(program: Program) -> str:
     program.main("app/tool.py")
     zipapp.create_archive(program.folder / "app", program.folder / "app.zip")
     return program.run(
-        ["-c", "import sys, runpy; sys.path.insert(0, 'app.zip'); runpy.run_module('tool', None, '__main__', True)"]
+        [
+            "-c",
+            "import sys, runpy; sys.path.insert(0, 'app.zip'); runpy.run_module('tool', None, '__main__', True)",
+        ]
     )
 
 

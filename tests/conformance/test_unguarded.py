@@ -243,9 +243,7 @@ class TestWorks:
         done = run(text, header)
         assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
-    @pytest.mark.parametrize(
-        "command", ["-m program", "-m manyhands program.py", "-m manyhands -m program"]
-    )
+    @pytest.mark.parametrize("command", ["-m program", "-m manyhands program.py", "-m manyhands -m program"])
     @pytest.mark.parametrize("name", ["processes", "pools"])
     def test_however_it_is_run(self, run: Run, name: str, command: str) -> None:
         text, expected = PROGRAMS[name]
@@ -369,9 +367,7 @@ def lines_of(text: str) -> list[str]:
 
 @fresh
 class TestFails:
-    def test_a_pool_whose_script_takes_the_exception(
-        self, run: Run, runs_of_main: Callable[[], int]
-    ) -> None:
+    def test_a_pool_whose_script_takes_the_exception(self, run: Run, runs_of_main: Callable[[], int]) -> None:
         done = run(SWALLOWED)
         assert done.returncode == 0, done.stderr
         assert re.match(r"RuntimeError .*program\.py, line \d+, starts a process without", done.stdout)
@@ -417,7 +413,9 @@ class TestStandardBehaviour:
     STANDARD = "An attempt has been made to start a new process before the"
 
     def test_a_process(self, run: Run, runs_of_main: Callable[[], int]) -> None:
-        done = run(SWALLOWED_BY_A_PROCESS.replace("BaseException", "ImportError"), MANYHANDS_UNGUARDED="error")
+        done = run(
+            SWALLOWED_BY_A_PROCESS.replace("BaseException", "ImportError"), MANYHANDS_UNGUARDED="error"
+        )
         assert (done.returncode, done.stdout) == (0, "1\n")
         assert done.stderr.count(self.STANDARD) == 1
         assert runs_of_main() <= 3

@@ -76,7 +76,7 @@ def test_a_put_into_a_full_queue_and_a_join_are_shown(ctx: Any) -> None:
 
     wait_until(shown)
     assert re.search(
-        rf"\): 1 \(\d+ bytes\), bound 1\n    process {process.pid} waits for room", seen_from_outside()
+        rf"\): 1 \(\d+ bytes\), bound 1\n.*\n    process {process.pid} waits for room", seen_from_outside()
     )
     assert (queue.get(), queue.get()) == ("first", "second")
     joiner.join()

@@ -3,7 +3,7 @@
 use manyhands::Handle;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use std::cell::RefCell;
 
 /// The callables used for every message; looked up once.
@@ -84,8 +84,40 @@ pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'p
     pickling(py)?.loads.bind(py).call1((bytes,))
 }
 
-/// Exact built-in scalars: pickling them asks no reducer and runs no code.
+/// Exact built-in scalars, and small tuples and dicts of those: pickling them asks no reducer and runs no code.
 fn is_plain(object: &Bound<'_, PyAny>) -> bool {
+    is_plain_down_to(object, MOST_NESTED)
+}
+
+/// As deep as the arguments of a call, `((a, (b, c)), {})`, go.
+const MOST_NESTED: u8 = 3;
+/// Longer ones take the general way, whose cost then hardly counts.
+const MOST_ELEMENTS: usize = 16;
+
+fn is_plain_down_to(object: &Bound<'_, PyAny>, levels: u8) -> bool {
+    if is_scalar(object) {
+        return true;
+    }
+    if levels == 0 {
+        return false;
+    }
+    if object.is_exact_instance_of::<PyTuple>()
+        && let Ok(tuple) = object.cast::<PyTuple>()
+    {
+        return tuple.len() <= MOST_ELEMENTS && tuple.iter().all(|each| is_plain_down_to(&each, levels - 1));
+    }
+    if object.is_exact_instance_of::<PyDict>()
+        && let Ok(dict) = object.cast::<PyDict>()
+    {
+        let plain = |(key, value): (Bound<'_, _>, Bound<'_, _>)| {
+            is_scalar(&key) && is_plain_down_to(&value, levels - 1)
+        };
+        return dict.len() <= MOST_ELEMENTS && dict.iter().all(plain);
+    }
+    false
+}
+
+fn is_scalar(object: &Bound<'_, PyAny>) -> bool {
     object.is_exact_instance_of::<PyInt>()
         || object.is_exact_instance_of::<PyString>()
         || object.is_exact_instance_of::<PyBytes>()

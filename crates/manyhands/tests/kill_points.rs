@@ -187,18 +187,18 @@ fn submit_all(pool: &Pool) {
 fn collect(pool: &Pool, answers: &mut [u32]) {
     let mut batch = AnswerBatch::default();
     while pool.collect(&mut batch).unwrap() {
-        batch.drain(|answer, payload| {
-            let number = match payload {
-                Payload::Bytes(bytes) => number_of(bytes),
-                Payload::Block(block) => {
-                    let mut bytes = vec![0; block.len()];
-                    block.copy_to(&mut bytes);
-                    number_of(&bytes)
-                }
-            };
+        let read = |payload: Payload<'_>| match payload {
+            Payload::Bytes(bytes) => number_of(bytes),
+            Payload::Block(block) => {
+                let mut bytes = vec![0; block.len()];
+                block.copy_to(&mut bytes);
+                number_of(&bytes)
+            }
+        };
+        while let Some((answer, number)) = batch.pop(read) {
             assert_eq!(number, answer.index);
             answers[answer.index as usize] += 1;
-        });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::PyPool;
 use super::leadership::{Driver, Errand, Lead};
 use crate::error;
+use manyhands::family;
 use manyhands::pool::Woken;
 use manyhands::{Deadline, Patience};
 use pyo3::exceptions::PyRuntimeError;
@@ -83,7 +84,7 @@ impl PyPool {
     }
 
     pub(super) fn check_owner(&self) -> PyResult<()> {
-        if self.owner == std::process::id() {
+        if self.owner == family::process_id() {
             return Ok(());
         }
         let text = "this pool belongs to the parent process: a forked child must make its own";

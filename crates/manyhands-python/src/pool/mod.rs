@@ -31,7 +31,7 @@ use functions::{Functions, Used};
 use interrupts::Interrupts;
 use job::{Accepted, Form, call_arguments};
 use leadership::{Driver, Leadership};
-use manyhands::family::Family;
+use manyhands::family::{self, Family};
 use manyhands::pool::{AnswerBatch, Event, Pool, Scheduler, State, Task, TaskBatch};
 use manyhands::{Deadline, Handle, Message};
 use map::Map;
@@ -124,7 +124,7 @@ impl PyPool {
         };
         Ok(Self {
             engine,
-            owner: std::process::id(),
+            owner: family::process_id(),
             leadership: Leadership::default(),
             interrupts: Interrupts::default(),
             destroy_wanted: AtomicBool::new(false),
@@ -188,15 +188,16 @@ impl PyPool {
         started.into_iter().enumerate().try_for_each(|(seat, process)| self.seat_worker(seat, &process))
     }
 
-    /// Submits one call, as the whole of `job`.
-    #[pyo3(signature = (job, func, args, kwds=None))]
+    /// Submits one call, as the whole of `job`. With `drive`, as [`PyPool::want_driver`], whose answer it gives.
+    #[pyo3(signature = (job, func, args, kwds=None, drive=false))]
     fn submit_call(
         &self,
         job: &Bound<'_, PyJob>,
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwds: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
+        drive: bool,
+    ) -> PyResult<bool> {
         let py = job.py();
         self.check_running(py)?;
         let pair = call_arguments(py, args, kwds)?;
@@ -226,7 +227,7 @@ impl PyPool {
             self.strike_off(py, job, id, 1);
             return Err(error::send(refused));
         }
-        Ok(())
+        Ok(!drive || self.leadership.want_driver(false))
     }
 
     /// Submits a list of items, as the whole of `job`.

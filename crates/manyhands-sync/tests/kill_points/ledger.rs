@@ -240,13 +240,13 @@ fn a_slot_is_given_back_after_a_death_at_each_step_of_taking_it() {
     let arena = arena(1);
     let table = arena.process_table();
     for _ in 0..rounds() {
-        die_at(KillPoint::SlotClaimed, 1, || drop(table.reserve(std::process::id())));
+        die_at(KillPoint::SlotClaimed, 1, || _ = table.reserve(std::process::id()));
         let claimed = table.used().find(|&slot| table.is_reserved(slot)).unwrap();
         assert!(table.parent(claimed) != 0 && table.cancel(claimed));
 
         let slot = table.reserve(1).unwrap();
         let life = table.life(slot);
-        die_at(KillPoint::SlotNamed, 1, || drop(table.register(slot, life, 4711, 1)));
+        die_at(KillPoint::SlotNamed, 1, || _ = table.register(slot, life, 4711, 1));
         assert_eq!((table.member(slot), table.is_reserved(slot)), (None, true));
         assert!(table.cancel(slot));
         // A child that comes too late is told so, and does not disturb the next one.

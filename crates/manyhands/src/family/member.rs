@@ -54,6 +54,8 @@ struct Own {
     member: &'static AtomicU64,
     /// 1 once its slot says that it may own blocks.
     holds: &'static AtomicU64,
+    /// Its process id; 0 until somebody asks.
+    pid: &'static AtomicU64,
 }
 
 fn own() -> Result<Own, FamilyError> {
@@ -61,8 +63,22 @@ fn own() -> Result<Own, FamilyError> {
     if let Some(own) = OWN.get() {
         return Ok(*own);
     }
-    let [member, holds] = memory::wiped_on_fork_words()?;
-    Ok(*OWN.get_or_init(|| Own { member, holds }))
+    let [member, holds, pid] = memory::wiped_on_fork_words()?;
+    Ok(*OWN.get_or_init(|| Own { member, holds, pid }))
+}
+
+/// This process's id, without a system call: some calls ask for it whenever they are made.
+#[must_use]
+pub fn process_id() -> u32 {
+    let Ok(own) = own() else { return std::process::id() };
+    match own.pid.load(Ordering::Relaxed) as u32 {
+        0 => {
+            let pid = std::process::id();
+            own.pid.store(pid.into(), Ordering::Relaxed);
+            pid
+        }
+        known => known,
+    }
 }
 
 /// This process as the owner of blocks; somebody who never dies while it has no place in a family.

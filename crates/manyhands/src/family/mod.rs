@@ -11,7 +11,7 @@ pub use crate::sys::Extents;
 pub(crate) use holdings::announce;
 pub use holdings::{Hold, after_fork_in_parent};
 pub(crate) use member::me;
-pub use member::{Place, Slot};
+pub use member::{Place, Slot, process_id};
 
 use crate::sys::{OsError, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
