@@ -323,7 +323,8 @@ class TestWaiting:
         for n in range(300):
             with lock:
                 futures.append(executor.submit(targets.square, n))
-                futures[-1].add_done_callback(callback)
+            # Not under the lock: of a future that is done already it is called here.
+            futures[-1].add_done_callback(callback)
         concurrent.futures.wait(futures, LONG)
         executor.shutdown()
         assert count == 300

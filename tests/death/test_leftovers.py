@@ -1,6 +1,6 @@
 """What members that are killed have held in shared memory comes back.
 
-`MANYHANDS_LEFTOVERS` says how many members are killed (500 in `make proofs`); about 200 queues, pools and messages that
+`MANYHANDS_LEFTOVERS` says how many members are killed (520 in `make proofs`); about 200 queues, pools and messages that
 carry queues are made and dropped for each.
 """
 
