@@ -135,11 +135,15 @@ class _Body:
         return getattr(vars(self._module).get("__getattr__"), "__self__", None) is self
 
 
+#: Packages with modules that hooks import, and that import `multiprocessing` themselves.
+_INTERWOVEN = ("multiprocessing", "concurrent", __package__)
+
+
 def _under_way() -> list[ModuleType]:
     found = []
     for name, module in list(sys.modules.items()):
         package, _, rest = name.partition(".")
-        if rest and package in ("multiprocessing", __package__):
+        if rest and package in _INTERWOVEN:
             spec = vars(module).get("__spec__")
             if getattr(spec, "_initializing", False):
                 found.append(module)

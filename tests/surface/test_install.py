@@ -64,3 +64,36 @@ def test_program(method: str, tmp_path: Path) -> None:
     program.write_text(PROGRAM.replace("{method}", method))
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=50)
     assert (done.stdout, done.returncode) == ("all well\n", 0), done.stderr
+
+
+UNMODIFIED = """
+{imports}
+
+def square(n):
+    return n * n
+
+if __name__ == "__main__":
+    import multiprocessing
+    multiprocessing.set_start_method("{method}")
+    with ProcessPoolExecutor(2) as executor:
+        print(*executor.map(square, range(4)), type(executor).__module__)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from concurrent.futures import ProcessPoolExecutor",
+        "from concurrent.futures.process import ProcessPoolExecutor",
+        "import multiprocessing.queues\nfrom concurrent.futures import ProcessPoolExecutor",
+        "import multiprocessing.connection\nfrom concurrent import futures\nProcessPoolExecutor = futures.ProcessPoolExecutor",
+    ],
+)
+def test_an_unmodified_program_with_an_executor(method: str, imports: str, tmp_path: Path) -> None:
+    # The main module's first import, in a child, is of a module that stands on multiprocessing.
+    program = tmp_path / "program.py"
+    program.write_text(UNMODIFIED.replace("{method}", method).replace("{imports}", imports))
+    command = [sys.executable, "-m", "manyhands", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.returncode) == ("0 1 4 9 manyhands.futures\n", 0), done.stderr
