@@ -87,7 +87,7 @@ if __name__ == "__main__":
         "from concurrent.futures import ProcessPoolExecutor",
         "from concurrent.futures.process import ProcessPoolExecutor",
         "import multiprocessing.queues\nfrom concurrent.futures import ProcessPoolExecutor",
-        "import multiprocessing.connection\nfrom concurrent import futures\nProcessPoolExecutor = futures.ProcessPoolExecutor",
+        "import multiprocessing.connection as _\nfrom concurrent import futures\nfrom concurrent.futures import *",
     ],
 )
 def test_an_unmodified_program_with_an_executor(method: str, imports: str, tmp_path: Path) -> None:
