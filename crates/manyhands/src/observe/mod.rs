@@ -93,10 +93,14 @@ impl Observer {
             _ => ObserveError::NotPermitted(pid),
         })?;
         let mut refused = ObserveError::NotAMember(pid);
+        let mut other = None;
         for path in descriptors {
             match std::fs::File::open(path) {
                 Ok(file) => match Self::over(file.into(), pid) {
-                    Ok(observer) => return Ok(observer),
+                    Ok(observer) if observer.shows(pid) => return Ok(observer),
+                    // The process has not needed a slot yet; or two of its threads founded a family at once, and this
+                    // is the one that will be dropped.
+                    Ok(observer) => other = Some(observer),
                     Err(error) => refused = error,
                 },
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -106,7 +110,12 @@ impl Observer {
                 Err(_) => {}
             }
         }
-        Err(refused)
+        other.ok_or(refused)
+    }
+
+    fn shows(&self, pid: u32) -> bool {
+        let table = self.family.process_table();
+        table.members().any(|member| table.member(member).is_some_and(|(known, _)| known == pid))
     }
 
     fn over(descriptor: OwnedFd, pid: u32) -> Result<Self, ObserveError> {
