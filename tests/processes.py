@@ -76,14 +76,23 @@ _HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker", "f
 
 
 def is_helper(pid: int) -> bool:
-    """A fork server or a resource tracker: may live as long as the session.
+    """A fork server, the child that it has in reserve, or a resource tracker: may live as long as the session.
 
     What a fork server has started shows its command line too, but is not our direct child.
     """
     found = stat(pid)
-    return (
-        found is not None and found.parent == os.getpid() and any(name in command(pid) for name in _HELPERS)
-    )
+    if found is None:
+        return False
+    if found.parent != os.getpid():
+        return is_reserve(pid) and is_helper(found.parent)
+    return any(name in command(pid) for name in _HELPERS)
+
+
+def is_reserve(pid: int) -> bool:
+    """A child that a fork server has forked in advance, and that waits for what it is to do."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text() == "mh-reserve\n"
+    return False
 
 
 def reap_adopted(known: set[int]) -> None:

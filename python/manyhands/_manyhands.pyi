@@ -378,12 +378,22 @@ class Zygote:
     def next_request(self) -> bool:
         """Waits for a request; ``False`` when the client is gone."""
 
+    def hand_over(self) -> bool:
+        """Has the child in reserve carry out the request; ``False`` when there is none, so that one must be forked."""
+
     def forked(self, pid: int) -> None:
         """In the server: the request became this child."""
 
-    def in_child(self) -> tuple[int, int, list[int]]:
-        """In the child: takes the slot; the descriptors of the job, the life pipe and what was passed are the
-        caller's. Drop this object afterwards, so that nothing of the server's stays open."""
+    def prepare_reserve(self) -> None:
+        """In the server: the next child is forked before there is a request for it."""
+
+    def reserved(self, pid: int) -> None:
+        """In the server: this child waits in reserve."""
+
+    def in_child(self) -> tuple[int, int, list[int]] | None:
+        """In the child, which keeps nothing of the server's: its request. A child in reserve waits for it; ``None``
+        when the server is gone. The slot is taken; the descriptors of the job, the life pipe and what was passed are
+        the caller's."""
 
 def family_descriptor() -> int:
     """The number of the family's descriptor; founds the family if there is none."""

@@ -18,7 +18,7 @@ from . import queues as _queues  # noqa: F401
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 def main(place: int, family: int, socket: int, life: int, preload: list[str], data: dict[str, Any]) -> None:
@@ -38,24 +38,38 @@ def main(place: int, family: int, socket: int, life: int, preload: list[str], da
     os.close(socket)
     forkserver.freeze()
     while server.next_request():
+        if not server.hand_over():
+            pid = os.fork()
+            if pid == 0:
+                _be_a_child(server, life, interrupt)
+            server.forked(pid)
+        # While that child works, the next one is made.
+        server.prepare_reserve()
         pid = os.fork()
         if pid == 0:
-            code = 1
-            try:
-                atexit._clear()
-                atexit.register(util._exit_function)  # type: ignore[attr-defined]
-                signal.signal(signal.SIGINT, interrupt)
-                os.close(life)
-                request = server.in_child()
-                del server
-                code = _serve(*request)
-            except Exception as error:
-                sys.excepthook(type(error), error, error.__traceback__)
-                sys.stderr.flush()
-            finally:
-                atexit._run_exitfuncs()
-                os._exit(code)
-        server.forked(pid)
+            _be_a_child(server, life, interrupt)
+        server.reserved(pid)
+
+
+def _be_a_child(server: _manyhands.Zygote, life: int, interrupt: Any) -> NoReturn:
+    code = 1
+    try:
+        atexit._clear()
+        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        os.close(life)
+        request = server.in_child()
+        if request is None:
+            os._exit(0)
+        # A Ctrl-C before the request is not meant for this process: what is ignored is forgotten.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, interrupt)
+        code = _serve(*request)
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.stderr.flush()
+    finally:
+        atexit._run_exitfuncs()
+        os._exit(code)
 
 
 def _serve(job: int, life: int, passed: list[int]) -> int:

@@ -231,8 +231,11 @@ impl PyZygoteClient {
 #[pyclass(name = "Zygote", module = "manyhands._manyhands")]
 #[derive(Debug)]
 pub(crate) struct PyZygote {
-    zygote: Zygote,
+    /// Nothing in a child.
+    zygote: Option<Zygote>,
     request: Option<Request>,
+    /// From just before the fork of a child in reserve on: the zygote's end of its channel, and the child's.
+    channel: Option<(OwnedFd, OwnedFd)>,
 }
 
 #[pymethods]
@@ -240,29 +243,63 @@ impl PyZygote {
     #[new]
     fn new(socket: i32) -> PyResult<Self> {
         let socket = adopt_descriptor(socket).map_err(error::os)?;
-        Ok(Self { zygote: Zygote::new(socket), request: None })
+        Ok(Self { zygote: Some(Zygote::new(socket)), request: None, channel: None })
     }
 
     /// Waits for a request; `False` when the client is gone.
     fn next_request(&mut self, py: Python<'_>) -> PyResult<bool> {
-        let zygote = &mut self.zygote;
-        self.request = py.detach(|| zygote.next_request()).map_err(error::os)?;
+        let zygote = self.zygote()?;
+        let request = py.detach(|| zygote.next_request()).map_err(error::os)?;
+        self.request = request;
         Ok(self.request.is_some())
+    }
+
+    /// Has the child in reserve carry out the request; `False` when there is none, and one must be forked for it.
+    fn hand_over(&mut self) -> PyResult<bool> {
+        let request = self.request.take().ok_or_else(already_started)?;
+        self.request = self.zygote()?.hand_over(request).map_err(error::os)?;
+        Ok(self.request.is_none())
     }
 
     /// In the zygote: the request became this child.
     fn forked(&mut self, pid: u32) -> PyResult<()> {
         let request = self.request.take().ok_or_else(already_started)?;
-        self.zygote.forked(request, pid).map_err(error::os)
+        self.zygote()?.forked(request, pid).map_err(error::os)
     }
 
-    /// In the child: takes the slot; the descriptors of the job, the life pipe and what was passed are the caller's. Drop
-    /// this object afterwards, so that nothing of the zygote's stays open.
-    fn in_child(&mut self) -> PyResult<(i32, i32, Vec<i32>)> {
-        let request = self.request.take().ok_or_else(already_started)?;
+    /// In the zygote: the next child is forked before there is a request for it.
+    fn prepare_reserve(&mut self) -> PyResult<()> {
+        self.channel = Some(Zygote::channel().map_err(error::os)?);
+        Ok(())
+    }
+
+    /// In the zygote: this child waits in reserve.
+    fn reserved(&mut self, pid: u32) -> PyResult<()> {
+        let (socket, _) = self.channel.take().ok_or_else(already_started)?;
+        self.zygote()?.reserved(pid, socket).map_err(error::os)
+    }
+
+    /// In the child, which keeps nothing of the zygote's: its request. A child in reserve waits for it; `None` when the
+    /// zygote is gone. The slot is taken; the descriptors of the job, the life pipe and what was passed are the caller's.
+    fn in_child(&mut self, py: Python<'_>) -> PyResult<Option<(i32, i32, Vec<i32>)>> {
+        self.zygote = None;
+        let request = match (self.request.take(), self.channel.take()) {
+            (None, Some((zygotes, socket))) => {
+                drop(zygotes);
+                py.detach(|| Zygote::await_request(&socket)).map_err(error::os)?
+            }
+            (request, _) => request,
+        };
+        let Some(request) = request else { return Ok(None) };
         take_place(Family::current().map_err(error::family)?, request.place)?;
         let passed = request.passed.into_iter().map(IntoRawFd::into_raw_fd).collect();
-        Ok((request.job.into_raw_fd(), request.life.into_raw_fd(), passed))
+        Ok(Some((request.job.into_raw_fd(), request.life.into_raw_fd(), passed)))
+    }
+}
+
+impl PyZygote {
+    fn zygote(&mut self) -> PyResult<&mut Zygote> {
+        self.zygote.as_mut().ok_or_else(already_started)
     }
 }
 

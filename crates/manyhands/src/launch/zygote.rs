@@ -5,6 +5,11 @@
 //! | request | client | the slot | job, life pipe, status pipe, whatever the child is passed |
 //! | reply | zygote | the child's pid | the child's pidfd, opened before anybody could reap it |
 //!
+//! After its first request the zygote keeps one child in reserve: forked, and waiting for a request to become. The zygote
+//! passes the next request on to it, over a socket pair of their own, and forks another one while that child works. A
+//! child in reserve is in no table; it ends when the zygote does, because its socket closes. One that was killed is
+//! noticed when its request cannot be sent, or before: then the zygote forks as if there had been none.
+//!
 //! When a child ends, the zygote reaps it and writes its status (4 bytes) into the child's status pipe. A client that
 //! finds the pipe closed without a status knows that the zygote is gone. The zygote ends with its client: the socket
 //! closes, and its own life pipe kills it even if it is stuck.
@@ -20,6 +25,9 @@ use manyhands_sync::notes::{Role, WaitKind};
 use manyhands_sync::wait_word::Patience;
 use rustix::event::{PollFd, PollFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What a child in reserve is called while it waits.
+const RESERVE_NAME: &std::ffi::CStr = c"mh-reserve";
 
 /// Descriptors in front of those a child is passed.
 const OWN_DESCRIPTORS: usize = 3;
@@ -70,6 +78,15 @@ impl ZygoteClient {
 pub struct Zygote {
     socket: OwnedFd,
     children: Vec<Forked>,
+    reserve: Option<Reserve>,
+}
+
+/// A child that waits for the request that it will carry out.
+#[derive(Debug)]
+struct Reserve {
+    pid: u32,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -99,7 +116,7 @@ impl Zygote {
         if let Some(family) = Family::existing() {
             family.note_role(Role::Zygote);
         }
-        Self { socket, children: Vec::new() }
+        Self { socket, children: Vec::new(), reserve: None }
     }
 
     /// Waits for the next request, reaping children in passing; `None` when the client is gone.
@@ -113,7 +130,7 @@ impl Zygote {
                 self.report(place);
             }
             if asked {
-                match self.receive()? {
+                match Received::from(self.socket.as_fd())? {
                     Received::Request(request) => return Ok(Some(request)),
                     Received::Nonsense => {}
                     Received::End => return Ok(None),
@@ -127,6 +144,7 @@ impl Zygote {
         let mut fds = Vec::with_capacity(1 + self.children.len());
         fds.push(PollFd::new(&self.socket, PollFlags::IN));
         fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        fds.extend(self.reserve.iter().map(|reserve| PollFd::new(&reserve.pidfd, PollFlags::IN)));
         let _noted = waiting::note(WaitKind::Requests, 0, &mut Patience::new(), Deadline::NEVER);
         loop {
             match rustix::event::poll(&mut fds, None) {
@@ -140,6 +158,11 @@ impl Zygote {
     }
 
     fn report(&mut self, place: usize) {
+        if place == self.children.len() {
+            // The child in reserve was killed.
+            self.reserve.take_if(|reserve| !matches!(pidfd::reap(reserve.pidfd.as_fd()), Ok(None)));
+            return;
+        }
         let status = match pidfd::reap(self.children[place].pidfd.as_fd()) {
             Ok(None) => return,
             Ok(Some(Ended::With(status))) => status,
@@ -150,21 +173,56 @@ impl Zygote {
         let _ = memory::write_all(child.status.as_fd(), &status.to_le_bytes());
     }
 
-    fn receive(&self) -> Result<Received, OsError> {
-        let mut place = [0; 8];
-        let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut place)?;
-        if len == 0 {
-            return Ok(Received::End);
+    /// Has the child in reserve carry out the request; gives it back if there is none, or it was killed.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor for it.
+    pub fn hand_over(&mut self, request: Request) -> Result<Option<Request>, OsError> {
+        let Some(Reserve { pid, pidfd, socket }) = self.reserve.take() else { return Ok(Some(request)) };
+        let mut fds = vec![request.job.as_fd(), request.life.as_fd(), request.status.as_fd()];
+        fds.extend(request.passed.iter().map(AsFd::as_fd));
+        if passing::send(socket.as_fd(), &request.place.to_le_bytes(), &fds).is_err() {
+            let _ = pidfd::reap(pidfd.as_fd());
+            return Ok(Some(request));
         }
-        if fds.len() < OWN_DESCRIPTORS {
-            return Ok(Received::Nonsense);
+        drop(socket);
+        self.tell(pid, pidfd, request.status)?;
+        Ok(None)
+    }
+
+    /// Before the fork of a child in reserve: the zygote's end and the child's.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor.
+    pub fn channel() -> Result<(OwnedFd, OwnedFd), OsError> {
+        passing::pair()
+    }
+
+    /// A child was forked that waits at the other end of `socket`.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor for it; it ends then.
+    pub fn reserved(&mut self, pid: u32, socket: OwnedFd) -> Result<(), OsError> {
+        self.reserve = Some(Reserve { pid, pidfd: pidfd::open(pid)?, socket });
+        Ok(())
+    }
+
+    /// In the child in reserve: waits for its request; `None` when the zygote is gone. Meanwhile `ps` and others show it
+    /// under a name of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor.
+    pub fn await_request(socket: &OwnedFd) -> Result<Option<Request>, OsError> {
+        let name = rustix::thread::name().ok();
+        let _ = rustix::thread::set_name(RESERVE_NAME);
+        let received = Received::from(socket.as_fd())?;
+        if let Some(name) = name {
+            let _ = rustix::thread::set_name(&name);
         }
-        let passed = fds.split_off(OWN_DESCRIPTORS);
-        let mut own = fds.into_iter();
-        let (Some(job), Some(life), Some(status)) = (own.next(), own.next(), own.next()) else {
-            return Ok(Received::Nonsense);
-        };
-        Ok(Received::Request(Request { place: u64::from_le_bytes(place), job, life, passed, status }))
+        Ok(match received {
+            Received::Request(request) => Some(request),
+            Received::Nonsense | Received::End => None,
+        })
     }
 
     /// The request was carried out: the child is this process's, and its client is told.
@@ -172,10 +230,13 @@ impl Zygote {
     /// # Errors
     /// When the kernel refuses a descriptor for it.
     pub fn forked(&mut self, request: Request, pid: u32) -> Result<(), OsError> {
-        let pidfd = pidfd::open(pid)?;
+        self.tell(pid, pidfd::open(pid)?, request.status)
+    }
+
+    fn tell(&mut self, pid: u32, pidfd: OwnedFd, status: OwnedFd) -> Result<(), OsError> {
         // A client that is gone meanwhile is noticed at the next request.
         let _ = passing::send(self.socket.as_fd(), &pid.to_le_bytes(), &[pidfd.as_fd()]);
-        self.children.push(Forked { pidfd, status: request.status });
+        self.children.push(Forked { pidfd, status });
         Ok(())
     }
 }
@@ -184,4 +245,23 @@ enum Received {
     Request(Request),
     Nonsense,
     End,
+}
+
+impl Received {
+    fn from(socket: BorrowedFd<'_>) -> Result<Self, OsError> {
+        let mut place = [0; 8];
+        let (len, mut fds) = passing::receive(socket, &mut place)?;
+        if len == 0 {
+            return Ok(Self::End);
+        }
+        if fds.len() < OWN_DESCRIPTORS {
+            return Ok(Self::Nonsense);
+        }
+        let passed = fds.split_off(OWN_DESCRIPTORS);
+        let mut own = fds.into_iter();
+        let (Some(job), Some(life), Some(status)) = (own.next(), own.next(), own.next()) else {
+            return Ok(Self::Nonsense);
+        };
+        Ok(Self::Request(Request { place: u64::from_le_bytes(place), job, life, passed, status }))
+    }
 }
