@@ -3,10 +3,12 @@
 mod blocking;
 mod error;
 mod launch;
+mod lock;
 mod observe;
 mod pickling;
 mod pool;
 mod queue;
+mod semaphore;
 mod source;
 mod worker;
 
@@ -18,14 +20,18 @@ mod _manyhands {
     #[pymodule_export]
     use super::launch::{
         PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, after_fork_in_parent, before_fork,
-        carrying, die_with_parent, family_descriptor, job_descriptor, join_family, note_exit, unpack,
+        carrying, die_with_parent, family_descriptor, job_descriptor, join_family, keep_locks, note_exit, unpack,
     };
+    #[pymodule_export]
+    use super::lock::PyLock;
     #[pymodule_export]
     use super::observe::{doctor, note_label};
     #[pymodule_export]
     use super::pool::{PyCalls, PyJob, PyPool};
     #[pymodule_export]
     use super::queue::PyQueue;
+    #[pymodule_export]
+    use super::semaphore::PySemaphore;
     #[pymodule_export]
     use super::source::compile_source;
     #[pymodule_export]
