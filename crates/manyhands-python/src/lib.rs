@@ -2,6 +2,7 @@
 
 mod blocking;
 mod error;
+mod fast_methods;
 mod launch;
 mod lock;
 mod observe;
@@ -36,4 +37,12 @@ mod _manyhands {
     use super::source::compile_source;
     #[pymodule_export]
     use super::worker::PyWorker;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::fast_methods::install::<PyLock>(module.py())?;
+        super::fast_methods::install::<PySemaphore>(module.py())
+    }
 }

@@ -2,12 +2,14 @@
 
 use crate::blocking;
 use crate::error;
+use crate::fast_methods::Fast;
 use crate::pickling;
 use manyhands::family::Family;
 use manyhands::lock::{Dead, Holder, Lock, Look, Nature, OnOwnerDeath, Taken, Waiting};
 use manyhands::{Deadline, Handle};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::OnceLock;
 
@@ -105,6 +107,23 @@ impl PyLock {
     fn _count(&self) -> PyResult<u32> {
         let lock = self.lock()?;
         Ok(if matches!(lock.holder(), Holder::Me | Holder::OtherThread) { lock.count() } else { 0 })
+    }
+}
+
+impl Fast for PyLock {
+    #[inline]
+    fn take(&self) -> bool {
+        self.lock.get().is_some_and(Lock::take_at_once)
+    }
+
+    #[inline]
+    fn give(&self) -> bool {
+        self.lock.get().is_some_and(Lock::release_at_once)
+    }
+
+    fn ordinary() -> &'static PyOnceLock<[Py<PyAny>; 4]> {
+        static ORDINARY: PyOnceLock<[Py<PyAny>; 4]> = PyOnceLock::new();
+        &ORDINARY
     }
 }
 

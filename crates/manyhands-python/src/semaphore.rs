@@ -2,6 +2,7 @@
 
 use crate::blocking;
 use crate::error;
+use crate::fast_methods::Fast;
 use crate::pickling;
 use manyhands::family::Family;
 use manyhands::lock::Waiting;
@@ -9,6 +10,7 @@ use manyhands::semaphore::{MOST, Semaphore};
 use manyhands::{Deadline, Handle, Waited};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::OnceLock;
 
@@ -101,6 +103,23 @@ impl PySemaphore {
     #[getter]
     fn _most(&self) -> PyResult<u32> {
         Ok(self.semaphore()?.most())
+    }
+}
+
+impl Fast for PySemaphore {
+    #[inline]
+    fn take(&self) -> bool {
+        self.semaphore.get().is_some_and(Semaphore::try_acquire)
+    }
+
+    #[inline]
+    fn give(&self) -> bool {
+        self.semaphore.get().is_some_and(|semaphore| semaphore.release().is_ok())
+    }
+
+    fn ordinary() -> &'static PyOnceLock<[Py<PyAny>; 4]> {
+        static ORDINARY: PyOnceLock<[Py<PyAny>; 4]> = PyOnceLock::new();
+        &ORDINARY
     }
 }
 

@@ -3,7 +3,7 @@
 //! The protocol is beside the words, in `lock.rs` of manyhands-sync. What is added here: who takes (this thread), who is
 //! gone (asked of the process table, then of the kernel), and that the lock is there as long as somebody holds it open.
 
-use crate::family::{Family, FamilyError, Hold, is_gone};
+use crate::family::{Family, FamilyError, Hold, is_gone, known_taker};
 use crate::queue::OpenError;
 use crate::waiting;
 use manyhands_sync::arena::{Handle, Kind};
@@ -121,6 +121,21 @@ impl Lock {
     #[inline]
     pub fn try_acquire(&self) -> Result<bool, LockError> {
         Ok(self.lock.try_take(self.nature.recursive, self.family.taker()?))
+    }
+
+    /// As [`Lock::try_acquire`], by a thread that has taken a lock before: the shortest way. `false` also when it has not.
+    #[inline]
+    #[must_use]
+    pub fn take_at_once(&self) -> bool {
+        known_taker().is_some_and(|me| self.lock.try_take(self.nature.recursive, me))
+    }
+
+    /// As [`Lock::release`], by a thread that has taken a lock before; `false` when it has not, or there is an error.
+    /// Nothing has happened then.
+    #[inline]
+    #[must_use]
+    pub fn release_at_once(&self) -> bool {
+        known_taker().is_some_and(|me| self.lock.release(self.nature.recursive, me).is_ok())
     }
 
     /// As [`Lock::try_acquire`], and if the lock is held, looks whether its holder is dead.

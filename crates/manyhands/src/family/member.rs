@@ -58,9 +58,15 @@ pub(super) struct Own {
     pub(super) taker: &'static AtomicU64,
 }
 
+static OWN: OnceLock<Own> = OnceLock::new();
+
+/// [`Own::taker`], once this process knows anything of itself.
 #[inline]
+pub(super) fn own_taker_word() -> Option<&'static AtomicU64> {
+    OWN.get().map(|own| own.taker)
+}
+
 pub(super) fn own() -> Result<Own, FamilyError> {
-    static OWN: OnceLock<Own> = OnceLock::new();
     if let Some(own) = OWN.get() {
         return Ok(*own);
     }

@@ -13,7 +13,7 @@ pub(crate) use holdings::announce;
 pub use holdings::{Hold, after_fork_in_parent};
 pub(crate) use member::me;
 pub use member::{Place, Slot};
-pub(crate) use taker::is_gone;
+pub(crate) use taker::{is_gone, known_taker};
 
 use crate::sys::{OsError, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};

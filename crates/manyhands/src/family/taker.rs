@@ -1,6 +1,6 @@
 //! This thread as one that takes locks, and whether a member that took one is gone.
 
-use super::member::own;
+use super::member::{own, own_taker_word};
 use super::{Family, FamilyError, holdings};
 use crate::sys::{at_exit, memory, stat};
 use manyhands_sync::arena::Owner;
@@ -15,6 +15,15 @@ thread_local! {
     static TAKER: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
+/// This thread, as it takes locks, if it has taken one before.
+#[inline]
+pub(crate) fn known_taker() -> Option<Taker> {
+    let process = own_taker_word()?.load(Ordering::Relaxed);
+    let (known_in, thread) = TAKER.get();
+    let known = process != 0 && process == known_in;
+    known.then(|| Taker { owner: OwnerName::from_number(process as u32), thread })
+}
+
 impl Family {
     /// This thread, as it takes locks.
     ///
@@ -22,12 +31,7 @@ impl Family {
     /// When the family has as many members as it can, or the kernel refuses memory.
     #[inline]
     pub(crate) fn taker(&self) -> Result<Taker, FamilyError> {
-        let process = own()?.taker.load(Ordering::Relaxed);
-        let (known_in, thread) = TAKER.get();
-        if process != 0 && process == known_in {
-            return Ok(Taker { owner: OwnerName::from_number(process as u32), thread });
-        }
-        self.become_taker()
+        known_taker().map_or_else(|| self.become_taker(), Ok)
     }
 
     #[cold]
