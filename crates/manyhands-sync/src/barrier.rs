@@ -26,8 +26,9 @@
 //!
 //! # When somebody is killed
 //! Those who wait look at the others' places at least every [`LONGEST_SLICE`], and break the barrier when they find a dead
-//! party; so does the last party to come, when the barrier has been filling for longer than [`SETTLED`]. A party that is
-//! killed just before its last companion comes counts as one that was killed just after.
+//! party; so does the last party to come. That one asks the kernel only when the barrier has been filling for longer than
+//! [`SETTLED_FOR_EACH`], for each place, so as not to slow down quick ones: a party that is killed just before its last
+//! companion comes may count as one that was killed just after.
 //!
 //! | killed ([kill point](crate::kill_point)) | what stays | what the others do |
 //! |---|---|---|
@@ -41,8 +42,10 @@
 //! barrier or is of another generation. A sleeper that missed more than 16 generations (others came in its place) is told
 //! that its own was passed.
 
+use crate::arena::Handle;
 use crate::deadline::Deadline;
 use crate::kill_point;
+use crate::lock::Look;
 use crate::memory::Shareable;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::wait_word::{EVERYONE, Patience, WaitWord, Waited};
@@ -55,8 +58,8 @@ pub const MOST_PARTIES: u32 = (1 << COUNT_BITS) - 1;
 pub const SPARE_PLACES: u32 = 4;
 /// No sleep is longer: what a wake-up costs that died with its waker, and how late a death is noticed.
 pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
-/// A barrier that has been filling for longer is looked over by its last party.
-pub const SETTLED: Duration = Duration::from_millis(50);
+/// A barrier that has been filling for longer, for each of its places, is looked over closely by its last party.
+pub const SETTLED_FOR_EACH: Duration = Duration::from_millis(1);
 /// At each look, so many places are looked at closely; the others are looked at by others, or at the next look.
 const CLOSE_LOOKS: usize = 8;
 const OUTCOMES: u32 = 16;
@@ -70,8 +73,9 @@ pub struct UserBarrier {
     parties: AtomicU32,
     /// When the first party of this generation came, in nanoseconds of the monotonic clock.
     filling_since: AtomicU64,
-    /// Where the table of places lies.
+    /// The block with the table of places.
     places: AtomicU64,
+    places_generation: AtomicU32,
 }
 
 // SAFETY: repr(C), atomics only; any bit pattern is some state.
@@ -189,9 +193,9 @@ pub enum Outcome {
 }
 
 impl UserBarrier {
-    /// A barrier for so many parties, nobody there; `places` says where its table lies.
+    /// A barrier for so many parties, nobody there; `places` is the block with its table.
     #[must_use]
-    pub fn new(parties: u32, places: u64) -> Self {
+    pub fn new(parties: u32, places: Handle) -> Self {
         // Generation 0 would make free places look taken.
         let state = State { generation: 1, outcomes: 0, count: 0, phase: Phase::Filling };
         Self {
@@ -199,7 +203,8 @@ impl UserBarrier {
             word: WaitWord::new(),
             parties: AtomicU32::new(parties.clamp(1, MOST_PARTIES)),
             filling_since: AtomicU64::new(0),
-            places: AtomicU64::new(places),
+            places: AtomicU64::new(places.offset),
+            places_generation: AtomicU32::new(places.generation),
         }
     }
 
@@ -208,9 +213,10 @@ impl UserBarrier {
         self.parties.load(Ordering::Relaxed).clamp(1, MOST_PARTIES)
     }
 
-    /// Where the table of [`UserBarrier::place_count`] places lies.
-    pub fn places(&self) -> u64 {
-        self.places.load(Ordering::Relaxed)
+    /// The block with the table of [`UserBarrier::place_count`] places.
+    pub fn places(&self) -> Handle {
+        let generation = self.places_generation.load(Ordering::Relaxed);
+        Handle { offset: self.places.load(Ordering::Relaxed), generation }
     }
 
     /// How many places the table has.
@@ -236,14 +242,14 @@ impl UserBarrier {
     }
 
     /// A party named `me` (not 0) comes, at that time of the monotonic clock; it has an action to run, or not. `is_gone`
-    /// says of a name, looking closely, whether it is that of a dead member.
+    /// says of a name whether it is that of a dead member.
     pub fn arrive(
         &self,
         places: &[&Place],
         me: u32,
         acts: bool,
         now: u64,
-        is_gone: impl Fn(u32) -> bool,
+        is_gone: impl Fn(u32, Look) -> bool,
     ) -> Arrival {
         loop {
             let word = self.state.load(Ordering::Acquire);
@@ -254,10 +260,7 @@ impl UserBarrier {
                 Phase::Filling => {}
             }
             let last = state.count + 1 >= self.parties();
-            if last
-                && self.is_settled(now)
-                && self.find_dead(places, state.generation, places.len(), 0, &is_gone)
-            {
+            if last && self.last_finds_dead(places, state.generation, now, &is_gone) {
                 self.break_generation(state.generation);
                 continue;
             }
@@ -391,6 +394,11 @@ impl UserBarrier {
         }
     }
 
+    /// The action was not run to its end: breaks the barrier, unless it was reset meanwhile.
+    pub fn fail(&self, party: Party) {
+        self.break_generation(party.generation);
+    }
+
     fn break_generation(&self, generation: u32) {
         let broken = self.change(|state| {
             let current = state.generation == generation && state.phase != Phase::Broken;
@@ -426,38 +434,41 @@ impl UserBarrier {
         }
     }
 
-    fn is_settled(&self, now: u64) -> bool {
+    fn last_finds_dead(
+        &self,
+        places: &[&Place],
+        generation: u32,
+        now: u64,
+        is_gone: impl Fn(u32, Look) -> bool,
+    ) -> bool {
         let since = self.filling_since.load(Ordering::Relaxed);
-        u128::from(now.saturating_sub(since)) > SETTLED.as_nanos()
+        let settled = SETTLED_FOR_EACH.as_nanos() * places.len() as u128;
+        let long = u128::from(now.saturating_sub(since)) > settled;
+        let look = if long { Look::Close } else { Look::Quick };
+        find_dead(places, generation, places.len(), 0, |name| is_gone(name, look))
     }
 
     /// A waiter looks at some of the others, beginning behind its own place, further with each `turn`; breaks the barrier
     /// if one of them is gone.
-    pub fn look_around(&self, places: &[&Place], party: Party, turn: usize, is_gone: impl Fn(u32) -> bool) {
+    pub fn look_around(
+        &self,
+        places: &[&Place],
+        party: Party,
+        turn: usize,
+        is_gone: impl Fn(u32, Look) -> bool,
+    ) {
         let first = party.place + 1 + turn * CLOSE_LOOKS;
-        if self.find_dead(places, party.generation, CLOSE_LOOKS, first, &is_gone) {
+        if find_dead(places, party.generation, CLOSE_LOOKS, first, |name| is_gone(name, Look::Close)) {
             self.break_generation(party.generation);
         }
     }
 
     /// As [`UserBarrier::look_around`], for somebody who is not there yet.
-    pub fn look_in(&self, places: &[&Place], glimpse: Glimpse, is_gone: impl Fn(u32) -> bool) {
+    pub fn look_in(&self, places: &[&Place], glimpse: Glimpse, is_gone: impl Fn(u32, Look) -> bool) {
         let generation = State::of(glimpse.0).generation;
-        if self.find_dead(places, generation, places.len(), 0, &is_gone) {
+        if find_dead(places, generation, places.len(), 0, |name| is_gone(name, Look::Close)) {
             self.break_generation(generation);
         }
-    }
-
-    fn find_dead(
-        &self,
-        places: &[&Place],
-        generation: u32,
-        most: usize,
-        first: usize,
-        is_gone: &impl Fn(u32) -> bool,
-    ) -> bool {
-        let taken = (0..places.len()).filter_map(|at| places[(first + at) % places.len()].party(generation));
-        taken.take(most).any(is_gone)
     }
 
     /// How many parties wait; 0 when the barrier is broken.
@@ -476,6 +487,18 @@ impl UserBarrier {
     pub fn end_slices(&self) {
         self.word.end_slices();
     }
+}
+
+/// Whether one of those who are there is gone, of at most so many.
+fn find_dead(
+    places: &[&Place],
+    generation: u32,
+    most: usize,
+    first: usize,
+    is_gone: impl Fn(u32) -> bool,
+) -> bool {
+    let taken = (0..places.len()).filter_map(|at| places[(first + at) % places.len()].party(generation));
+    taken.take(most).any(is_gone)
 }
 
 fn place_word(generation: u32, me: u32) -> u64 {
@@ -508,6 +531,10 @@ mod tests {
         (0..count + SPARE_PLACES).map(|_| &*Box::leak(Box::new(Place::new()))).collect()
     }
 
+    fn barrier(parties: u32) -> UserBarrier {
+        UserBarrier::new(parties, Handle { offset: 0, generation: 0 })
+    }
+
     fn waits(arrival: Arrival) -> Party {
         match arrival {
             Arrival::Waits(party) => party,
@@ -517,8 +544,8 @@ mod tests {
 
     #[test]
     fn a_sleeper_learns_what_became_of_its_own_generation() {
-        let (barrier, places) = (UserBarrier::new(2, 0), places(2));
-        let come = |me| barrier.arrive(&places, me, false, 0, |_| false);
+        let (barrier, places) = (barrier(2), places(2));
+        let come = |me| barrier.arrive(&places, me, false, 0, |_, _| false);
         for was_reset in [false, true, false, true, true, false] {
             let party = waits(come(1));
             assert_eq!((barrier.outcome(party), barrier.waiting(), party.index), (None, 1, 0));
@@ -552,24 +579,27 @@ mod tests {
 
     #[test]
     fn who_finds_everything_taken_waits_and_the_dead_break_the_barrier() {
-        let (barrier, places) = (UserBarrier::new(3, 0), places(3));
-        let party = waits(barrier.arrive(&places, 1, false, 0, |_| false));
+        let (barrier, places) = (barrier(3), places(3));
+        let party = waits(barrier.arrive(&places, 1, false, 0, |_, _| false));
         for _ in 0..places.len() - 1 {
             take_place(&places, barrier.state(), 9).expect("free");
         }
-        let Arrival::Busy(glimpse) = barrier.arrive(&places, 2, false, 0, |_| false) else { panic!() };
-        barrier.look_in(&places, glimpse, |name| name == 9);
+        let Arrival::Busy(glimpse) = barrier.arrive(&places, 2, false, 0, |_, _| false) else { panic!() };
+        barrier.look_in(&places, glimpse, |name, _| name == 9);
         assert_eq!(barrier.outcome(party), Some(Outcome::Broken));
-        assert_eq!(barrier.arrive(&places, 2, false, 0, |_| false), Arrival::Broken);
+        assert_eq!(barrier.arrive(&places, 2, false, 0, |_, _| false), Arrival::Broken);
         barrier.reset();
         assert_eq!((barrier.is_broken(), barrier.waiting()), (false, 0));
     }
 
     #[test]
     fn the_last_one_looks_for_the_dead_when_it_was_a_long_time() {
-        let (barrier, places) = (UserBarrier::new(2, 0), places(2));
-        let long = u64::try_from(SETTLED.as_nanos()).expect("short") + 2;
-        waits(barrier.arrive(&places, 1, false, 1, |_| false));
-        assert_eq!(barrier.arrive(&places, 2, false, 1 + long, |name| name == 1), Arrival::Broken);
+        let (barrier, places) = (barrier(2), places(2));
+        let long = u64::try_from(SETTLED_FOR_EACH.as_nanos()).expect("short") * places.len() as u64 + 1;
+        waits(barrier.arrive(&places, 1, false, 1, |_, _| false));
+        assert_eq!(
+            barrier.arrive(&places, 2, false, 1 + long, |name, look| name == 1 && look == Look::Close),
+            Arrival::Broken
+        );
     }
 }

@@ -118,6 +118,9 @@ impl Report {
             WaitKind::End => format!("for process {} to end", wait.object),
             WaitKind::Requests => "for processes to start".to_owned(),
             WaitKind::Lock => format!("for a lock ({:#x})", wait.object),
+            WaitKind::Event => format!("for an event ({:#x})", wait.object),
+            WaitKind::Condition => format!("for a condition ({:#x})", wait.object),
+            WaitKind::Barrier => format!("for a barrier ({:#x})", wait.object),
             WaitKind::Semaphore => format!("for a semaphore ({:#x})", wait.object),
         }
     }
