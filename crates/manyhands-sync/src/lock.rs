@@ -44,8 +44,6 @@ use crate::memory::Shareable;
 use crate::mutex::assert_none_held;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, Slept, futex_wait, futex_wake};
 use crate::process_table::{MOST_MEMBERS, SlotIndex};
-#[cfg(loom)]
-use crate::wait_word::EVERYONE;
 use crate::wait_word::Patience;
 use std::time::Duration;
 
@@ -536,11 +534,5 @@ impl UserLock {
                 Err(now) => word = now,
             }
         }
-    }
-
-    /// What the end of a slice does: whoever sleeps looks again. (loom's sleeps have no end.)
-    #[cfg(loom)]
-    pub fn end_slices(&self) {
-        futex_wake(&self.word, EVERYONE);
     }
 }

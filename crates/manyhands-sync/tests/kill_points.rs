@@ -8,6 +8,8 @@
 
 #[path = "kill_points/ledger.rs"]
 mod ledger;
+#[path = "kill_points/lock.rs"]
+mod lock;
 #[path = "kill_points/meeting.rs"]
 mod meeting;
 #[path = "kill_points/notes.rs"]
@@ -243,6 +245,8 @@ fn every_step_has_its_test() {
         wait_word::POINTS,
         notes::POINTS,
         meeting::POINTS,
+        lock::POINTS,
+        lock::SEMAPHORE,
         ledger::POINTS,
         ledger::SWEEPING,
         ledger::TAKING,
