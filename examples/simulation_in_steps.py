@@ -1,8 +1,8 @@
 """A simulation in steps: workers share a ring of cells, and a barrier keeps them together.
 
-Heat spreads over a ring of cells. Each worker has a part of the ring and needs its neighbours' last cells, so nobody may
-begin a step before everybody has finished the last one. Between two steps one of them, any one, runs the barrier's
-action: it adds up what is there and decides whether it is time to stop.
+Heat spreads over a ring of cells. Each worker has a part of the ring and needs its neighbours' last cells, so nobody
+may begin a step before everybody has finished the last one. Between two steps one of them, any one, runs the barrier's
+action: it adds up what is there and counts the step.
 
 Then one worker is killed in the middle, while the others wait. They notice, and get a BrokenBarrierError instead of
 waiting for ever.

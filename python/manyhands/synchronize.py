@@ -164,11 +164,11 @@ class Condition(_manyhands.Condition):
     """Waiting, without a lock, until somebody who holds it says that something has changed.
 
     Args:
-        lock: a `Lock` or `RLock` of this module; a new `RLock` if there is none. With a lock of another kind, one of the
-            standard library's say, the standard library's condition is made instead.
+        lock: a `Lock` or `RLock` of this module; a new `RLock` if there is none. With a lock of another kind, one of
+            the standard library's say, the standard library's condition is made instead.
 
-    A notification goes to one who waited when it was given. One who waits and is killed may take a notification with it,
-    once; nobody waits for it. The lock's own rule holds when a wait takes it again: `OwnerDied` comes out of `wait`,
+    A notification goes to one who waited when it was given. One who waits and is killed may take a notification with
+    it, once; nobody waits for it. The lock's own rule holds when a wait takes it again: `OwnerDied` comes out of `wait`,
     without the lock.
     """
 
@@ -227,7 +227,7 @@ class Barrier(_manyhands.Barrier):
 
     Args:
         parties: how many, at most 16,383.
-        action: called by one of them when all are there, before any of them goes on; should it raise, the barrier breaks.
+        action: called by one of them when all are there, before any goes on; should it raise, the barrier breaks.
         timeout: for `wait`, in seconds, when that is not told another one.
 
     When a process is killed that waits there, or runs the action, the barrier breaks: the others get a
