@@ -64,7 +64,7 @@ pub const SPARE_PLACES: u32 = 4;
 /// No sleep is longer: what a wake-up costs that died with its waker, and how late a death is noticed.
 pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
 /// A barrier that has been filling for longer, for each of its places, is looked over closely by its last party.
-pub const SETTLED_FOR_EACH: Duration = Duration::from_millis(1);
+pub const SETTLED_FOR_EACH: Duration = Duration::from_micros(200);
 /// At each look, so many places are looked at closely; the others are looked at by others, or at the next look.
 const CLOSE_LOOKS: usize = 8;
 const OUTCOMES: u32 = 16;
