@@ -1,4 +1,4 @@
-"""`install`: our contexts, processes, queues, pools and executor in place of the standard library's."""
+"""`install`: our contexts, processes, queues, pools, locks and executor in place of the standard library's."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _REPLACED = {
         " SpawnProcess _concrete_contexts _default_context _force_start_method"
     ),
     "queues": "Queue SimpleQueue",
+    "synchronize": "Barrier BoundedSemaphore Condition Event Lock RLock Semaphore",
     "pool": "ApplyResult AsyncResult IMapIterator IMapUnorderedIterator MapResult Pool",
     "forkserver": "ForkServer _forkserver ensure_running get_inherited_fds set_forkserver_preload",
 }
@@ -37,9 +38,10 @@ def installed() -> bool:
 def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
-    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue`` and ``Pool``, wherever the ``multiprocessing``
-    package and its submodules name them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it
-    before other modules take names out of these packages. Calling it again does nothing.
+    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks, semaphores, conditions, events
+    and barriers, wherever the ``multiprocessing`` package and its submodules name them, and
+    ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names out of
+    these packages. Calling it again does nothing.
     """
     global _installed
     if _installed:
@@ -66,6 +68,9 @@ def install() -> None:
     for name, attributes in replaced.items():
         module = importlib.import_module(f"multiprocessing.{name}")
         replacement = importlib.import_module(f"manyhands.{name}")
+        if name == "synchronize":
+            # Ours makes one of these for a lock that is not ours.
+            module._standard_Condition = module.Condition  # type: ignore[attr-defined]
         for attribute in attributes.split():
             setattr(module, attribute, getattr(replacement, attribute))
     _rebind(theirs, ours._default_context)

@@ -69,6 +69,7 @@ def _be_a_child(server: _manyhands.Zygote, life: int, interrupt: Any) -> NoRetur
         sys.stderr.flush()
     finally:
         atexit._run_exitfuncs()
+        _manyhands.keep_locks()
         os._exit(code)
 
 

@@ -1,10 +1,257 @@
-"""The standard library's ``multiprocessing.synchronize``, under this package's name too."""
+"""Locks, semaphores, conditions, events and barriers in shared memory, with the standard library's face.
 
-import sys
-from multiprocessing import synchronize
+Taking and releasing one that is free is one instruction on a word that all processes of the family see. They may be
+sent to any of them, at any time, and live as long as somebody has them. A lock whose holder is *killed* becomes free
+again, and one of those who want it gets `OwnerDied`; a semaphore has no holders, so what a killed process has taken of
+it stays taken. Nobody waits for a waiter that was killed: a notification may be spent on it, and a barrier at which it
+waits breaks.
+"""
 
-TYPE_CHECKING = False  # as typing's, without importing it
+from __future__ import annotations
+
+from . import _at_fork, _manyhands  # noqa: F401
+
+TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a lock would pay for it
 if TYPE_CHECKING:
-    from multiprocessing.synchronize import *  # noqa: F403
+    from multiprocessing.synchronize import SemLock as SemLock
+    from typing import Any, Literal
 
-sys.modules[__name__] = synchronize
+    from ._barrier import Barrier as Barrier
+
+__all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+RECURSIVE_MUTEX, SEMAPHORE = range(2)
+SEM_VALUE_MAX = 2**31 - 1
+
+
+def __getattr__(name: str) -> Any:
+    """What not everybody needs: the standard library's `SemLock`, and `Barrier`, which imports threading."""
+    if name == "Barrier":
+        from . import _barrier
+
+        return globals().setdefault(name, _barrier.Barrier)
+    if name != "SemLock":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from multiprocessing import synchronize
+
+    return getattr(synchronize, name)
+
+
+# --- locks ---
+
+
+class Lock(_manyhands.Lock):
+    """A lock that any process or thread may release, whoever took it.
+
+    Args:
+        on_owner_death: what happens when the process that holds the lock is killed. ``"raise"``: the lock becomes free,
+            and one of those who want it gets `OwnerDied` instead. ``"recover"``: one of those who want it gets it.
+            ``"block"``: it stays locked, as in the standard library. A process that ends in an orderly way, or by an
+            exception, and has not released it, leaves it locked in any case.
+
+    A death is noticed about half a second later by those who wait already, and at once by those who come later.
+    """
+
+    def __init__(
+        self, *, ctx: Any = None, on_owner_death: Literal["raise", "block", "recover"] = "raise"
+    ) -> None:
+        self._create(False, on_owner_death)
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(owner={_owner(self)[0]})>"
+
+    @property
+    def _semlock(self) -> _SemLock:
+        return _SemLock(self, SEMAPHORE, 1)
+
+
+class RLock(_manyhands.Lock):
+    """A lock that the thread that holds it may take again, and only that thread may release, as often.
+
+    Args:
+        on_owner_death: as for `Lock`.
+    """
+
+    def __init__(
+        self, *, ctx: Any = None, on_owner_death: Literal["raise", "block", "recover"] = "raise"
+    ) -> None:
+        self._create(True, on_owner_death)
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
+
+    def __repr__(self) -> str:
+        name, count = _owner(self)
+        return f"<{type(self).__name__}({name}, {count})>"
+
+    @property
+    def _semlock(self) -> _SemLock:
+        return _SemLock(self, RECURSIVE_MUTEX, 1)
+
+
+def _owner(lock: _manyhands.Lock) -> tuple[str, int | str]:
+    """Who holds the lock, in the standard library's words, and how often."""
+    try:
+        if lock._is_mine():
+            return _own_name(), lock._count()
+        if not lock.locked():
+            return "None", 0
+        return ("SomeOtherThread" if lock._count() > 0 else "SomeOtherProcess"), "nonzero"
+    except Exception:
+        return "unknown", "unknown"
+
+
+def _own_name() -> str:
+    import threading
+    from multiprocessing import process
+
+    name, thread = process.current_process().name, threading.current_thread().name
+    return name if thread == "MainThread" else f"{name}|{thread}"
+
+
+# --- semaphores ---
+
+
+class Semaphore(_manyhands.Semaphore):
+    """A count that `acquire` lowers, waiting while it is 0, and `release` raises. Nobody owns what was taken.
+
+    Args:
+        value: the count to begin with, at most 2,147,483,647.
+    """
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        self._create(value)
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={_value(self)})>"
+
+    @property
+    def _semlock(self) -> _SemLock:
+        return _SemLock(self, SEMAPHORE, self._most)
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore whose count never exceeds what it began with: a release too many raises ``ValueError``."""
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        self._create(value, value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={_value(self)}, maxvalue={self._most})>"
+
+
+def _value(semaphore: _manyhands.Semaphore) -> int | str:
+    try:
+        return semaphore.get_value()
+    except Exception:
+        return "unknown"
+
+
+# --- conditions, events (barriers are in a file of their own) ---
+
+
+class Condition(_manyhands.Condition):
+    """Waiting, without a lock, until somebody who holds it says that something has changed.
+
+    Args:
+        lock: a `Lock` or `RLock` of this module; a new `RLock` if there is none. With a lock of another kind, one of
+            the standard library's say, the standard library's condition is made instead.
+
+    A notification goes to one who waited when it was given. One who waits and is killed may take a notification with
+    it, once; nobody waits for it. The lock's own rule holds when a wait takes it again: `OwnerDied` comes out of it,
+    without the lock.
+    """
+
+    def __new__(cls, lock: Any = None, *, ctx: Any = None) -> Any:
+        if lock and not isinstance(lock, _manyhands.Lock):
+            return _standard_condition(lock, ctx)
+        return super().__new__(cls)
+
+    def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
+        self._create(lock or RLock(ctx=ctx))
+
+    def __getstate__(self) -> tuple[_manyhands.Lock, int, int]:
+        return (self._lock, *self._handle())
+
+    def __setstate__(self, state: tuple[_manyhands.Lock, int, int]) -> None:
+        self._attach(*state)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self._lock}, {self._waiters})>"
+
+
+def _standard_condition(lock: Any, ctx: Any) -> Any:
+    from multiprocessing import synchronize
+
+    if ctx is None:
+        from . import context
+
+        ctx = context._default_context.get_context()
+    # Kept there by `install`.
+    standard: Any = vars(synchronize).get("_standard_Condition", synchronize.Condition)
+    return standard(lock, ctx=ctx)
+
+
+class Event(_manyhands.Event):
+    """A flag that can be waited for.
+
+    Whoever began to wait before `set` goes on, even if `clear` follows at once. What a process has set before it was
+    killed stays set.
+    """
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        self._create()
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
+
+
+class _SemLock:
+    """What the standard library's own modules ask of the attribute ``_semlock``."""
+
+    __slots__ = ("_of", "acquire", "kind", "maxvalue", "release")
+    name = None
+
+    def __init__(self, of: _manyhands.Lock | _manyhands.Semaphore, kind: int, maxvalue: int) -> None:
+        self._of = of
+        self.kind = kind
+        self.maxvalue = maxvalue
+        self.acquire = of.acquire
+        self.release = of.release
+
+    @property
+    def handle(self) -> int:
+        return self._of._handle()[0]
+
+    def _is_mine(self) -> bool:
+        return isinstance(self._of, _manyhands.Lock) and self._of._is_mine()
+
+    def _count(self) -> int:
+        return self._of._count() if isinstance(self._of, _manyhands.Lock) else 0
+
+    def _is_zero(self) -> bool:
+        return self._of.locked()
+
+    def _get_value(self) -> int:
+        return int(not self._of.locked()) if isinstance(self._of, _manyhands.Lock) else self._of.get_value()

@@ -12,12 +12,14 @@ REFUSED = {"threading", "select", "selectors", "socket", "mmap", "_multiprocessi
 
 # (module, import) -> why it may. A line that is no longer needed fails too.
 ALLOWED: dict[tuple[str, str], str] = {
+    ("_barrier.py", "threading"): "a barrier is a threading.Barrier",
     ("pool.py", "threading"): "the pool's one driver thread is made by Python; its body is the engine's",
     (
         "futures.py",
         "threading",
     ): "futures have the standard library's conditions; the exit hook is threading's",
     ("forkserver.py", "threading"): "one request at a time from a process with threads",
+    ("synchronize.py", "threading"): "a lock's repr names the thread that holds it",
     ("process.py", "threading"): "the end of a child waits for its threads, as BaseProcess._bootstrap does",
 }
 

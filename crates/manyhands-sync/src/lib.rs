@@ -7,8 +7,12 @@
 //! when the last one died. Everything read from shared memory is checked before it is used.
 
 pub mod arena;
+pub mod barrier;
+pub mod condition;
 pub mod deadline;
+pub mod event;
 pub mod kill_point;
+pub mod lock;
 pub mod memory;
 pub mod mutex;
 pub mod notes;
@@ -17,4 +21,6 @@ pub mod primitive;
 pub mod process_table;
 pub mod ring;
 pub mod seat;
+pub mod semaphore;
+pub mod taker;
 pub mod wait_word;

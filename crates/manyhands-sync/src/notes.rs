@@ -42,13 +42,34 @@ pub enum WaitKind {
     End = 5,
     /// A fork server, for requests.
     Requests = 6,
+    /// A lock; the object is the lock's offset.
+    Lock = 7,
+    /// A semaphore; the object is the semaphore's offset.
+    Semaphore = 8,
+    /// An event; the object is the event's offset.
+    Event = 9,
+    /// A condition; the object is the condition's offset.
+    Condition = 10,
+    /// A barrier; the object is the barrier's offset.
+    Barrier = 11,
 }
 
 impl WaitKind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Message, Self::Room, Self::Tasks, Self::Answers, Self::End, Self::Requests]
-            .into_iter()
-            .find(|&kind| kind as u8 == number)
+        let kinds = [
+            Self::Message,
+            Self::Room,
+            Self::Tasks,
+            Self::Answers,
+            Self::End,
+            Self::Requests,
+            Self::Lock,
+            Self::Semaphore,
+            Self::Event,
+            Self::Condition,
+            Self::Barrier,
+        ];
+        kinds.into_iter().find(|&kind| kind as u8 == number)
     }
 }
 

@@ -7,8 +7,12 @@
 //! messages through a [`Queue`], and has a function run over many inputs by a [`ProcessPool`]. `examples/` shows both.
 //! The modules hold what these are made of; the Python face is made of the same.
 
+pub mod barrier;
+pub mod condition;
+pub mod event;
 pub mod family;
 pub mod launch;
+pub mod lock;
 pub mod observe;
 mod payload;
 pub mod pool;
@@ -19,9 +23,14 @@ pub mod queue;
 mod queue_blocking;
 #[cfg(test)]
 mod random_bytes;
+pub mod semaphore;
 mod sys;
 mod waiting;
 
+pub use barrier::Barrier;
+pub use condition::Condition;
+pub use event::Event;
+pub use lock::{Lock, LockError};
 pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::ring::Locking;
@@ -30,5 +39,6 @@ pub use payload::{Block, Message};
 pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
+pub use semaphore::Semaphore;
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;

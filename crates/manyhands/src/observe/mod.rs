@@ -9,12 +9,17 @@
 //! of `python -m manyhands doctor`.
 
 mod arena;
+mod locks;
+mod locks_text;
+mod meetings;
 mod member;
 mod proc;
 mod report;
 mod text;
 
 pub use arena::{PoolReport, QueueReport, RingReport, User};
+pub use locks::{LockHolder, LockReport, SemaphoreReport};
+pub use meetings::{MeetingReport, MeetingSight};
 pub use member::{Life, Member, Waiting};
 pub use report::Report;
 
