@@ -149,6 +149,8 @@ def _warm_up(context: BaseContext) -> None:
         queue.put(None)
         queue.get()
         queue.close()
+        # The standard library keeps the file from which small shared values come.
+        context.RawValue("b")
 
 
 class _Belongings:
