@@ -254,3 +254,38 @@ def count_in_grandchild(ctx: Any, lock: Any, counter: Any, conn: Any) -> None:
     count_under(lock, counter, 200)
     child.join()
     conn.send(child.exitcode)
+
+
+def relay(condition: Any, value: Any, number: int, runners: int, rounds: int) -> None:
+    """Adds one whenever it is this runner's turn."""
+    for _ in range(rounds):
+        with condition:
+            condition.wait_for(lambda: value.value % runners == number)
+            value.value += 1
+            condition.notify_all()
+
+
+def answer_pings(ping: Any, pong: Any, times: int) -> None:
+    for _ in range(times):
+        ping.wait()
+        ping.clear()
+        pong.set()
+
+
+class Adding:
+    """An action of a barrier: adds one to a shared value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> None:
+        self.value.value += 1
+
+
+class NotingPid(Adding):
+    def __call__(self) -> None:
+        self.value.value = os.getpid()
+
+
+def raise_key_error() -> None:
+    raise KeyError("an action")

@@ -28,7 +28,6 @@ def kind_of(lock: Any) -> str:
     return type(lock).__name__
 
 
-
 class TestAcquire:
     def test_returns_true(self, lock: Any) -> None:
         assert lock.acquire() is True
@@ -374,10 +373,13 @@ class TestTravel:
         lock.acquire()
         other = remote(lock)
         assert other("acquire", False) is False
-        assert other("repr") == {
-            "Lock": "<Lock(owner=SomeOtherProcess)>",
-            "RLock": "<RLock(SomeOtherProcess, nonzero)>",
-        }[kind_of(lock)]
+        assert (
+            other("repr")
+            == {
+                "Lock": "<Lock(owner=SomeOtherProcess)>",
+                "RLock": "<RLock(SomeOtherProcess, nonzero)>",
+            }[kind_of(lock)]
+        )
         lock.release()
         assert other("acquire", True, LONG) is True
         other("release")
