@@ -54,6 +54,7 @@ def main(place: int, family: int, socket: int, life: int, preload: list[str], da
                 sys.stderr.flush()
             finally:
                 atexit._run_exitfuncs()
+                _manyhands.keep_locks()
                 os._exit(code)
         server.forked(pid)
 

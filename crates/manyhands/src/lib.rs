@@ -9,6 +9,7 @@
 
 pub mod family;
 pub mod launch;
+pub mod lock;
 pub mod observe;
 mod payload;
 pub mod pool;
@@ -19,6 +20,7 @@ pub mod queue;
 mod queue_blocking;
 #[cfg(test)]
 mod random_bytes;
+pub mod semaphore;
 mod sys;
 mod waiting;
 
@@ -26,9 +28,11 @@ pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::ring::Locking;
 pub use manyhands_sync::wait_word::{Patience, Waited};
+pub use lock::{Lock, LockError};
 pub use payload::{Block, Message};
 pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
+pub use semaphore::Semaphore;
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;
