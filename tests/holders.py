@@ -18,8 +18,8 @@ from typing import Any
 OUTSIDE, TAKING, INSIDE, GIVING = range(4)
 
 _WORD = struct.Struct("q")
-#: Words of one contender's record: where it is, how often it had the lock, how often it was told that an owner died, how
-#: often it found somebody else inside.
+#: Words of one contender's record: where it is, how often it had the lock, how often it was told that an owner died,
+#: how often it found somebody else inside.
 _RECORD = 4
 #: Words of the part that the lock guards: who is inside, and a counter.
 _GUARDED = 2
@@ -191,3 +191,8 @@ def take_places(room: Any, conn: Any, count: int) -> None:
     conn.send("taken")
     conn.recv()
 
+
+def set_and_stay(event: Any, conn: Any) -> None:
+    event.set()
+    conn.send("set")
+    conn.recv()

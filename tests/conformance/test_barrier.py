@@ -102,14 +102,6 @@ class TestAttributes:
         other.answer()
         third.answer()
 
-    @pytest.mark.parametrize("parties", [0, -1])
-    def test_without_parties(self, ctx: Any, parties: int) -> None:
-        """What today's versions say; older ones make a barrier that nobody can use."""
-        try:
-            ctx.Barrier(parties)
-        except ValueError as error:
-            assert "parties must be > 0" in str(error)
-
 
 class TestAction:
     def test_is_called_once_by_one_of_them_before_anybody_passes(self, ctx: Any, remote: Any) -> None:

@@ -253,7 +253,7 @@ class TestWaitFor:
             assert condition.wait_for(lambda: 5) == 5
             assert condition.wait_for(lambda: "yes", timeout=0) == "yes"
             assert condition.wait_for(lambda: 0, timeout=0) == 0
-            assert condition.wait_for(lambda: [], 0.02) == []
+            assert condition.wait_for(list, 0.02) == []
             assert condition.wait_for(lambda: None, -1) is None
 
     def test_asks_with_the_lock_held(self, condition: Any) -> None:
