@@ -60,19 +60,20 @@ pub(crate) fn install<T: Fast>(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-fn put(class: &Bound<'_, PyType>, at: usize, function: ffi::PyMethodDefPointer, flags: c_int) -> PyResult<()> {
+fn put(
+    class: &Bound<'_, PyType>,
+    at: usize,
+    function: ffi::PyMethodDefPointer,
+    flags: c_int,
+) -> PyResult<()> {
     let (py, name) = (class.py(), NAMES[at]);
     let text = class.getattr(name)?.getattr("__doc__")?.to_string();
     let doc = format!("{}{}\n--\n\n{text}", name, SIGNATURES[at]);
     // The interpreter keeps these addresses for as long as the class lives, which is until the process ends.
     let doc = Box::leak(CString::new(doc)?.into_boxed_c_str());
     let name = Box::leak(CString::new(name)?.into_boxed_c_str());
-    let definition = ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: function,
-        ml_flags: flags,
-        ml_doc: doc.as_ptr(),
-    };
+    let definition =
+        ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth: function, ml_flags: flags, ml_doc: doc.as_ptr() };
     let definition = Box::leak(Box::new(definition));
     // SAFETY: class and definition live until the process ends; the definition's function has the form its flags say.
     let method = unsafe { ffi::PyDescr_NewMethod(class.as_type_ptr(), definition) };

@@ -159,8 +159,8 @@ impl PyLock {
 /// `manyhands.OwnerDied`, or what kept it from being made.
 fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
     let pid = (dead.pid != 0).then_some(dead.pid);
-    let made = lock.repr().and_then(|name| {
-        lock.py().import("manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name))
-    });
+    let made = lock
+        .repr()
+        .and_then(|name| lock.py().import("manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name)));
     made.map_or_else(|error| error, PyErr::from_value)
 }

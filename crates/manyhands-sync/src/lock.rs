@@ -44,8 +44,6 @@ use crate::memory::Shareable;
 use crate::mutex::assert_none_held;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, Slept, futex_wait, futex_wake};
 use crate::process_table::{MOST_MEMBERS, SlotIndex};
-#[cfg(loom)]
-use crate::wait_word::EVERYONE;
 use crate::wait_word::Patience;
 use std::time::Duration;
 
@@ -298,7 +296,12 @@ impl UserLock {
 
     /// As [`UserLock::try_take`], looking as closely as told whether a holder is gone, and taking over from one that is.
     #[cold]
-    pub fn try_take_looking(&self, me: Taker, look: Look, is_gone: impl Fn(OwnerName, Look) -> bool) -> Taken {
+    pub fn try_take_looking(
+        &self,
+        me: Taker,
+        look: Look,
+        is_gone: impl Fn(OwnerName, Look) -> bool,
+    ) -> Taken {
         let nature = self.nature();
         if self.try_take(nature.recursive, me) {
             return Taken::Yes;
@@ -531,11 +534,5 @@ impl UserLock {
                 Err(now) => word = now,
             }
         }
-    }
-
-    /// What the end of a slice does: whoever sleeps looks again. (loom's sleeps have no end.)
-    #[cfg(loom)]
-    pub fn end_slices(&self) {
-        futex_wake(&self.word, EVERYONE);
     }
 }

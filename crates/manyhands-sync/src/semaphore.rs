@@ -174,10 +174,4 @@ impl UserSemaphore {
     pub fn most(&self) -> u32 {
         self.most.load(Ordering::Relaxed) & MOST
     }
-
-    /// What the end of a slice does: whoever sleeps looks again. (loom's sleeps have no end.)
-    #[cfg(loom)]
-    pub fn end_slices(&self) {
-        futex_wake(&self.word, EVERYONE);
-    }
 }

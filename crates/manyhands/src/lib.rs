@@ -24,11 +24,11 @@ pub mod semaphore;
 mod sys;
 mod waiting;
 
+pub use lock::{Lock, LockError};
 pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::ring::Locking;
 pub use manyhands_sync::wait_word::{Patience, Waited};
-pub use lock::{Lock, LockError};
 pub use payload::{Block, Message};
 pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};

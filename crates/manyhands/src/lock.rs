@@ -46,7 +46,9 @@ impl std::fmt::Display for LockError {
                 write!(f, "process {pid}, which held the lock, was killed")
             }
             Self::Free => f.write_str("the lock was released too many times"),
-            Self::NotOwner => f.write_str("a recursive lock can only be released by the thread that holds it"),
+            Self::NotOwner => {
+                f.write_str("a recursive lock can only be released by the thread that holds it")
+            }
             Self::Family(error) => error.fmt(f),
         }
     }
@@ -212,7 +214,11 @@ impl Lock {
         match (self.lock.held_by(), me) {
             (HeldBy::Nobody, _) => Holder::Nobody,
             (HeldBy::Member(owner, ..), Ok(Taker { owner: mine, .. })) if owner == mine => {
-                if self.is_mine() { Holder::Me } else { Holder::OtherThread }
+                if self.is_mine() {
+                    Holder::Me
+                } else {
+                    Holder::OtherThread
+                }
             }
             _ => Holder::OtherProcess,
         }

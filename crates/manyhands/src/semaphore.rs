@@ -9,8 +9,8 @@ use crate::waiting;
 use manyhands_sync::arena::{Handle, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
-pub use manyhands_sync::semaphore::{MOST, TooMany};
 use manyhands_sync::semaphore::UserSemaphore;
+pub use manyhands_sync::semaphore::{MOST, TooMany};
 use manyhands_sync::wait_word::Waited;
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! loom's atomics, and a futex whose sleepers are loom threads.
 //!
 //! The futex double compares and sleeps under one model mutex, as the kernel does under the hash bucket's
-//! lock. A sleep's time limit never fires: a model that needs it to make progress has found a lost wake-up.
+//! lock. A sleep's time limit fires only when the model says so ([`end_sleeps`]): a model that needs it to make progress
+//! and does not say so has found a lost wake-up.
 #![allow(clippy::disallowed_types)] // this is the door
 
 use super::Slept;
@@ -39,17 +40,25 @@ pub const fn yields_worth_trying() -> bool {
 }
 
 loom::lazy_static! {
-    static ref BUCKET: Bucket = Bucket { sleepers: Mutex::new(Vec::new()), woken: Condvar::new() };
+    static ref BUCKET: Bucket =
+        Bucket { sleepers: Mutex::new(Sleepers { list: Vec::new(), over: false }), woken: Condvar::new() };
 }
 
 loom::thread_local! {
     static DYING: Cell<bool> = Cell::new(false);
 }
 
-/// The sleepers of all words of a model, in the order in which they fell asleep.
+/// The sleepers of all words of a model.
 struct Bucket {
-    sleepers: Mutex<Vec<Sleeper>>,
+    sleepers: Mutex<Sleepers>,
     woken: Condvar,
+}
+
+struct Sleepers {
+    /// In the order in which they fell asleep.
+    list: Vec<Sleeper>,
+    /// Whether the model has let time pass.
+    over: bool,
 }
 
 struct Sleeper {
@@ -64,21 +73,36 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _timeout: Duration) -> Slept 
     if word.load(core::sync::atomic::Ordering::SeqCst) != expected {
         return Slept::Changed;
     }
+    if sleepers.over {
+        drop(sleepers);
+        loom::thread::yield_now();
+        return Slept::TimedOut;
+    }
     let thread = loom::thread::current().id();
-    sleepers.push(Sleeper { word: address(word), thread, woken: false });
+    sleepers.list.push(Sleeper { word: address(word), thread, woken: false });
     loop {
         sleepers = BUCKET.woken.wait(sleepers).expect("a model thread panicked");
-        if let Some(mine) = sleepers.iter().position(|s| s.thread == thread && s.woken) {
-            sleepers.remove(mine);
+        if let Some(mine) = sleepers.list.iter().position(|s| s.thread == thread && s.woken) {
+            sleepers.list.remove(mine);
             return Slept::Woken;
         }
+        if sleepers.over {
+            sleepers.list.retain(|s| s.thread != thread);
+            return Slept::TimedOut;
+        }
     }
+}
+
+/// Lets time pass: every sleep ends by its limit, and so does each that is begun from now on.
+pub fn end_sleeps() {
+    BUCKET.sleepers.lock().expect("a model thread panicked").over = true;
+    BUCKET.woken.notify_all();
 }
 
 /// Wakes at most `count` sleepers of the word, the longest asleep first; how many.
 pub fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     let mut sleepers = BUCKET.sleepers.lock().expect("a model thread panicked");
-    let asleep = sleepers.iter_mut().filter(|s| s.word == address(word) && !s.woken);
+    let asleep = sleepers.list.iter_mut().filter(|s| s.word == address(word) && !s.woken);
     let woken = asleep.take(count as usize).map(|s| s.woken = true).count();
     BUCKET.woken.notify_all();
     woken

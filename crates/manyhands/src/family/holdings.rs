@@ -39,7 +39,7 @@ struct Expected {
     place: Place,
     /// Whether a [`Start`](crate::launch::Start) waits for the child, or a user forks by himself.
     supervised: bool,
-    /// The child's references, by where their targets lie.
+    /// The child's references, in the order in which their targets lie.
     references: Vec<(u64, Handle)>,
 }
 
@@ -146,11 +146,11 @@ impl Family {
         }
         let me = self.arena().me();
         holdings.retain(|offset, holding| {
-            let own = expected.references.iter().find(|(target, _)| target == offset);
-            if let Some(&(_, reference)) = own {
-                (holding.reference, holding.owner) = (reference, me);
+            let own = expected.references.binary_search_by_key(offset, |(target, _)| *target);
+            if let Ok(at) = own {
+                (holding.reference, holding.owner) = (expected.references[at].1, me);
             }
-            own.is_some()
+            own.is_ok()
         });
     }
 }
