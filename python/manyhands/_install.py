@@ -21,7 +21,7 @@ _REPLACED = {
         " SpawnProcess _concrete_contexts _default_context _force_start_method"
     ),
     "queues": "Queue SimpleQueue",
-    "synchronize": "BoundedSemaphore Lock RLock Semaphore",
+    "synchronize": "Barrier BoundedSemaphore Condition Event Lock RLock Semaphore",
     "pool": "ApplyResult AsyncResult IMapIterator IMapUnorderedIterator MapResult Pool",
     "forkserver": "ForkServer _forkserver ensure_running get_inherited_fds set_forkserver_preload",
 }
@@ -38,8 +38,8 @@ def installed() -> bool:
 def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
-    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks and semaphores, wherever the ``multiprocessing``
-    package and its submodules name them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it
+    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks, semaphores, conditions,
+    events and barriers, wherever the ``multiprocessing`` package and its submodules name them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it
     before other modules take names out of these packages. Calling it again does nothing.
     """
     global _installed
@@ -67,6 +67,9 @@ def install() -> None:
     for name, attributes in replaced.items():
         module = importlib.import_module(f"multiprocessing.{name}")
         replacement = importlib.import_module(f"manyhands.{name}")
+        if name == "synchronize":
+            # Ours makes one of these for a lock that is not ours.
+            module._standard_Condition = module.Condition  # type: ignore[attr-defined]
         for attribute in attributes.split():
             setattr(module, attribute, getattr(replacement, attribute))
     _rebind(theirs, ours._default_context)

@@ -13,7 +13,10 @@ from typing import Any, Self, TypeAlias, TypeVar, final
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "Barrier",
     "Calls",
+    "Condition",
+    "Event",
     "Job",
     "Lock",
     "Pool",
@@ -128,6 +131,131 @@ class Lock:
 
     def _count(self) -> int:
         """How often this process has taken the lock and not released it."""
+
+@disjoint_base
+class Event:
+    """An event in shared memory; `manyhands.synchronize` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` or `_attach` gives the object its event, once."""
+
+    def _create(self) -> None:
+        """Makes a new event."""
+
+    def _attach(self, offset: int, generation: int) -> None:
+        """Becomes another object of an event that a process of the family made."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the event; that one may know it from now on."""
+
+    def is_set(self) -> bool:
+        """Whether the flag is up."""
+
+    def set(self) -> None:
+        """Raise the flag; everybody who waits goes on."""
+
+    def clear(self) -> None:
+        """Lower the flag."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the flag is up, or was up since this call began; ``False`` when the time (seconds) passed first."""
+
+@disjoint_base
+class Condition:
+    """A condition in shared memory; `manyhands.synchronize` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` or `_attach` gives the object its condition, once."""
+
+    def _create(self, lock: Lock) -> None:
+        """Makes a new condition that goes with that lock."""
+
+    def _attach(self, lock: Lock, offset: int, generation: int) -> None:
+        """Becomes another object of a condition that a process of the family made."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the condition; that one may know it from now on."""
+
+    @property
+    def _lock(self) -> Lock: ...
+    @property
+    def _waiters(self) -> int:
+        """How many wait and were not notified."""
+
+    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+        """Take the lock: see `Lock.acquire`."""
+
+    def release(self) -> None:
+        """Give the lock back: see `Lock.release`."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, exception: Any = None, _value: Any = None, _traceback: Any = None) -> None:
+        """Gives the lock back; nothing happens when an exception leaves a wait that could not take it again."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until notified, the lock let go of meanwhile; ``False`` when the time (seconds) passed first.
+
+        Whatever happens, the lock is held again afterwards, as often as before, with two exceptions:
+
+        Raises:
+            AssertionError: this thread does not hold the lock.
+            OwnerDied: the process that held the lock was killed; the lock is free, and not held.
+            KeyboardInterrupt: or what else signal handlers raise: the first is raised when the lock is held again, a
+                second one while waiting for the lock at once, and without it.
+        """
+
+    def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
+        """Wait until the predicate holds, or the time (seconds) is over; its last value."""
+
+    def notify(self, n: int = 1) -> None:
+        """Notify at most ``n`` of those who wait, those who came first before others; ``AssertionError`` without the lock."""
+
+    def notify_all(self) -> None:
+        """Notify everybody who waits; ``AssertionError`` without the lock."""
+
+@disjoint_base
+class Barrier:
+    """A barrier in shared memory; `manyhands.synchronize` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` or `_attach` gives the object its barrier, once."""
+
+    def _create(self, parties: int, acts: bool, timeout: float | None = None) -> None:
+        """Makes a new barrier; with ``acts`` the last one to come calls the object's ``_action``."""
+
+    def _attach(self, offset: int, generation: int, acts: bool, timeout: float | None = None) -> None:
+        """Becomes another object of a barrier that a process of the family made."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the barrier; that one may know it from now on."""
+
+    @property
+    def _timeout(self) -> float | None: ...
+    @property
+    def parties(self) -> int:
+        """How many wait for each other."""
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait at this moment; 0 when the barrier is broken."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the barrier is broken."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until everybody is there; how many were there before.
+
+        Raises:
+            threading.BrokenBarrierError: the barrier is broken, or becomes so: a wait took too long (this one breaks it),
+                `abort` or `reset` was called, the action raised, or a process that waits was killed.
+        """
+
+    def abort(self) -> None:
+        """Break the barrier: who waits, or comes before `reset`, gets a ``BrokenBarrierError``."""
+
+    def reset(self) -> None:
+        """Begin anew: who waits gets a ``BrokenBarrierError``."""
 
 @disjoint_base
 class Semaphore:

@@ -121,6 +121,26 @@ class BaseContext(_std.BaseContext):
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
+    def Condition(self, lock: Any = None) -> synchronize.Condition:  # type: ignore[override]
+        """Waiting without a lock, for who holds it; see `manyhands.synchronize.Condition`."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Event(self) -> synchronize.Event:  # type: ignore[override]
+        """A flag to wait for; see `manyhands.synchronize.Event`."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(  # type: ignore[override]
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> synchronize.Barrier:
+        """Where processes wait for each other; see `manyhands.synchronize.Barrier`."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
     def set_forkserver_preload(self, module_names: list[str]) -> None:
         """Modules that the fork server imports before it forks its first child."""
         from .forkserver import set_forkserver_preload

@@ -1,11 +1,10 @@
-"""Locks and semaphores in shared memory, with the standard library's face.
+"""Locks, semaphores, conditions, events and barriers in shared memory, with the standard library's face.
 
 Taking and releasing one that is free is one instruction on a word that all processes of the family see. They may be
 sent to any of them, at any time, and live as long as somebody has them. A lock whose holder is *killed* becomes free
 again, and one of those who want it gets `OwnerDied`; a semaphore has no holders, so what a killed process has taken of
-it stays taken.
-
-What is not here is the standard library's own.
+it stays taken. Nobody waits for a waiter that was killed: a notification may be spent on it, and a barrier at which it
+waits breaks.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ from . import _at_fork, _manyhands  # noqa: F401
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a lock would pay for it
 if TYPE_CHECKING:
-    from multiprocessing.synchronize import Barrier as Barrier
-    from multiprocessing.synchronize import Condition as Condition
-    from multiprocessing.synchronize import Event as Event
+    from collections.abc import Callable
     from multiprocessing.synchronize import SemLock as SemLock
     from typing import Any, Literal
 
@@ -27,8 +24,8 @@ SEM_VALUE_MAX = 2**31 - 1
 
 
 def __getattr__(name: str) -> Any:
-    """The standard library's names that are not ours yet; it is not imported before somebody asks for one."""
-    if name not in ("Barrier", "Condition", "Event", "SemLock"):
+    """The standard library's name that is not ours; it is not imported before somebody asks for it."""
+    if name != "SemLock":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from multiprocessing import synchronize
 
@@ -158,6 +155,106 @@ def _value(semaphore: _manyhands.Semaphore) -> int | str:
         return semaphore.get_value()
     except Exception:
         return "unknown"
+
+
+# --- conditions, events, barriers ---
+
+
+class Condition(_manyhands.Condition):
+    """Waiting, without a lock, until somebody who holds it says that something has changed.
+
+    Args:
+        lock: a `Lock` or `RLock` of this module; a new `RLock` if there is none. With a lock of another kind, one of the
+            standard library's say, the standard library's condition is made instead.
+
+    A notification goes to one who waited when it was given. One who waits and is killed may take a notification with it,
+    once; nobody waits for it. The lock's own rule holds when a wait takes it again: `OwnerDied` comes out of `wait`,
+    without the lock.
+    """
+
+    def __new__(cls, lock: Any = None, *, ctx: Any = None) -> Any:
+        if lock and not isinstance(lock, _manyhands.Lock):
+            return _standard_condition(lock, ctx)
+        return super().__new__(cls)
+
+    def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
+        self._create(lock or RLock(ctx=ctx))
+
+    def __getstate__(self) -> tuple[_manyhands.Lock, int, int]:
+        return (self._lock, *self._handle())
+
+    def __setstate__(self, state: tuple[_manyhands.Lock, int, int]) -> None:
+        self._attach(*state)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self._lock}, {self._waiters})>"
+
+
+def _standard_condition(lock: Any, ctx: Any) -> Any:
+    from multiprocessing import synchronize
+
+    if ctx is None:
+        from . import context
+
+        ctx = context._default_context.get_context()
+    # Kept there by `install`.
+    standard: Any = vars(synchronize).get("_standard_Condition", synchronize.Condition)
+    return standard(lock, ctx=ctx)
+
+
+class Event(_manyhands.Event):
+    """A flag that can be waited for.
+
+    Whoever began to wait before `set` goes on, even if `clear` follows at once. What a process has set before it was
+    killed stays set.
+    """
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        self._create()
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
+
+
+class Barrier(_manyhands.Barrier):
+    """A place where a fixed number of threads and processes wait for each other, again and again.
+
+    Args:
+        parties: how many, at most 16,383.
+        action: called by one of them when all are there, before any of them goes on; should it raise, the barrier breaks.
+        timeout: for `wait`, in seconds, when that is not told another one.
+
+    When a process is killed that waits there, or runs the action, the barrier breaks: the others get a
+    ``threading.BrokenBarrierError`` about half a second later, those who come later at once.
+    """
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: Any = None,
+    ) -> None:
+        self._action = action
+        self._create(parties, bool(action), timeout)
+
+    def __getstate__(self) -> tuple[int, int, Callable[[], object] | None, float | None]:
+        return (*self._handle(), self._action, self._timeout)
+
+    def __setstate__(self, state: tuple[int, int, Callable[[], object] | None, float | None]) -> None:
+        offset, generation, self._action, timeout = state
+        self._attach(offset, generation, bool(self._action), timeout)
+
+    def __repr__(self) -> str:
+        here = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
+        return f"<{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}: {here}>"
 
 
 class _SemLock:

@@ -109,7 +109,8 @@ pub(crate) fn empty(py: Python<'_>) -> PyErr {
     named(py, "queue", "Empty")
 }
 
-fn named(py: Python<'_>, module: &str, name: &str) -> PyErr {
+/// A new exception of a class that Python code defines, or what kept it from being made.
+pub(crate) fn named(py: Python<'_>, module: &str, name: &str) -> PyErr {
     match py.import(module).and_then(|m| m.getattr(name)).and_then(|class| class.call0()) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,

@@ -1,7 +1,10 @@
 //! The Python face of the manyhands engine: newtypes over it, and nothing else.
 
+mod barrier;
 mod blocking;
+mod condition;
 mod error;
+mod event;
 mod fast_methods;
 mod launch;
 mod lock;
@@ -18,6 +21,12 @@ use pyo3::prelude::*;
 /// The list of what Python sees.
 #[pymodule]
 mod _manyhands {
+    #[pymodule_export]
+    use super::barrier::PyBarrier;
+    #[pymodule_export]
+    use super::condition::PyCondition;
+    #[pymodule_export]
+    use super::event::PyEvent;
     #[pymodule_export]
     use super::launch::{
         PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, after_fork_in_parent, before_fork,

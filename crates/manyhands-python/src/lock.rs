@@ -59,7 +59,7 @@ impl PyLock {
 
     /// Take the lock. See `manyhands.synchronize.Lock`.
     #[pyo3(signature = (block=None, timeout=None))]
-    fn acquire(
+    pub(crate) fn acquire(
         slf: &Bound<'_, Self>,
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
@@ -71,7 +71,7 @@ impl PyLock {
         Self::acquire_held(slf, blocking::wanted(block, timeout)?)
     }
 
-    fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    pub(crate) fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
         if slf.get().lock()?.try_acquire().map_err(error::lock)? {
             return Ok(true);
         }
@@ -89,7 +89,7 @@ impl PyLock {
     }
 
     /// Give the lock back.
-    fn release(&self) -> PyResult<()> {
+    pub(crate) fn release(&self) -> PyResult<()> {
         self.lock()?.release().map_err(error::lock)
     }
 
@@ -128,7 +128,7 @@ impl Fast for PyLock {
 }
 
 impl PyLock {
-    fn lock(&self) -> PyResult<&Lock> {
+    pub(crate) fn lock(&self) -> PyResult<&Lock> {
         self.lock.get().ok_or_else(|| PyRuntimeError::new_err("Lock.__init__() not called"))
     }
 
@@ -157,7 +157,7 @@ impl PyLock {
 }
 
 /// `manyhands.OwnerDied`, or what kept it from being made.
-fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
+pub(crate) fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
     let pid = (dead.pid != 0).then_some(dead.pid);
     let made = lock
         .repr()

@@ -93,6 +93,18 @@ steps! {
     SemaphoreFlagged = 78, "semaphore: a waiter has said that it may be asleep, and is not";
     SemaphoreGiven = 79, "semaphore: one is given back, nobody has been woken";
     SemaphoreCleared = 80, "semaphore: the sleepers' flag is cleared, the second wake has not been made";
+    ConditionJoined = 90, "condition: a waiter is counted, and holds the lock still";
+    ConditionNotified = 91, "condition: waiters are granted, nobody has been woken";
+    ConditionTaken = 92, "condition: a waiter has taken its grant, and not the lock";
+    ConditionLeft = 93, "condition: a waiter whose time is over is counted out";
+    EventFlagged = 95, "event: a waiter has said that it may be asleep, and is not";
+    EventSet = 96, "event: the flag is up, nobody has been woken";
+    BarrierPlaced = 100, "barrier: a party has a place, and is not counted";
+    BarrierCounted = 101, "barrier: a party is counted, and waits";
+    BarrierActing = 102, "barrier: everybody is there, the action has not been run";
+    BarrierTripped = 103, "barrier: the next generation has begun, nobody has been woken";
+    BarrierLeft = 104, "barrier: a party is counted out, its place is not given back";
+    BarrierBroken = 105, "barrier: it is broken or reset, nobody has been woken";
 }
 
 #[cfg(loom)]

@@ -7,7 +7,10 @@
 //! when the last one died. Everything read from shared memory is checked before it is used.
 
 pub mod arena;
+pub mod barrier;
+pub mod condition;
 pub mod deadline;
+pub mod event;
 pub mod kill_point;
 pub mod lock;
 pub mod memory;

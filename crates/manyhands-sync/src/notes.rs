@@ -46,6 +46,12 @@ pub enum WaitKind {
     Lock = 7,
     /// A semaphore; the object is the semaphore's offset.
     Semaphore = 8,
+    /// An event; the object is the event's offset.
+    Event = 9,
+    /// A condition; the object is the condition's offset.
+    Condition = 10,
+    /// A barrier; the object is the barrier's offset.
+    Barrier = 11,
 }
 
 impl WaitKind {
@@ -59,6 +65,9 @@ impl WaitKind {
             Self::Requests,
             Self::Lock,
             Self::Semaphore,
+            Self::Event,
+            Self::Condition,
+            Self::Barrier,
         ];
         kinds.into_iter().find(|&kind| kind as u8 == number)
     }

@@ -134,6 +134,12 @@ impl WaitWord {
         }
     }
 
+    /// What the end of a longest sleep does: whoever sleeps looks again. (loom's sleeps have no end.)
+    #[cfg(loom)]
+    pub(crate) fn end_slices(&self) {
+        futex_wake(&self.0, EVERYONE);
+    }
+
     /// One sleep of at most `slice`; `None` when `ready` held before it.
     fn sleep(&self, ready: &mut impl FnMut() -> bool, slice: Duration) -> Option<Slept> {
         assert_none_held();

@@ -7,6 +7,9 @@
 //! messages through a [`Queue`], and has a function run over many inputs by a [`ProcessPool`]. `examples/` shows both.
 //! The modules hold what these are made of; the Python face is made of the same.
 
+pub mod barrier;
+pub mod condition;
+pub mod event;
 pub mod family;
 pub mod launch;
 pub mod lock;
@@ -24,6 +27,9 @@ pub mod semaphore;
 mod sys;
 mod waiting;
 
+pub use barrier::Barrier;
+pub use condition::Condition;
+pub use event::Event;
 pub use lock::{Lock, LockError};
 pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;

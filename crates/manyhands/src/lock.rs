@@ -180,6 +180,17 @@ impl Lock {
         }
     }
 
+    /// Takes a lock that this thread has just taken again, until it has been taken so many times in all.
+    ///
+    /// # Errors
+    /// As [`Lock::try_acquire`].
+    pub fn acquire_again(&self, times: u32) -> Result<(), LockError> {
+        for _ in 1..times {
+            self.try_acquire()?;
+        }
+        Ok(())
+    }
+
     /// Gives the lock back, once. One that is not recursive may be released by anybody.
     ///
     /// # Errors

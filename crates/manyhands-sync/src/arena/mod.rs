@@ -69,17 +69,33 @@ pub enum Kind {
     Lock = 4,
     /// A user's semaphore.
     Semaphore = 5,
+    /// A user's event.
+    Event = 6,
+    /// A user's condition.
+    Condition = 7,
+    /// A user's barrier.
+    Barrier = 8,
 }
 
 impl Kind {
     /// The kind of the blocks of a list; `None` for those of a size class.
     pub(crate) fn of_list(list: u32) -> Option<Self> {
-        let kinds = [Self::Ring, Self::Pool, Self::Seat, Self::Reference, Self::Lock, Self::Semaphore];
+        let kinds = [
+            Self::Ring,
+            Self::Pool,
+            Self::Seat,
+            Self::Reference,
+            Self::Lock,
+            Self::Semaphore,
+            Self::Event,
+            Self::Condition,
+            Self::Barrier,
+        ];
         kinds.into_iter().find(|&kind| list as usize == CLASS_COUNT + kind as usize)
     }
 }
 
-const KIND_COUNT: usize = 6;
+const KIND_COUNT: usize = 9;
 /// Each size class has so many lists, so that members that allocate at once seldom meet.
 const SHARDS: usize = if cfg!(loom) { 1 } else { 4 };
 const LIST_COUNT: usize = CLASS_COUNT * SHARDS + KIND_COUNT;

@@ -1,7 +1,7 @@
 //! What nobody holds any more becomes free memory.
 
 use super::{Extents, FAMILY, Family, member};
-use crate::{pool, queue};
+use crate::{barrier, pool, queue};
 use manyhands_sync::arena::{Arena, Handle, Kind, Swept};
 use std::cell::RefCell;
 
@@ -45,7 +45,8 @@ pub(super) fn destroy(arena: Arena<Extents>, kind: Kind, target: Handle) {
         match kind {
             Kind::Ring => queue::dismantle(arena, target),
             Kind::Pool => pool::dismantle(arena, target),
-            Kind::Seat | Kind::Reference | Kind::Lock | Kind::Semaphore => {}
+            Kind::Barrier => barrier::dismantle(arena, target),
+            Kind::Seat | Kind::Reference | Kind::Lock | Kind::Semaphore | Kind::Event | Kind::Condition => {}
         }
         // Whatever was missed belongs to the block, and is garbage with it.
         let _ = arena.free(target);

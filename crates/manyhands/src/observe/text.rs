@@ -121,6 +121,9 @@ impl Report {
             WaitKind::Requests => "for processes to start".to_owned(),
             WaitKind::Lock => format!("for {}", self.lock_name(wait.object)),
             WaitKind::Semaphore => format!("for {}", self.semaphore_name(wait.object)),
+            WaitKind::Event => format!("for an event ({:#x})", wait.object),
+            WaitKind::Condition => format!("for a condition ({:#x})", wait.object),
+            WaitKind::Barrier => format!("for a barrier ({:#x})", wait.object),
         }
     }
 

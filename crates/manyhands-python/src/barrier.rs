@@ -1,0 +1,184 @@
+//! The barrier that Python sees.
+
+use crate::blocking;
+use crate::error;
+use crate::pickling;
+use manyhands::barrier::{Arrival, Barrier, MOST_PARTIES, Outcome, Party, Watch};
+use manyhands::family::Family;
+use manyhands::{Deadline, Handle, Waited};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::OnceLock;
+
+/// A barrier in shared memory; `manyhands.synchronize` gives it the standard library's face.
+#[pyclass(name = "Barrier", module = "manyhands._manyhands", subclass, frozen)]
+#[derive(Debug)]
+pub(crate) struct PyBarrier {
+    own: OnceLock<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    barrier: Barrier,
+    /// Whether the object has an attribute `_action` to be called.
+    acts: bool,
+    /// For a `wait` that is not told how long, in seconds.
+    timeout: Option<f64>,
+}
+
+#[pymethods]
+impl PyBarrier {
+    /// Whatever a subclass is made with: `_create` or `_attach` gives the object its barrier.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { own: OnceLock::new() }
+    }
+
+    /// Makes a new barrier; with `acts` the last one calls the object's `_action`.
+    #[pyo3(signature = (parties, acts, timeout=None))]
+    fn _create(&self, parties: i64, acts: bool, timeout: Option<f64>) -> PyResult<()> {
+        if parties < 1 {
+            return Err(PyValueError::new_err("parties must be > 0"));
+        }
+        let parties = u32::try_from(parties).ok().filter(|&parties| parties <= MOST_PARTIES);
+        let parties =
+            parties.ok_or_else(|| PyValueError::new_err(format!("parties must be <= {MOST_PARTIES}")))?;
+        let family = Family::current().map_err(error::family)?;
+        let barrier = Barrier::create(family, parties).map_err(error::family)?;
+        self.be(Own { barrier, acts, timeout })
+    }
+
+    /// Becomes another object of a barrier that a process of the family made.
+    #[pyo3(signature = (offset, generation, acts, timeout=None))]
+    fn _attach(&self, offset: u64, generation: u32, acts: bool, timeout: Option<f64>) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        let barrier = Barrier::open(family, Handle { offset, generation }).map_err(error::open)?;
+        self.be(Own { barrier, acts, timeout })
+    }
+
+    /// By what another process of the family opens the barrier.
+    fn _handle(&self) -> PyResult<(u64, u32)> {
+        let handle = self.own()?.barrier.handle();
+        pickling::note_carried(handle);
+        Ok((handle.offset, handle.generation))
+    }
+
+    /// The time that a `wait` has that is not told how long.
+    #[getter]
+    fn _timeout(&self) -> PyResult<Option<f64>> {
+        Ok(self.own()?.timeout)
+    }
+
+    /// How many wait for each other.
+    #[getter]
+    fn parties(&self) -> PyResult<u32> {
+        Ok(self.own()?.barrier.parties())
+    }
+
+    /// How many wait at this moment.
+    #[getter]
+    fn n_waiting(&self) -> PyResult<u32> {
+        Ok(self.own()?.barrier.waiting())
+    }
+
+    /// Whether the barrier is broken.
+    #[getter]
+    fn broken(&self) -> PyResult<bool> {
+        Ok(self.own()?.barrier.is_broken())
+    }
+
+    /// Wait until everybody is there. See `manyhands.synchronize.Barrier`.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<u32> {
+        let (py, own) = (slf.py(), slf.get().own()?);
+        let deadline = timeout.or(own.timeout).map_or(Ok(Deadline::NEVER), blocking::after)?;
+        let party = match own.arrive(py)? {
+            Arrival::Passed(party) => return Ok(party.index),
+            Arrival::Acts(party) => return Self::act(slf, party),
+            Arrival::Waits(party) => party,
+            Arrival::Broken | Arrival::Busy(_) => return Err(broken(py)),
+        };
+        match own.wait(py, party, deadline) {
+            Ok(Outcome::Passed) => Ok(party.index),
+            Ok(Outcome::Broken) => Err(broken(py)),
+            Err(raised) => {
+                own.barrier.leave(party);
+                Err(raised)
+            }
+        }
+    }
+
+    /// Break the barrier: who waits, or comes, gets a `BrokenBarrierError`.
+    fn abort(&self) -> PyResult<()> {
+        self.own()?.barrier.abort();
+        Ok(())
+    }
+
+    /// Begin anew: who waits gets a `BrokenBarrierError`.
+    fn reset(&self) -> PyResult<()> {
+        self.own()?.barrier.reset();
+        Ok(())
+    }
+}
+
+impl PyBarrier {
+    fn own(&self) -> PyResult<&Own> {
+        self.own.get().ok_or_else(|| PyRuntimeError::new_err("Barrier.__init__() not called"))
+    }
+
+    fn be(&self, own: Own) -> PyResult<()> {
+        self.own.set(own).map_err(|_| PyRuntimeError::new_err("Barrier.__init__() called twice"))
+    }
+
+    /// Runs the action, as the last one to come, and lets everybody pass.
+    fn act(slf: &Bound<'_, Self>, party: Party) -> PyResult<u32> {
+        let barrier = &slf.get().own()?.barrier;
+        if let Err(raised) = slf.getattr("_action").and_then(|action| action.call0()) {
+            barrier.fail(party);
+            return Err(raised);
+        }
+        match barrier.acted(party) {
+            Outcome::Passed => Ok(party.index),
+            Outcome::Broken => Err(broken(slf.py())),
+        }
+    }
+}
+
+impl Own {
+    /// Comes to the barrier, waiting for one that is just being passed.
+    fn arrive(&self, py: Python<'_>) -> PyResult<Arrival> {
+        let mut watch = Watch::default();
+        loop {
+            let arrival = self.barrier.arrive(self.acts).map_err(error::family)?;
+            let Arrival::Busy(glimpse) = arrival else { return Ok(arrival) };
+            if py.detach(|| self.barrier.wait_to_come(glimpse, &mut watch)) == Waited::Interrupted {
+                py.check_signals()?;
+            }
+        }
+    }
+
+    /// Waits for the others; what a signal handler raises ends the wait.
+    fn wait(&self, py: Python<'_>, party: Party, deadline: Deadline) -> PyResult<Outcome> {
+        let mut watch = Watch::default();
+        loop {
+            let outcome = match py.detach(|| self.barrier.wait(party, &mut watch, deadline)) {
+                Waited::Ready => self.barrier.outcome(party),
+                Waited::TimedOut => self.barrier.time_out(party),
+                Waited::Interrupted => {
+                    py.check_signals()?;
+                    self.barrier.outcome(party)
+                }
+            };
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
+            }
+        }
+    }
+}
+
+/// `threading.BrokenBarrierError`.
+fn broken(py: Python<'_>) -> PyErr {
+    error::named(py, "threading", "BrokenBarrierError")
+}

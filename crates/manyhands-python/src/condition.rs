@@ -1,0 +1,266 @@
+//! The condition that Python sees, with one of our locks.
+
+use crate::blocking;
+use crate::error;
+use crate::lock::{self, PyLock};
+use crate::pickling;
+use manyhands::condition::{Condition, Sleeper, WaitError};
+use manyhands::family::Family;
+use manyhands::lock::{Taken, Waiting};
+use manyhands::{Deadline, Handle, LockError, Patience, Waited};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::OnceLock;
+
+/// A condition in shared memory; `manyhands.synchronize` gives it the standard library's face.
+#[pyclass(name = "Condition", module = "manyhands._manyhands", subclass, frozen)]
+#[derive(Debug)]
+pub(crate) struct PyCondition {
+    parts: OnceLock<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    condition: Condition,
+    lock: Py<PyLock>,
+}
+
+#[pymethods]
+impl PyCondition {
+    /// Whatever a subclass is made with: `_create` or `_attach` gives the object its condition.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { parts: OnceLock::new() }
+    }
+
+    /// Makes a new condition that goes with that lock.
+    fn _create(&self, lock: Py<PyLock>) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        self.be(Condition::create(family).map_err(error::family)?, lock)
+    }
+
+    /// Becomes another object of a condition that a process of the family made.
+    fn _attach(&self, lock: Py<PyLock>, offset: u64, generation: u32) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        self.be(Condition::open(family, Handle { offset, generation }).map_err(error::open)?, lock)
+    }
+
+    /// By what another process of the family opens the condition; the lock goes beside it.
+    fn _handle(&self) -> PyResult<(u64, u32)> {
+        let handle = self.parts()?.condition.handle();
+        pickling::note_carried(handle);
+        Ok((handle.offset, handle.generation))
+    }
+
+    /// The lock.
+    #[getter]
+    fn _lock(&self, py: Python<'_>) -> PyResult<Py<PyLock>> {
+        Ok(self.parts()?.lock.clone_ref(py))
+    }
+
+    /// How many wait and were not notified.
+    #[getter]
+    fn _waiters(&self) -> PyResult<u32> {
+        Ok(self.parts()?.condition.waiters())
+    }
+
+    /// Take the lock: see `manyhands.synchronize.Lock`.
+    #[pyo3(signature = (block=None, timeout=None))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        PyLock::acquire(self.parts()?.lock.bind(py), block, timeout)
+    }
+
+    /// Give the lock back.
+    fn release(&self) -> PyResult<()> {
+        self.parts()?.lock.get().release()
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        PyLock::__enter__(self.parts()?.lock.bind(py))
+    }
+
+    /// A wait that could not take the lock again leaves by an exception, without it: then there is nothing to give back.
+    #[pyo3(signature = (exception=None, _value=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        exception: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let lock = self.parts()?.lock.get();
+        let raised = exception.is_some_and(|exception| !exception.is_none());
+        if raised && !lock.lock()?.is_mine() { Ok(()) } else { lock.release() }
+    }
+
+    /// Wait until notified, without the lock. See `manyhands.synchronize.Condition`.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        self.wait_until(py, blocking::wanted(true, timeout)?)
+    }
+
+    /// Wait until the predicate holds. See `manyhands.synchronize.Condition`.
+    #[pyo3(signature = (predicate, timeout=None))]
+    fn wait_for<'py>(
+        &self,
+        predicate: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = predicate.py();
+        let mut result = predicate.call0()?;
+        if result.is_truthy()? {
+            return Ok(result);
+        }
+        let Some(deadline) = blocking::wanted(true, timeout)? else { return Ok(result) };
+        while !result.is_truthy()? && !deadline.passed() {
+            self.wait_until(py, Some(deadline))?;
+            result = predicate.call0()?;
+        }
+        Ok(result)
+    }
+
+    /// Notify at most so many of those who wait.
+    #[pyo3(signature = (n=1))]
+    fn notify(&self, n: i64) -> PyResult<()> {
+        let parts = self.parts()?;
+        if !parts.lock.get().lock()?.is_mine() {
+            return Err(PyAssertionError::new_err("lock is not owned"));
+        }
+        parts.condition.notify(u32::try_from(n.max(0)).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Notify everybody who waits.
+    fn notify_all(&self) -> PyResult<()> {
+        self.notify(i64::MAX)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the collector's own form")]
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.parts.get().map_or(Ok(()), |parts| visit.call(&parts.lock))
+    }
+}
+
+impl PyCondition {
+    fn parts(&self) -> PyResult<&Parts> {
+        self.parts.get().ok_or_else(|| PyRuntimeError::new_err("Condition.__init__() not called"))
+    }
+
+    fn be(&self, condition: Condition, lock: Py<PyLock>) -> PyResult<()> {
+        let refused = |_| PyRuntimeError::new_err("Condition.__init__() called twice");
+        self.parts.set(Parts { condition, lock }).map_err(refused)
+    }
+
+    /// No deadline is no wait: the lock is let go of for a moment.
+    fn wait_until(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<bool> {
+        let parts = self.parts()?;
+        let begun = parts.condition.begin_wait(parts.lock.get().lock()?);
+        let sleeper = begun.map_err(wait_error)?;
+        let (waited, raised) = parts.sleep(py, sleeper, deadline)?;
+        if waited == Awake::WithLock {
+            parts.lock.get().lock()?.acquire_again(sleeper.held).map_err(error::lock)?;
+            return Ok(true);
+        }
+        parts.take_lock_again(py, sleeper.held, raised)?;
+        Ok(waited == Awake::Notified)
+    }
+}
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awake {
+    /// Notified, and the lock was taken at once.
+    WithLock,
+    /// Notified.
+    Notified,
+    /// Its time was over.
+    TimedOut,
+}
+
+impl Parts {
+    /// Sleeps until notified, the deadline, or what a signal handler raises, which is returned.
+    fn sleep(
+        &self,
+        py: Python<'_>,
+        sleeper: Sleeper,
+        deadline: Option<Deadline>,
+    ) -> PyResult<(Awake, Option<PyErr>)> {
+        let (condition, lock) = (&self.condition, self.lock.get().lock()?);
+        let (mut patience, mut waiting) = (Patience::new(), Waiting::new());
+        let given_up = || if condition.give_up(sleeper) { Awake::Notified } else { Awake::TimedOut };
+        let Some(deadline) = deadline else { return Ok((given_up(), None)) };
+        loop {
+            // Both waits without the GIL once: most often the notifier is about to give the lock back.
+            let waited = py.detach(|| match condition.wait(sleeper, &mut patience, deadline) {
+                Waited::Ready => (Waited::Ready, Some(lock.acquire(&mut waiting, Deadline::NEVER))),
+                other => (other, None),
+            });
+            match waited {
+                (Waited::Ready, Some(Ok(Taken::Yes | Taken::Recovered))) => {
+                    return Ok((Awake::WithLock, None));
+                }
+                (Waited::Ready, Some(Ok(Taken::OwnerDied(dead)))) => {
+                    return Err(lock::owner_died(self.lock.bind(py), dead));
+                }
+                (Waited::Ready, Some(Err(error))) => return Err(error::lock(error)),
+                (Waited::Ready, _) => return Ok((Awake::Notified, None)),
+                (Waited::TimedOut, _) => return Ok((given_up(), None)),
+                (Waited::Interrupted, _) => {
+                    if let Err(raised) = py.check_signals() {
+                        condition.abandon(sleeper);
+                        return Ok((Awake::TimedOut, Some(raised)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the lock again, before anything is raised; a second exception does not wait for it any more.
+    fn take_lock_again(&self, py: Python<'_>, times: u32, mut raised: Option<PyErr>) -> PyResult<()> {
+        let (object, mut waiting) = (self.lock.bind(py), Waiting::new());
+        let lock = object.get().lock()?;
+        let mut taken =
+            if lock.try_acquire().map_err(error::lock)? { Taken::Yes } else { Taken::Interrupted };
+        loop {
+            match taken {
+                Taken::Yes | Taken::Recovered => break,
+                Taken::OwnerDied(dead) => return Err(during(py, lock::owner_died(object, dead), raised)),
+                Taken::Interrupted | Taken::No => {}
+            }
+            if let Err(error) = py.check_signals() {
+                if raised.is_some() {
+                    return Err(during(py, error, raised));
+                }
+                raised = Some(error);
+            }
+            taken = py.detach(|| lock.acquire(&mut waiting, Deadline::NEVER)).map_err(error::lock)?;
+        }
+        lock.acquire_again(times).map_err(error::lock)?;
+        raised.map_or(Ok(()), Err)
+    }
+}
+
+/// An exception that was raised while another one was on its way.
+fn during(py: Python<'_>, error: PyErr, before: Option<PyErr>) -> PyErr {
+    if let Some(before) = before {
+        // An exception that takes no context is raised without.
+        let _ = error.value(py).setattr("__context__", before.into_value(py));
+    }
+    error
+}
+
+fn wait_error(error: WaitError) -> PyErr {
+    match error {
+        WaitError::NotHeld => PyAssertionError::new_err("must acquire() condition before using wait()"),
+        WaitError::TooManyWaiters => PyRuntimeError::new_err(error.to_string()),
+        WaitError::Lock(error @ LockError::OwnerDied(_)) => PyRuntimeError::new_err(error.to_string()),
+        WaitError::Lock(error) => error::lock(error),
+    }
+}

@@ -1,0 +1,91 @@
+//! The event that Python sees.
+
+use crate::blocking;
+use crate::error;
+use crate::pickling;
+use manyhands::event::Event;
+use manyhands::family::Family;
+use manyhands::{Handle, Patience, Waited};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::OnceLock;
+
+/// An event in shared memory; `manyhands.synchronize` gives it the standard library's face.
+#[pyclass(name = "Event", module = "manyhands._manyhands", subclass, frozen)]
+#[derive(Debug)]
+pub(crate) struct PyEvent {
+    event: OnceLock<Event>,
+}
+
+#[pymethods]
+impl PyEvent {
+    /// Whatever a subclass is made with: `_create` or `_attach` gives the object its event.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { event: OnceLock::new() }
+    }
+
+    /// Makes a new event.
+    fn _create(&self) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        self.be(Event::create(family).map_err(error::family)?)
+    }
+
+    /// Becomes another object of an event that a process of the family made.
+    fn _attach(&self, offset: u64, generation: u32) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        self.be(Event::open(family, Handle { offset, generation }).map_err(error::open)?)
+    }
+
+    /// By what another process of the family opens the event.
+    fn _handle(&self) -> PyResult<(u64, u32)> {
+        let handle = self.event()?.handle();
+        pickling::note_carried(handle);
+        Ok((handle.offset, handle.generation))
+    }
+
+    /// Whether the flag is up.
+    fn is_set(&self) -> PyResult<bool> {
+        Ok(self.event()?.is_set())
+    }
+
+    /// Raise the flag; everybody who waits goes on.
+    fn set(&self) -> PyResult<()> {
+        self.event()?.set();
+        Ok(())
+    }
+
+    /// Lower the flag.
+    fn clear(&self) -> PyResult<()> {
+        self.event()?.clear();
+        Ok(())
+    }
+
+    /// Wait until the flag is up. See `manyhands.synchronize.Event`.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let event = self.event()?;
+        let Some(since) = event.begin_wait() else { return Ok(true) };
+        let Some(deadline) = blocking::wanted(true, timeout)? else { return Ok(false) };
+        let mut patience = Patience::new();
+        loop {
+            match py.detach(|| event.wait(since, &mut patience, deadline)) {
+                Waited::Ready => return Ok(true),
+                Waited::TimedOut => return Ok(false),
+                Waited::Interrupted => py.check_signals()?,
+            }
+        }
+    }
+}
+
+impl PyEvent {
+    fn event(&self) -> PyResult<&Event> {
+        self.event.get().ok_or_else(|| PyRuntimeError::new_err("Event.__init__() not called"))
+    }
+
+    fn be(&self, event: Event) -> PyResult<()> {
+        self.event.set(event).map_err(|_| PyRuntimeError::new_err("Event.__init__() called twice"))
+    }
+}

@@ -1,0 +1,96 @@
+//! A flag between any threads of any members of a family, which can be waited for.
+//!
+//! Nobody owns it: what a process that is killed has set stays set. The protocol is in `event.rs` of manyhands-sync.
+
+use crate::family::{Family, FamilyError, Hold};
+use crate::queue::OpenError;
+use crate::waiting;
+use manyhands_sync::arena::{Handle, Kind};
+use manyhands_sync::deadline::Deadline;
+pub use manyhands_sync::event::Since;
+use manyhands_sync::event::UserEvent;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{Patience, Waited};
+use std::sync::Arc;
+
+/// An event, seen from one process. It lives as a [`Lock`](crate::Lock) does.
+#[derive(Clone, Debug)]
+pub struct Event {
+    event: &'static UserEvent,
+    hold: Arc<Hold>,
+}
+
+impl Event {
+    /// A new event, whose flag is down.
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub fn create(family: &Family) -> Result<Self, FamilyError> {
+        let (event, hold) = family.place_shared(Kind::Event, UserEvent::new())?;
+        Ok(Self { event, hold: Arc::new(hold) })
+    }
+
+    /// The event with that handle.
+    ///
+    /// # Errors
+    /// When there is no such event (any more).
+    pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
+        let (event, hold) = family.open_shared(Kind::Event, handle)?;
+        Ok(Self { event, hold: Arc::new(hold) })
+    }
+
+    /// By what another member opens the event.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.hold.handle()
+    }
+
+    /// Whether the flag is up.
+    #[inline]
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.event.is_set()
+    }
+
+    /// Raises the flag; everybody who waits goes on.
+    #[inline]
+    pub fn set(&self) {
+        self.event.set();
+    }
+
+    /// Lowers the flag.
+    #[inline]
+    pub fn clear(&self) {
+        self.event.clear();
+    }
+
+    /// The beginning of a wait; `None` when the flag is up.
+    #[inline]
+    #[must_use]
+    pub fn begin_wait(&self) -> Option<Since> {
+        self.event.begin_wait()
+    }
+
+    /// Waits until the flag is up, or was up since the wait began. [`Waited::Interrupted`] is to be answered by another call
+    /// with the same `since`.
+    pub fn wait(&self, since: Since, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.event.wait(since, patience, deadline, |patience| {
+            waiting::note(WaitKind::Event, self.handle().offset, patience, deadline)
+        })
+    }
+
+    /// Waits until the flag is up, or was up since this call began; `false` when the deadline passed first. Signals do not
+    /// end the wait.
+    #[must_use]
+    pub fn wait_by(&self, deadline: Deadline) -> bool {
+        let Some(since) = self.begin_wait() else { return true };
+        let mut patience = Patience::new();
+        loop {
+            match self.wait(since, &mut patience, deadline) {
+                Waited::Ready => return true,
+                Waited::TimedOut => return false,
+                Waited::Interrupted => {}
+            }
+        }
+    }
+}
