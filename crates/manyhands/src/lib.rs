@@ -19,6 +19,7 @@ pub mod queue;
 mod queue_blocking;
 #[cfg(test)]
 mod random_bytes;
+pub mod shared;
 mod sys;
 mod waiting;
 
@@ -30,5 +31,6 @@ pub use payload::{Block, Message};
 pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
+pub use shared::{Shared, SharedBlock, SharedSlice};
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;

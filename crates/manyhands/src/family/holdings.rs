@@ -57,11 +57,14 @@ impl Family {
     pub(crate) fn hold(&self, kind: Kind, handle: Handle) -> Result<Hold, ReferError> {
         let (arena, mut holdings) = (self.arena(), lock(&HOLDINGS));
         let me = arena.me();
+        // A handle comes out of a pickle: bytes that users write must not be taken for a queue.
+        if arena.kind(handle)? != kind {
+            return Err(ReferError::Stale);
+        }
         if let Some(known) = holdings.get_mut(&handle.offset)
             && known.generation == handle.generation
             && known.owner == me
         {
-            arena.check(handle)?;
             known.count += 1;
             return Ok(Hold { handle });
         }
@@ -75,14 +78,15 @@ impl Family {
     pub fn before_fork(&self) {
         let (arena, announced) = (self.arena(), lock(&ANNOUNCED).take());
         let holdings = lock(&HOLDINGS);
-        let mut rings =
-            holdings.iter().filter(|(_, h)| h.kind == Kind::Ring && h.owner == arena.me()).peekable();
-        if rings.peek().is_none() {
+        // A pool is its maker's alone.
+        let mut shared =
+            holdings.iter().filter(|(_, h)| h.kind != Kind::Pool && h.owner == arena.me()).peekable();
+        if shared.peek().is_none() {
             return;
         }
         let Some(place) = announced.or_else(|| self.reserve_place()) else { return };
         let owner = place.owner();
-        let references = rings
+        let references = shared
             .filter_map(|(&offset, holding)| {
                 let target = Handle { offset, generation: holding.generation };
                 Some((offset, arena.refer(target, owner).ok()?))

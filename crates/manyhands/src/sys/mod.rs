@@ -9,7 +9,9 @@ pub(crate) mod life_pipe;
 pub(crate) mod memory;
 pub(crate) mod passing;
 pub(crate) mod pidfd;
+pub(crate) mod plain;
 pub(crate) mod posix_spawn;
+pub(crate) mod shared_bytes;
 
 pub use error::OsError;
 pub use extents::Extents;
