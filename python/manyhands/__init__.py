@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .context import Process as Process
     from .context import ProcessError as ProcessError
     from .context import TimeoutError as TimeoutError
+    from .errors import OwnerDied as OwnerDied
     from .errors import TaskError as TaskError
     from .errors import WorkerDied as WorkerDied
     from .futures import ProcessPoolExecutor as ProcessPoolExecutor
@@ -84,6 +85,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "Manager",
+    "OwnerDied",
     "Pipe",
     "Pool",
     "Process",
@@ -122,6 +124,7 @@ __all__ = [
 _IMPORTED_WITH_PACKAGE = {"context", "futures", "process", "reduction"}
 
 _OURS = {
+    "OwnerDied": "errors",
     "ProcessPoolExecutor": "futures",
     "TaskError": "errors",
     "WorkerDied": "errors",

@@ -21,6 +21,7 @@ _REPLACED = {
         " SpawnProcess _concrete_contexts _default_context _force_start_method"
     ),
     "queues": "Queue SimpleQueue",
+    "synchronize": "BoundedSemaphore Lock RLock Semaphore",
     "pool": "ApplyResult AsyncResult IMapIterator IMapUnorderedIterator MapResult Pool",
     "forkserver": "ForkServer _forkserver ensure_running get_inherited_fds set_forkserver_preload",
 }
@@ -37,7 +38,7 @@ def installed() -> bool:
 def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
-    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue`` and ``Pool``, wherever the ``multiprocessing``
+    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks and semaphores, wherever the ``multiprocessing``
     package and its submodules name them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it
     before other modules take names out of these packages. Calling it again does nothing.
     """

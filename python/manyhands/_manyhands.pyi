@@ -15,9 +15,11 @@ from typing_extensions import disjoint_base
 __all__ = [
     "Calls",
     "Job",
+    "Lock",
     "Pool",
     "Process",
     "Queue",
+    "Semaphore",
     "Start",
     "Worker",
     "Zygote",
@@ -32,6 +34,7 @@ __all__ = [
     "family_descriptor",
     "job_descriptor",
     "join_family",
+    "keep_locks",
     "note_exit",
     "note_label",
     "unpack",
@@ -83,6 +86,82 @@ class Queue:
 
     def close(self) -> None:
         """This process will neither put nor get any more through this object."""
+
+@disjoint_base
+class Lock:
+    """A lock in shared memory; `manyhands.synchronize` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` or `_attach` gives the object its lock, once."""
+
+    def _create(self, recursive: bool, on_owner_death: str) -> None:
+        """Makes a new lock; ``on_owner_death`` as `manyhands.synchronize.Lock` takes it."""
+
+    def _attach(self, offset: int, generation: int) -> None:
+        """Becomes another object of a lock that a process of the family made."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the lock; that one may know it from now on."""
+
+    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+        """Take the lock; ``False`` when it could not be had in time.
+
+        Raises:
+            OwnerDied: the process that held it was killed; the lock is free, and not acquired.
+        """
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, _type: Any = None, _value: Any = None, _traceback: Any = None) -> None: ...
+    def release(self) -> None:
+        """Give the lock back.
+
+        Raises:
+            ValueError: nobody holds it.
+            AssertionError: it is recursive, and this thread does not hold it.
+        """
+
+    def locked(self) -> bool:
+        """Whether somebody holds the lock."""
+
+    def _is_mine(self) -> bool:
+        """Whether this thread holds the lock."""
+
+    def _count(self) -> int:
+        """How often this process has taken the lock and not released it."""
+
+@disjoint_base
+class Semaphore:
+    """A semaphore in shared memory; `manyhands.synchronize` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` or `_attach` gives the object its semaphore, once."""
+
+    def _create(self, value: int, most: int | None = None) -> None:
+        """Makes a new semaphore; ``most`` is the highest count it may have."""
+
+    def _attach(self, offset: int, generation: int) -> None:
+        """Becomes another object of a semaphore that a process of the family made."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the semaphore; that one may know it from now on."""
+
+    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+        """Lower the count by one; ``False`` when that was not possible in time."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, _type: Any = None, _value: Any = None, _traceback: Any = None) -> None: ...
+    def release(self) -> None:
+        """Raise the count by one; ``ValueError`` when it is as high as it may be."""
+
+    def locked(self) -> bool:
+        """Whether the count is 0."""
+
+    def get_value(self) -> int:
+        """The count."""
+
+    @property
+    def _most(self) -> int:
+        """The highest count there may be."""
 
 @final
 class Calls:
@@ -394,6 +473,9 @@ def compile_source(source: bytes, path: bytes) -> CodeType:
 
 def die_with_parent(life: int) -> bool:
     """The kernel kills this process when its parent is gone; ``False`` when it is gone already."""
+
+def keep_locks() -> None:
+    """This process ends in an orderly way, now: the locks that it holds stay locked until somebody releases them."""
 
 def note_exit(status: int) -> None:
     """Notes the status this process is about to end with, for a parent from whom the kernel's is taken."""

@@ -57,6 +57,7 @@ def main(
                 sys.stderr.flush()
             finally:
                 atexit._run_exitfuncs()
+                _manyhands.keep_locks()
                 os._exit(code)
         server.forked(pid)
 

@@ -24,8 +24,9 @@ TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     import multiprocessing.context as _std  # the form that pyright finds
     from collections.abc import Callable, Iterable
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, Literal
 
+    from . import synchronize
     from .pool import Pool
     from .queues import Queue, SimpleQueue
 else:
@@ -91,6 +92,34 @@ class BaseContext(_std.BaseContext):
         from .pool import Pool
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def Lock(  # type: ignore[override]
+        self, *, on_owner_death: Literal["raise", "block", "recover"] = "raise"
+    ) -> synchronize.Lock:
+        """A lock that anybody may release; see `manyhands.synchronize.Lock`."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context(), on_owner_death=on_owner_death)
+
+    def RLock(  # type: ignore[override]
+        self, *, on_owner_death: Literal["raise", "block", "recover"] = "raise"
+    ) -> synchronize.RLock:
+        """A lock that its holder may take again; see `manyhands.synchronize.RLock`."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context(), on_owner_death=on_owner_death)
+
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:  # type: ignore[override]
+        """A count to wait for; see `manyhands.synchronize.Semaphore`."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:  # type: ignore[override]
+        """A semaphore that is never above its first count; see `manyhands.synchronize.BoundedSemaphore`."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
 
     def set_forkserver_preload(self, module_names: list[str]) -> None:
         """Modules that the fork server imports before it forks its first child."""

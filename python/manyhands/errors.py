@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from concurrent.futures.process import BrokenProcessPool
 
-__all__ = ["TaskError", "WorkerDied"]
+__all__ = ["OwnerDied", "TaskError", "WorkerDied"]
 
 
 class WorkerDied(BrokenProcessPool):
@@ -40,6 +40,27 @@ class WorkerDied(BrokenProcessPool):
             how = f"exited with status {self.exitcode}"
         what = "its call" if self.item is None else f"item {self.item}"
         return f"worker process {self.pid} {how} while working on {what}; only that is lost"
+
+
+class OwnerDied(RuntimeError):
+    """The process that held a lock was killed, and whoever gets this wanted the lock next.
+
+    Exactly one of those who want it gets this, and does *not* hold the lock, which is free. What the lock guards may be
+    half changed: put it right under the lock, which is acquired once more for that.
+
+    Attributes:
+        pid: the process id of the one that was killed; ``None`` when it was killed too early for anybody to know.
+        lock: the lock's ``repr``.
+    """
+
+    def __init__(self, pid: int | None, lock: str) -> None:
+        self.pid = pid
+        self.lock = lock
+        who = "a process" if pid is None else f"process {pid}"
+        super().__init__(f"{who} was killed while it held {lock}, which is free now and was not acquired")
+
+    def __reduce__(self) -> tuple[type[OwnerDied], tuple[int | None, str]]:
+        return type(self), (self.pid, self.lock)
 
 
 class TaskError(RuntimeError):

@@ -77,6 +77,7 @@ class Popen:
                 code = run_child(process_obj, start.in_child())
             finally:
                 atexit._run_exitfuncs()
+                _manyhands.keep_locks()
                 os._exit(code)
         self._process = start.forked(pid)
 

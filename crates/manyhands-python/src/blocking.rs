@@ -41,6 +41,14 @@ pub(crate) fn deadline(block: bool, timeout: Option<f64>) -> PyResult<Option<Dea
     timeout.map_or(Ok(Some(Deadline::NEVER)), |seconds| after(seconds).map(Some))
 }
 
+/// As [`deadline`]; a timeout that is not positive is no wait either.
+pub(crate) fn wanted(block: bool, timeout: Option<f64>) -> PyResult<Option<Deadline>> {
+    match timeout {
+        Some(seconds) if seconds <= 0.0 => Ok(None),
+        timeout => deadline(block, timeout),
+    }
+}
+
 /// The deadline so many seconds from now; negative is now.
 pub(crate) fn after(seconds: f64) -> PyResult<Deadline> {
     if seconds.is_nan() {

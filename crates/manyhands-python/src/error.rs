@@ -5,8 +5,8 @@ use manyhands::launch::LaunchError;
 use manyhands::observe::ObserveError;
 use manyhands::pool::PoolError;
 use manyhands::queue::{OpenError, ReceiveError, SendError};
-use manyhands::{AllocateError, OsError};
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use manyhands::{AllocateError, LockError, OsError};
+use pyo3::exceptions::{PyAssertionError, PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 /// `OSError` with its errno, so that Python chooses the subclass.
@@ -79,6 +79,23 @@ pub(crate) fn pool(error: PoolError) -> PyErr {
     match error {
         PoolError::Os(error) => os(error),
         PoolError::Memory(error) => send(error),
+    }
+}
+
+/// `ValueError`, as the standard library's locks and semaphores raise it.
+pub(crate) fn released_too_often() -> PyErr {
+    PyValueError::new_err("semaphore or lock released too many times")
+}
+
+/// `LockError::OwnerDied` wants the lock's name and is made where that is known; it is here to keep the match whole.
+pub(crate) fn lock(error: LockError) -> PyErr {
+    match error {
+        LockError::Free => released_too_often(),
+        LockError::NotOwner => {
+            PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
+        }
+        LockError::Family(error) => family(error),
+        LockError::OwnerDied(_) => PyRuntimeError::new_err(error.to_string()),
     }
 }
 

@@ -312,6 +312,14 @@ pub(crate) fn die_with_parent(life: i32) -> PyResult<bool> {
     launch::die_with_parent(life.as_fd()).map_err(error::os)
 }
 
+/// This process ends in an orderly way, now: the locks that it holds stay locked.
+#[pyfunction]
+pub(crate) fn keep_locks() {
+    if let Some(family) = Family::existing() {
+        family.keep_locks();
+    }
+}
+
 /// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.
 #[pyfunction]
 pub(crate) fn note_exit(status: i32) -> PyResult<()> {

@@ -2,11 +2,14 @@
 
 mod blocking;
 mod error;
+mod fast_methods;
 mod launch;
+mod lock;
 mod observe;
 mod pickling;
 mod pool;
 mod queue;
+mod semaphore;
 mod source;
 mod worker;
 
@@ -18,8 +21,11 @@ mod _manyhands {
     #[pymodule_export]
     use super::launch::{
         PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, after_fork_in_parent, before_fork,
-        carrying, die_with_parent, family_descriptor, job_descriptor, join_family, note_exit, unpack,
+        carrying, die_with_parent, family_descriptor, job_descriptor, join_family, keep_locks, note_exit,
+        unpack,
     };
+    #[pymodule_export]
+    use super::lock::PyLock;
     #[pymodule_export]
     use super::observe::{doctor, note_label};
     #[pymodule_export]
@@ -27,7 +33,17 @@ mod _manyhands {
     #[pymodule_export]
     use super::queue::PyQueue;
     #[pymodule_export]
+    use super::semaphore::PySemaphore;
+    #[pymodule_export]
     use super::source::compile_source;
     #[pymodule_export]
     use super::worker::PyWorker;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::fast_methods::install::<PyLock>(module.py())?;
+        super::fast_methods::install::<PySemaphore>(module.py())
+    }
 }

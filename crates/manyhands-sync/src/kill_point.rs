@@ -82,6 +82,17 @@ steps! {
     NoteClaimed = 60, "notes: a waiting thread has taken a note and not written it";
     NoteWritten = 61, "notes: a thread's wait is noted, the thread is not asleep yet";
     NoteGivenBack = 62, "notes: a thread is awake and has given its note back";
+    LockTaken = 70, "lock: the word names its taker, who has not noted its thread";
+    LockNoted = 71, "lock: its taker has noted its thread";
+    LockFlagged = 72, "lock: a waiter has said that it may be asleep, and is not";
+    LockCleared = 73, "lock: its holder has taken its thread's name off, the word still names it";
+    LockReleased = 74, "lock: the word is free, nobody has been woken";
+    LockTakenOver = 75, "lock: it was taken over from a dead holder, which nobody has been told";
+    LockKept = 76, "lock: a process that ends has marked this lock of its own, perhaps not the next";
+    SemaphoreTaken = 77, "semaphore: one is taken";
+    SemaphoreFlagged = 78, "semaphore: a waiter has said that it may be asleep, and is not";
+    SemaphoreGiven = 79, "semaphore: one is given back, nobody has been woken";
+    SemaphoreCleared = 80, "semaphore: the sleepers' flag is cleared, the second wake has not been made";
 }
 
 #[cfg(loom)]

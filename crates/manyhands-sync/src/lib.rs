@@ -9,6 +9,7 @@
 pub mod arena;
 pub mod deadline;
 pub mod kill_point;
+pub mod lock;
 pub mod memory;
 pub mod mutex;
 pub mod notes;
@@ -17,4 +18,5 @@ pub mod primitive;
 pub mod process_table;
 pub mod ring;
 pub mod seat;
+pub mod semaphore;
 pub mod wait_word;

@@ -42,13 +42,25 @@ pub enum WaitKind {
     End = 5,
     /// A fork server, for requests.
     Requests = 6,
+    /// A lock; the object is the lock's offset.
+    Lock = 7,
+    /// A semaphore; the object is the semaphore's offset.
+    Semaphore = 8,
 }
 
 impl WaitKind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Message, Self::Room, Self::Tasks, Self::Answers, Self::End, Self::Requests]
-            .into_iter()
-            .find(|&kind| kind as u8 == number)
+        let kinds = [
+            Self::Message,
+            Self::Room,
+            Self::Tasks,
+            Self::Answers,
+            Self::End,
+            Self::Requests,
+            Self::Lock,
+            Self::Semaphore,
+        ];
+        kinds.into_iter().find(|&kind| kind as u8 == number)
     }
 }
 

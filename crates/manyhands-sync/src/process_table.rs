@@ -59,6 +59,8 @@ pub struct Slot {
     holds: AtomicU32,
     luggage_generation: AtomicU32,
     luggage_offset: AtomicU64,
+    /// What the kernel says of the program that the member runs, to tell another one by; 0 when it has not noted it.
+    image: AtomicU64,
     notes: Notes,
 }
 
@@ -99,6 +101,7 @@ impl ProcessTable {
             holds: AtomicU32::new(0),
             luggage_generation: AtomicU32::new(0),
             luggage_offset: AtomicU64::new(0),
+            image: AtomicU64::new(0),
             notes: Notes::new(),
         };
         Self { slots: std::array::from_fn(slot), used: AtomicU32::new(0) }
@@ -128,6 +131,7 @@ impl ProcessTable {
         slot.registered_at.store(0, Ordering::Relaxed);
         slot.holds.store(0, Ordering::Relaxed);
         slot.luggage_offset.store(0, Ordering::Relaxed);
+        slot.image.store(0, Ordering::Relaxed);
         SlotIndex::new(u32::try_from(index).ok()?)
     }
 
@@ -237,6 +241,17 @@ impl ProcessTable {
     pub fn noted_exit(&self, index: SlotIndex) -> Option<i32> {
         let word = self.slot(index).exit.load(Ordering::Acquire);
         (word & EXITED != 0).then(|| i32::from((word & 0xffff) as u16 as i16))
+    }
+
+    /// The member says what program it runs, as the kernel tells: `exec` makes it another one, and ends the member.
+    pub fn note_image(&self, index: SlotIndex, image: u64) {
+        self.slot(index).image.store(image, Ordering::Relaxed);
+    }
+
+    /// What program the member said that it runs; 0 when it did not.
+    #[must_use]
+    pub fn image(&self, index: SlotIndex) -> u64 {
+        self.slot(index).image.load(Ordering::Relaxed)
     }
 
     /// The pid and time of registration of the member in the slot, while one lives there.

@@ -9,6 +9,7 @@
 
 pub mod family;
 pub mod launch;
+pub mod lock;
 pub mod observe;
 mod payload;
 pub mod pool;
@@ -19,10 +20,12 @@ pub mod queue;
 mod queue_blocking;
 #[cfg(test)]
 mod random_bytes;
+pub mod semaphore;
 pub mod shared;
 mod sys;
 mod waiting;
 
+pub use lock::{Lock, LockError};
 pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::ring::Locking;
@@ -31,6 +34,7 @@ pub use payload::{Block, Message};
 pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
+pub use semaphore::Semaphore;
 pub use shared::{Shared, SharedBlock, SharedSlice};
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;

@@ -66,7 +66,7 @@ pub enum OpenError {
 
 impl std::fmt::Display for OpenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the queue no longer exists: nobody holds it any more, or it belongs to another family")
+        f.write_str("it no longer exists: nobody holds it any more, or it belongs to another family")
     }
 }
 

@@ -22,7 +22,7 @@
 //! A large block whose pages were given back, or could not be had, is on its list without pages; they are
 //! committed again before it is handed out, so that no first touch of a large block meets a full system.
 //!
-//! Blocks of a *kind* (rings, pools, seats, references) are recycled only as the same kind, never for more bytes than they
+//! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled only as the same kind, never for more bytes than they
 //! have, and never given back to the system, so that a stale handle never makes bytes of a message look like a lock.
 
 mod block;
@@ -65,6 +65,10 @@ pub enum Kind {
     Seat = 2,
     /// A reference to a shared block.
     Reference = 3,
+    /// A user's lock.
+    Lock = 4,
+    /// A user's semaphore.
+    Semaphore = 5,
     /// Plain bytes that several share: a block of a size class, recycled as anything.
     Bytes = 255,
 }
@@ -72,7 +76,7 @@ pub enum Kind {
 impl Kind {
     /// The kind of the blocks of a list; `None` for those of a size class.
     pub(crate) fn of_list(list: u32) -> Option<Self> {
-        let kinds = [Self::Ring, Self::Pool, Self::Seat, Self::Reference];
+        let kinds = [Self::Ring, Self::Pool, Self::Seat, Self::Reference, Self::Lock, Self::Semaphore];
         kinds.into_iter().find(|&kind| list as usize == CLASS_COUNT + kind as usize)
     }
 }
@@ -84,7 +88,7 @@ impl Kind {
     }
 }
 
-const KIND_COUNT: usize = 4;
+const KIND_COUNT: usize = 6;
 /// Each size class has so many lists, so that members that allocate at once seldom meet.
 const SHARDS: usize = if cfg!(loom) { 1 } else { 4 };
 const LIST_COUNT: usize = CLASS_COUNT * SHARDS + KIND_COUNT;
@@ -350,6 +354,15 @@ impl<B: Backing> Arena<B> {
     /// When it does not (any more).
     pub fn check(&self, handle: Handle) -> Result<(), StaleHandle> {
         self.held(handle).map(|_| ())
+    }
+
+    /// Checks that the handle names a block of that kind that is held.
+    ///
+    /// # Errors
+    /// When it does not (any more).
+    pub fn check_kind(&self, kind: Kind, handle: Handle) -> Result<(), StaleHandle> {
+        let list = self.held(handle)?.list.load(Ordering::Relaxed);
+        if Kind::of_list(list) == Some(kind) { Ok(()) } else { Err(StaleHandle) }
     }
 
     fn held(&self, handle: Handle) -> Result<&'static BlockHeader, StaleHandle> {

@@ -1,7 +1,8 @@
 //! loom's atomics, and a futex whose sleepers are loom threads.
 //!
 //! The futex double compares and sleeps under one model mutex, as the kernel does under the hash bucket's
-//! lock. A sleep's time limit never fires: a model that needs it to make progress has found a lost wake-up.
+//! lock. A sleep's time limit fires only when the model says so ([`end_sleeps`]): a model that needs it to make progress
+//! and does not say so has found a lost wake-up.
 #![allow(clippy::disallowed_types)] // this is the door
 
 use super::Slept;
@@ -39,7 +40,8 @@ pub const fn yields_worth_trying() -> bool {
 }
 
 loom::lazy_static! {
-    static ref BUCKET: Bucket = Bucket { sleepers: Mutex::new(Vec::new()), woken: Condvar::new() };
+    static ref BUCKET: Bucket =
+        Bucket { sleepers: Mutex::new(Vec::new()), woken: Condvar::new(), over: Mutex::new(false) };
 }
 
 loom::thread_local! {
@@ -50,6 +52,8 @@ loom::thread_local! {
 struct Bucket {
     sleepers: Mutex<Vec<Sleeper>>,
     woken: Condvar,
+    /// Whether time has passed: taken with `sleepers` locked.
+    over: Mutex<bool>,
 }
 
 struct Sleeper {
@@ -64,15 +68,33 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _timeout: Duration) -> Slept 
     if word.load(core::sync::atomic::Ordering::SeqCst) != expected {
         return Slept::Changed;
     }
+    if *BUCKET.over.lock().expect("a model thread panicked") {
+        drop(sleepers);
+        loom::thread::yield_now();
+        return Slept::TimedOut;
+    }
     let thread = loom::thread::current().id();
     sleepers.push(Sleeper { word: address(word), thread, woken: false });
     loop {
         sleepers = BUCKET.woken.wait(sleepers).expect("a model thread panicked");
+        let over = *BUCKET.over.lock().expect("a model thread panicked");
         if let Some(mine) = sleepers.iter().position(|s| s.thread == thread && s.woken) {
             sleepers.remove(mine);
             return Slept::Woken;
         }
+        if over {
+            sleepers.retain(|s| s.thread != thread);
+            return Slept::TimedOut;
+        }
     }
+}
+
+/// Lets time pass: every sleep ends by its limit, and so does each that is begun from now on.
+pub fn end_sleeps() {
+    let sleepers = BUCKET.sleepers.lock().expect("a model thread panicked");
+    *BUCKET.over.lock().expect("a model thread panicked") = true;
+    BUCKET.woken.notify_all();
+    drop(sleepers);
 }
 
 /// Wakes at most `count` sleepers of the word, the longest asleep first; how many.

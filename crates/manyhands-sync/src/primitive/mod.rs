@@ -9,7 +9,7 @@ mod std;
 
 #[cfg(loom)]
 pub use self::loom::{
-    AtomicU32, AtomicU64, ByteWord, die, dying, fence, futex_wait, futex_wake, pause, yield_now,
+    AtomicU32, AtomicU64, ByteWord, die, dying, end_sleeps, fence, futex_wait, futex_wake, pause, yield_now,
     yields_worth_trying,
 };
 #[cfg(not(loom))]

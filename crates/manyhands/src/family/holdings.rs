@@ -5,9 +5,12 @@
 //! before the fork, so that nothing the child can see disappears in between.
 
 use super::member::Place;
-use super::{Family, FamilyError, reclaim};
+use super::{Extents, Family, FamilyError, reclaim};
 use crate::payload::{Block, Message};
-use manyhands_sync::arena::{Handle, Kind, Owner, ReferError};
+use crate::queue::OpenError;
+use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
+use manyhands_sync::lock::{OwnerName, UserLock};
+use manyhands_sync::memory::{Memory, Shareable};
 use manyhands_sync::process_table::SlotIndex;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,7 +39,7 @@ struct Expected {
     place: Place,
     /// Whether a [`Start`](crate::launch::Start) waits for the child, or a user forks by himself.
     supervised: bool,
-    /// The child's references, by where their targets lie.
+    /// The child's references, in the order in which their targets lie.
     references: Vec<(u64, Handle)>,
 }
 
@@ -74,11 +77,47 @@ impl Family {
         Ok(Hold { handle })
     }
 
+    /// Lays out a new structure that members share, and holds it.
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub(crate) fn place_shared<T: Shareable>(
+        &self,
+        kind: Kind,
+        value: T,
+    ) -> Result<(&'static T, Hold), FamilyError> {
+        let arena = self.arena();
+        let handle = arena.allocate_kind(kind, size_of::<T>() as u64).map_err(FamilyError::Memory)?;
+        let placed = arena.backing().place_new(handle.offset, value).ok_or(ReferError::Stale);
+        placed.and_then(|place| Ok((place, self.hold(kind, handle)?))).map_err(|error| {
+            let _ = arena.free(handle);
+            FamilyError::Memory(match error {
+                ReferError::Allocate(error) => error,
+                ReferError::Stale => AllocateError::Corrupted,
+            })
+        })
+    }
+
+    /// Finds a structure that another member has laid out, and holds it.
+    ///
+    /// # Errors
+    /// When there is none of that kind (any more).
+    pub(crate) fn open_shared<T: Shareable>(
+        &self,
+        kind: Kind,
+        handle: Handle,
+    ) -> Result<(&'static T, Hold), OpenError> {
+        self.arena().check_kind(kind, handle)?;
+        let hold = self.hold(kind, handle).map_err(|_| OpenError::Stale)?;
+        let place = self.arena().backing().place(handle.offset).ok_or(OpenError::Stale)?;
+        Ok((place, hold))
+    }
+
     /// Before a fork, whoever asks for it: takes the references that the child will hold.
     pub fn before_fork(&self) {
         let (arena, announced) = (self.arena(), lock(&ANNOUNCED).take());
         let holdings = lock(&HOLDINGS);
-        // A pool is its maker's alone.
+        // A pool belongs to the process that made it: a forked child cannot use it.
         let mut shared =
             holdings.iter().filter(|(_, h)| h.kind != Kind::Pool && h.owner == arena.me()).peekable();
         if shared.peek().is_none() {
@@ -110,11 +149,11 @@ impl Family {
         }
         let me = self.arena().me();
         holdings.retain(|offset, holding| {
-            let own = expected.references.iter().find(|(target, _)| target == offset);
-            if let Some(&(_, reference)) = own {
-                (holding.reference, holding.owner) = (reference, me);
+            let own = expected.references.binary_search_by_key(offset, |(target, _)| *target);
+            if let Ok(at) = own {
+                (holding.reference, holding.owner) = (expected.references[at].1, me);
             }
-            own.is_some()
+            own.is_ok()
         });
     }
 }
@@ -144,6 +183,19 @@ pub fn after_fork_in_parent() {
     lock(&ANNOUNCED).take();
 }
 
+/// Marks the locks that this process holds, of those that it has open.
+pub(super) fn keep_locks(arena: Arena<Extents>, owner: OwnerName) {
+    for (&offset, _) in lock(&HOLDINGS).iter().filter(|(_, holding)| holding.kind == Kind::Lock) {
+        keep_lock(arena, offset, owner);
+    }
+}
+
+fn keep_lock(arena: Arena<Extents>, offset: u64, owner: OwnerName) {
+    if let Some(lock) = arena.backing().place::<UserLock>(offset) {
+        lock.keep(owner);
+    }
+}
+
 /// The next fork of this process is the child of that slot.
 pub(crate) fn announce(place: Place) {
     *lock(&ANNOUNCED) = Some(place);
@@ -170,9 +222,13 @@ impl Drop for Hold {
         if holding.count > 0 {
             return;
         }
-        let (reference, owner) = (holding.reference, holding.owner);
+        let (reference, owner, kind) = (holding.reference, holding.owner, holding.kind);
         holdings.remove(&self.handle.offset);
         drop(holdings);
+        // What this process can reach no more it can release no more: for the others it stays locked.
+        if let (Kind::Lock, Some(name)) = (kind, family.own_name()) {
+            keep_lock(arena, self.handle.offset, name);
+        }
         // A copy of the parent's table, made by a fork that nobody told us of.
         if owner == arena.me() {
             reclaim::release(arena, reference);

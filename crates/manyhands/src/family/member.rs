@@ -49,20 +49,29 @@ pub struct Slot {
 
 /// What a process knows of itself, in memory that the kernel wipes in every forked child.
 #[derive(Clone, Copy, Debug)]
-struct Own {
+pub(super) struct Own {
     /// Its [`Place`] as an owner's word; 0 while it has none.
-    member: &'static AtomicU64,
+    pub(super) member: &'static AtomicU64,
     /// 1 once its slot says that it may own blocks.
     holds: &'static AtomicU64,
+    /// Its process id and, below, its name as a holder of locks; 0 while it has taken none.
+    pub(super) taker: &'static AtomicU64,
 }
 
-fn own() -> Result<Own, FamilyError> {
-    static OWN: OnceLock<Own> = OnceLock::new();
+static OWN: OnceLock<Own> = OnceLock::new();
+
+/// [`Own::taker`], once this process knows anything of itself.
+#[inline]
+pub(super) fn own_taker_word() -> Option<&'static AtomicU64> {
+    OWN.get().map(|own| own.taker)
+}
+
+pub(super) fn own() -> Result<Own, FamilyError> {
     if let Some(own) = OWN.get() {
         return Ok(*own);
     }
-    let [member, holds] = memory::wiped_on_fork_words()?;
-    Ok(*OWN.get_or_init(|| Own { member, holds }))
+    let [member, holds, taker] = memory::wiped_on_fork_words()?;
+    Ok(*OWN.get_or_init(|| Own { member, holds, taker }))
 }
 
 /// This process as the owner of blocks; somebody who never dies while it has no place in a family.

@@ -6,12 +6,14 @@
 mod holdings;
 mod member;
 pub(crate) mod reclaim;
+mod taker;
 
 pub use crate::sys::Extents;
 pub(crate) use holdings::announce;
 pub use holdings::{Hold, after_fork_in_parent};
 pub(crate) use member::me;
 pub use member::{Place, Slot};
+pub(crate) use taker::{is_gone, known_taker};
 
 use crate::sys::{OsError, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};

@@ -45,7 +45,7 @@ pub(super) fn destroy(arena: Arena<Extents>, kind: Kind, target: Handle) {
         match kind {
             Kind::Ring => queue::dismantle(arena, target),
             Kind::Pool => pool::dismantle(arena, target),
-            Kind::Seat | Kind::Reference | Kind::Bytes => {}
+            Kind::Seat | Kind::Reference | Kind::Lock | Kind::Semaphore | Kind::Bytes => {}
         }
         // Whatever was missed belongs to the block, and is garbage with it.
         let _ = arena.free(target);

@@ -117,6 +117,8 @@ impl Report {
             WaitKind::Answers => format!("for answers from {}", self.pool_name(wait.object)),
             WaitKind::End => format!("for process {} to end", wait.object),
             WaitKind::Requests => "for processes to start".to_owned(),
+            WaitKind::Lock => format!("for a lock ({:#x})", wait.object),
+            WaitKind::Semaphore => format!("for a semaphore ({:#x})", wait.object),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Everything that calls the kernel or handles raw memory: the engine's one folder with unsafe code.
 
+pub(crate) mod at_exit;
 pub(crate) mod bell;
 pub(crate) mod clock;
 mod error;
@@ -12,6 +13,7 @@ pub(crate) mod pidfd;
 pub(crate) mod plain;
 pub(crate) mod posix_spawn;
 pub(crate) mod shared_bytes;
+pub(crate) mod stat;
 
 pub use error::OsError;
 pub use extents::Extents;

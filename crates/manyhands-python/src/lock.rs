@@ -1,0 +1,166 @@
+//! The lock that Python sees, recursive or not.
+
+use crate::blocking;
+use crate::error;
+use crate::fast_methods::Fast;
+use crate::pickling;
+use manyhands::family::Family;
+use manyhands::lock::{Dead, Holder, Lock, Look, Nature, OnOwnerDeath, Taken, Waiting};
+use manyhands::{Deadline, Handle};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::OnceLock;
+
+/// A lock in shared memory; `manyhands.synchronize` gives it the standard library's face.
+#[pyclass(name = "Lock", module = "manyhands._manyhands", subclass, frozen)]
+#[derive(Debug)]
+pub(crate) struct PyLock {
+    lock: OnceLock<Lock>,
+}
+
+#[pymethods]
+impl PyLock {
+    /// Whatever a subclass is made with: `_create` or `_attach` gives the object its lock.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { lock: OnceLock::new() }
+    }
+
+    /// Makes a new lock.
+    fn _create(&self, recursive: bool, on_owner_death: &str) -> PyResult<()> {
+        let on_owner_death = match on_owner_death {
+            "raise" => OnOwnerDeath::Raise,
+            "block" => OnOwnerDeath::Block,
+            "recover" => OnOwnerDeath::Recover,
+            other => {
+                let text = format!("on_owner_death is 'raise', 'block' or 'recover', not {other:?}");
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        let family = Family::current().map_err(error::family)?;
+        self.be(Lock::create(family, Nature { recursive, on_owner_death }).map_err(error::family)?)
+    }
+
+    /// Becomes another object of a lock that a process of the family made.
+    fn _attach(&self, offset: u64, generation: u32) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        self.be(Lock::open(family, Handle { offset, generation }).map_err(error::open)?)
+    }
+
+    /// By what another process of the family opens the lock.
+    fn _handle(&self) -> PyResult<(u64, u32)> {
+        let handle = self.lock()?.handle();
+        pickling::note_carried(handle);
+        Ok((handle.offset, handle.generation))
+    }
+
+    /// Take the lock. See `manyhands.synchronize.Lock`.
+    #[pyo3(signature = (block=None, timeout=None))]
+    fn acquire(
+        slf: &Bound<'_, Self>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        if slf.get().lock()?.try_acquire().map_err(error::lock)? {
+            return Ok(true);
+        }
+        let block = block.map_or(Ok(true), |block| block.is_truthy())?;
+        Self::acquire_held(slf, blocking::wanted(block, timeout)?)
+    }
+
+    fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        if slf.get().lock()?.try_acquire().map_err(error::lock)? {
+            return Ok(true);
+        }
+        Self::acquire_held(slf, Some(Deadline::NEVER))
+    }
+
+    #[pyo3(signature = (_type=None, _value=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        _type: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.lock()?.release().map_err(error::lock)
+    }
+
+    /// Give the lock back.
+    fn release(&self) -> PyResult<()> {
+        self.lock()?.release().map_err(error::lock)
+    }
+
+    /// Whether somebody holds the lock.
+    fn locked(&self) -> PyResult<bool> {
+        Ok(self.lock()?.is_locked())
+    }
+
+    /// Whether this thread holds the lock.
+    fn _is_mine(&self) -> PyResult<bool> {
+        Ok(self.lock()?.is_mine())
+    }
+
+    /// How often this process has taken the lock and not released it.
+    fn _count(&self) -> PyResult<u32> {
+        let lock = self.lock()?;
+        Ok(if matches!(lock.holder(), Holder::Me | Holder::OtherThread) { lock.count() } else { 0 })
+    }
+}
+
+impl Fast for PyLock {
+    #[inline]
+    fn take(&self) -> bool {
+        self.lock.get().is_some_and(Lock::take_at_once)
+    }
+
+    #[inline]
+    fn give(&self) -> bool {
+        self.lock.get().is_some_and(Lock::release_at_once)
+    }
+
+    fn ordinary() -> &'static PyOnceLock<[Py<PyAny>; 4]> {
+        static ORDINARY: PyOnceLock<[Py<PyAny>; 4]> = PyOnceLock::new();
+        &ORDINARY
+    }
+}
+
+impl PyLock {
+    fn lock(&self) -> PyResult<&Lock> {
+        self.lock.get().ok_or_else(|| PyRuntimeError::new_err("Lock.__init__() not called"))
+    }
+
+    fn be(&self, lock: Lock) -> PyResult<()> {
+        self.lock.set(lock).map_err(|_| PyRuntimeError::new_err("Lock.__init__() called twice"))
+    }
+
+    /// After a try that found it held; no deadline is no wait.
+    #[cold]
+    fn acquire_held(slf: &Bound<'_, Self>, deadline: Option<Deadline>) -> PyResult<bool> {
+        let (py, lock) = (slf.py(), slf.get().lock()?);
+        let mut waiting = Waiting::new();
+        loop {
+            let taken = match deadline {
+                None => lock.try_acquire_looking(Look::Close),
+                Some(deadline) => py.detach(|| lock.acquire(&mut waiting, deadline)),
+            };
+            match taken.map_err(error::lock)? {
+                Taken::Yes | Taken::Recovered => return Ok(true),
+                Taken::No => return Ok(false),
+                Taken::OwnerDied(dead) => return Err(owner_died(slf, dead)),
+                Taken::Interrupted => py.check_signals()?,
+            }
+        }
+    }
+}
+
+/// `manyhands.OwnerDied`, or what kept it from being made.
+fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
+    let pid = (dead.pid != 0).then_some(dead.pid);
+    let made = lock
+        .repr()
+        .and_then(|name| lock.py().import("manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}

@@ -1,0 +1,538 @@
+//! A user's lock: one futex word that names its holder, so that no kill can come between taking it and saying so.
+//!
+//! # The word
+//! | value | meaning |
+//! |---|---|
+//! | 0 | free |
+//! | `KEPT` | locked; its holder has ended in an orderly way and left it so |
+//! | anything else | locked by that member: 12 bits of its slot, 19 bits made of the slot's life ([`OwnerName`]) |
+//! | bit 31 | beside one of the last two: somebody may be asleep |
+//!
+//! # Protocol
+//! | who | does | commit |
+//! |---|---|---|
+//! | taker | exchanges 0 for its name, then notes its thread in `holder` | the exchange |
+//! | waiter | sets bit 31, sleeps while the word is unchanged, at most [`LONGEST_SLICE`] at a time; takes with bit 31 set once it has slept, for it cannot know who else sleeps | |
+//! | releaser | of a recursive lock: clears `holder`; then exchanges the word for 0, and wakes one if bit 31 was set | the exchange |
+//! | finder | sees that the named member is gone; exchanges the dead one's name for 0 and wakes, or for its own and keeps the lock, as the lock's maker chose; frees a recursive lock by way of its own name, to clear `holder` | the exchange |
+//! | a member that ends | exchanges its name for `KEPT` in every lock that it has open | each exchange |
+//!
+//! `holder` and `count` are written by the holder only, while it holds. In a recursive lock they decide: a thread that
+//! finds itself in `holder` while the word names its process holds the lock, so `holder` is cleared *before* the word is
+//! freed, and by a finder before anybody else can be named. In one that is not recursive they only inform, and are left
+//! standing by another process that releases.
+//!
+//! Whoever is woken tries, and either takes the lock or sets bit 31 again before it does anything else, sleeping or
+//! leaving: so somebody who sleeps is always known to the word, or to somebody awake.
+//!
+//! # When somebody is killed
+//! | killed ([kill point](crate::kill_point)) | what stays | what the others do |
+//! |---|---|---|
+//! | a holder, at any step from its exchange (70, 71, 73) | the word names a dead member | one finder takes over; exactly one, since only one exchange of that name succeeds |
+//! | a waiter that has set bit 31 (72), or sleeps, or was woken and has not tried | bit 31, or a wake that went with it | one wasted system call; others that sleep look again after their slice |
+//! | a releaser that has not woken (74) | a sleeper that was not woken | it looks again after its slice |
+//! | a finder that has taken over and told nobody (75) | the word is free, or names the finder, dead | the first death is then not told; the second is, if the word names the finder |
+//! | one that ends, half way (76) | some of its locks are `KEPT`, the others name a dead member | the others are recovered |
+//!
+//! # What is trusted
+//! A word that was damaged names a member that lives, or one that does not: it is waited for, or recovered. 19 bits of a
+//! life say that the same slot has been used 524,287 times before two of its members are taken for each other.
+
+use crate::deadline::Deadline;
+use crate::kill_point;
+use crate::memory::Shareable;
+use crate::mutex::assert_none_held;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, Slept, futex_wait, futex_wake};
+use crate::process_table::{MOST_MEMBERS, SlotIndex};
+use crate::wait_word::Patience;
+use std::time::Duration;
+
+/// The first sleep of a wait is no longer, so that a holder that was dead already is found soon.
+pub const FIRST_SLICE: Duration = Duration::from_millis(10);
+/// No sleep is longer: what a wake-up costs that died with its waker, and how late a death is noticed.
+pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
+
+const FREE: u32 = 0;
+const SLEEPERS: u32 = 1 << 31;
+const LIFE_BITS: u32 = 19;
+const LIVES: u32 = (1 << LIFE_BITS) - 1;
+/// A slot with no life: names nobody.
+const KEPT: u32 = 1 << LIFE_BITS;
+
+const _: () = assert!(MOST_MEMBERS <= 1 << 12);
+
+/// A member, as a lock's word names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerName(u32);
+
+impl OwnerName {
+    /// The name of the member that lives in that slot in that life; never the word of a free lock.
+    #[must_use]
+    pub fn new(slot: SlotIndex, life: u32) -> Self {
+        Self(slot.get() << LIFE_BITS | (life % LIVES + 1))
+    }
+
+    /// The name as a number that is not 0.
+    #[must_use]
+    pub fn to_number(self) -> u32 {
+        self.0
+    }
+
+    /// Reads what [`OwnerName::to_number`] wrote.
+    #[must_use]
+    pub fn from_number(number: u32) -> Self {
+        Self(number & !SLEEPERS)
+    }
+
+    /// The slot of the member that is named; `None` when the word was damaged.
+    #[must_use]
+    pub fn slot(self) -> Option<SlotIndex> {
+        SlotIndex::new(self.0 >> LIFE_BITS)
+    }
+
+    /// Whether that is the name of who lived in its slot in that life.
+    #[must_use]
+    pub fn is_of(self, life: u32) -> bool {
+        self.0 & LIVES == life % LIVES + 1
+    }
+}
+
+/// A thread that takes and releases locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taker {
+    /// Its process.
+    pub owner: OwnerName,
+    /// Its process's id and its own number of the kernel's, one above the other; never 0.
+    pub thread: u64,
+}
+
+impl Taker {
+    /// The thread with that number, of the process with that id.
+    #[must_use]
+    pub fn new(owner: OwnerName, pid: u32, thread: u32) -> Self {
+        Self { owner, thread: u64::from(pid) << 32 | u64::from(thread) }
+    }
+}
+
+/// What becomes of a lock whose holder was killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum OnOwnerDeath {
+    /// It becomes free, and one of those who want it is told instead of getting it.
+    #[default]
+    Raise = 0,
+    /// It stays locked until somebody releases it.
+    Block = 1,
+    /// One of those who want it gets it.
+    Recover = 2,
+}
+
+/// What sort of lock it is: chosen when it is made, for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nature {
+    /// Whether the thread that holds it may take it again, and only that one may release it.
+    pub recursive: bool,
+    /// What becomes of it when its holder is killed.
+    pub on_owner_death: OnOwnerDeath,
+}
+
+const RECURSIVE: u32 = 1 << 8;
+
+impl Nature {
+    fn to_word(self) -> u32 {
+        self.on_owner_death as u32 | if self.recursive { RECURSIVE } else { 0 }
+    }
+
+    fn from_word(word: u32) -> Self {
+        let on_owner_death = match word & 0xff {
+            1 => OnOwnerDeath::Block,
+            2 => OnOwnerDeath::Recover,
+            _ => OnOwnerDeath::Raise,
+        };
+        Self { recursive: word & RECURSIVE != 0, on_owner_death }
+    }
+}
+
+/// How a try or a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The caller holds the lock.
+    Yes,
+    /// The caller holds the lock, whose last holder was killed: what the lock guards may be half changed.
+    Recovered,
+    /// The last holder was killed, which nobody else is told. The caller does not hold the lock, which is free.
+    OwnerDied(Dead),
+    /// Somebody else holds it, and the caller's time is over.
+    No,
+    /// A signal arrived, or a slice of the wait has passed: the caller looks around and goes on.
+    Interrupted,
+}
+
+/// A holder that was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// Its name.
+    pub owner: OwnerName,
+    /// The process id that it noted; 0 when it did not come so far.
+    pub pid: u32,
+}
+
+/// Why a lock was not released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseError {
+    /// It is free.
+    Free,
+    /// It is recursive, and this thread does not hold it.
+    NotOwner,
+}
+
+/// How closely to look whether a member is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// In shared memory: costs nothing.
+    Quick,
+    /// Asking the kernel.
+    Close,
+}
+
+/// A wait for a lock, between interruptions.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    pub(crate) patience: Patience,
+    /// Sleeps that came to their end.
+    pub(crate) slices: u32,
+    /// Whether it was woken, by a releaser that may have had others to wake.
+    woken: bool,
+}
+
+impl Waiting {
+    /// A wait that has not begun.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { patience: Patience::new(), slices: 0, woken: false }
+    }
+
+    /// Its patience, for whoever notes the wait.
+    pub fn patience(&mut self) -> &mut Patience {
+        &mut self.patience
+    }
+}
+
+/// Who holds a lock, for somebody who only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// Nobody.
+    Nobody,
+    /// A process that has ended in an orderly way.
+    Kept,
+    /// That member; process id and thread as it noted them, 0 while it has not.
+    Member(OwnerName, u32, u32),
+}
+
+/// Placed in the arena, one for each lock.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct UserLock {
+    word: AtomicU32,
+    nature: AtomicU32,
+    /// The holder's [`Taker::thread`].
+    holder: AtomicU64,
+    /// How often the holder has taken a recursive lock.
+    count: AtomicU32,
+    /// How often a holder was killed.
+    deaths: AtomicU32,
+}
+
+// SAFETY: repr(C), atomics only; any bit pattern is a state that is waited for, recovered or released.
+#[allow(unsafe_code)]
+unsafe impl Shareable for UserLock {}
+
+impl UserLock {
+    /// A free lock.
+    #[must_use]
+    pub fn new(nature: Nature) -> Self {
+        Self {
+            word: AtomicU32::new(FREE),
+            nature: AtomicU32::new(nature.to_word()),
+            holder: AtomicU64::new(0),
+            count: AtomicU32::new(0),
+            deaths: AtomicU32::new(0),
+        }
+    }
+
+    /// What sort of lock it is.
+    pub fn nature(&self) -> Nature {
+        Nature::from_word(self.nature.load(Ordering::Relaxed))
+    }
+
+    /// Takes the lock if it is free, or held by this thread and recursive; whether it did.
+    #[inline]
+    pub fn try_take(&self, recursive: bool, me: Taker) -> bool {
+        if self.word.compare_exchange(FREE, me.owner.0, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            self.note_taken(recursive, me);
+            return true;
+        }
+        recursive && self.take_again(me)
+    }
+
+    #[inline]
+    fn note_taken(&self, recursive: bool, me: Taker) {
+        kill_point!(LockTaken);
+        if recursive {
+            self.count.store(1, Ordering::Relaxed);
+        }
+        self.holder.store(me.thread, Ordering::Relaxed);
+        kill_point!(LockNoted);
+    }
+
+    fn take_again(&self, me: Taker) -> bool {
+        let mine = self.is_held_by(me);
+        if mine {
+            // Nobody else writes it while we hold the lock.
+            self.count.store(self.count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        }
+        mine
+    }
+
+    /// As [`UserLock::try_take`], looking as closely as told whether a holder is gone, and taking over from one that is.
+    #[cold]
+    pub fn try_take_looking(
+        &self,
+        me: Taker,
+        look: Look,
+        is_gone: impl Fn(OwnerName, Look) -> bool,
+    ) -> Taken {
+        let nature = self.nature();
+        if self.try_take(nature.recursive, me) {
+            return Taken::Yes;
+        }
+        let word = self.word.load(Ordering::Relaxed);
+        self.take_over_if_gone(word, nature, me, look, is_gone).unwrap_or(Taken::No)
+    }
+
+    /// Waits for the lock until the deadline, a signal, or the end of a slice; `is_gone` says whether a member has died,
+    /// for good, and `about_to_sleep` is called once if the wait comes to that: what it returns is kept while it lasts.
+    ///
+    /// The caller has tried before. It calls again after [`Taken::Interrupted`], with the same `waiting`.
+    pub fn take<N>(
+        &self,
+        me: Taker,
+        waiting: &mut Waiting,
+        deadline: Deadline,
+        is_gone: impl Fn(OwnerName, Look) -> bool,
+        about_to_sleep: impl FnOnce(&mut Patience) -> N,
+    ) -> Taken {
+        let nature = self.nature();
+        let mut free = || self.word.load(Ordering::Relaxed) == FREE && self.try_take(nature.recursive, me);
+        if waiting.slices == 0 && waiting.patience.spin_and_yield(&mut free) {
+            return Taken::Yes;
+        }
+        assert_none_held();
+        let mut about_to_sleep = Some(about_to_sleep);
+        let mut noted = None;
+        loop {
+            let word = self.word.load(Ordering::Relaxed);
+            if word & !SLEEPERS == FREE {
+                if self.take_from(word, nature, me, waiting.woken) {
+                    return Taken::Yes;
+                }
+                continue;
+            }
+            let look = if waiting.slices == 0 { Look::Quick } else { Look::Close };
+            if let Some(taken) = self.take_over_if_gone(word, nature, me, look, &is_gone) {
+                return taken;
+            }
+            let expected = word | SLEEPERS;
+            if word != expected && !self.exchange(word, expected) {
+                continue;
+            }
+            let longest = if waiting.slices == 0 { FIRST_SLICE } else { LONGEST_SLICE };
+            let Some(slice) = deadline.slice(longest) else { return Taken::No };
+            kill_point!(LockFlagged);
+            if let Some(note) = about_to_sleep.take() {
+                noted = Some(note(&mut waiting.patience));
+            }
+            match futex_wait(&self.word, expected, slice) {
+                Slept::Woken => waiting.woken = true,
+                Slept::Changed => {}
+                Slept::TimedOut => {
+                    waiting.slices = waiting.slices.saturating_add(1);
+                    if waiting.slices > 1 {
+                        drop(noted);
+                        return Taken::Interrupted;
+                    }
+                }
+                Slept::Interrupted => return Taken::Interrupted,
+            }
+        }
+    }
+
+    fn exchange(&self, from: u32, to: u32) -> bool {
+        self.word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes a lock whose word is that of a free one. Bit 31 alone is damage, and as good as free.
+    fn take_from(&self, word: u32, nature: Nature, me: Taker, woken: bool) -> bool {
+        let sleepers = if woken { SLEEPERS } else { word & SLEEPERS };
+        let to = me.owner.0 | sleepers;
+        let taken = self.word.compare_exchange(word, to, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.note_taken(nature.recursive, me);
+        }
+        taken
+    }
+
+    /// Takes over from a holder that is gone; `None` when it is not, or somebody else was faster.
+    fn take_over_if_gone(
+        &self,
+        word: u32,
+        nature: Nature,
+        me: Taker,
+        look: Look,
+        is_gone: impl Fn(OwnerName, Look) -> bool,
+    ) -> Option<Taken> {
+        let owner = OwnerName(word & !SLEEPERS);
+        let somebody = !matches!(owner.0, FREE | KEPT) && owner != me.owner;
+        if nature.on_owner_death == OnOwnerDeath::Block || !somebody || !is_gone(owner, look) {
+            return None;
+        }
+        let dead = Dead { owner, pid: (self.holder.load(Ordering::Relaxed) >> 32) as u32 };
+        let keeps = nature.on_owner_death == OnOwnerDeath::Recover;
+        // One that is not recursive may be released by anybody at any moment, the dead one's name or ours: so it goes from
+        // one state to the next in one exchange. Of a recursive one nobody else can change the word once it names us.
+        let passes_by = nature.recursive || keeps;
+        let to = if passes_by { me.owner.0 | word & SLEEPERS } else { FREE };
+        self.word.compare_exchange(word, to, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.deaths.fetch_add(1, Ordering::Relaxed);
+        if passes_by {
+            self.holder.store(0, Ordering::Relaxed);
+        }
+        kill_point!(LockTakenOver);
+        if keeps {
+            self.note_taken(nature.recursive, me);
+            return Some(Taken::Recovered);
+        }
+        if nature.recursive {
+            self.free();
+        } else {
+            self.wake(word);
+        }
+        Some(Taken::OwnerDied(dead))
+    }
+
+    /// Gives the lock back; one of those who wait is woken.
+    ///
+    /// # Errors
+    /// When it is free, or recursive and not this thread's. Nothing has happened then.
+    #[inline]
+    pub fn release(&self, recursive: bool, me: Taker) -> Result<(), ReleaseError> {
+        if recursive {
+            return self.release_recursive(me);
+        }
+        // The word as it is while nobody waits: one exchange then, and no look before it.
+        match self.word.compare_exchange(me.owner.0, FREE, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => {
+                kill_point!(LockReleased);
+                Ok(())
+            }
+            Err(word) => self.release_other(word),
+        }
+    }
+
+    /// Releases a lock that somebody waits for, or that another process has taken.
+    #[cold]
+    fn release_other(&self, mut word: u32) -> Result<(), ReleaseError> {
+        loop {
+            if word & !SLEEPERS == FREE {
+                return Err(ReleaseError::Free);
+            }
+            match self.word.compare_exchange(word, FREE, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.wake(word);
+                    return Ok(());
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    fn release_recursive(&self, me: Taker) -> Result<(), ReleaseError> {
+        if !self.is_held_by(me) {
+            return Err(ReleaseError::NotOwner);
+        }
+        let count = self.count.load(Ordering::Relaxed);
+        if count > 1 {
+            self.count.store(count - 1, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.count.store(0, Ordering::Relaxed);
+        self.holder.store(0, Ordering::Relaxed);
+        kill_point!(LockCleared);
+        self.free();
+        Ok(())
+    }
+
+    /// Frees a lock that the caller holds.
+    fn free(&self) {
+        let word = self.word.swap(FREE, Ordering::Release);
+        self.wake(word);
+    }
+
+    fn wake(&self, word: u32) {
+        kill_point!(LockReleased);
+        if word & SLEEPERS != 0 {
+            futex_wake(&self.word, 1);
+        }
+    }
+
+    /// Whether this thread holds it.
+    #[inline]
+    pub fn is_held_by(&self, me: Taker) -> bool {
+        self.word.load(Ordering::Relaxed) & !SLEEPERS == me.owner.0
+            && self.holder.load(Ordering::Relaxed) == me.thread
+    }
+
+    /// Whether somebody holds it.
+    #[inline]
+    pub fn is_locked(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & !SLEEPERS != FREE
+    }
+
+    /// Who holds it.
+    pub fn held_by(&self) -> HeldBy {
+        match self.word.load(Ordering::Relaxed) & !SLEEPERS {
+            FREE => HeldBy::Nobody,
+            KEPT => HeldBy::Kept,
+            owner => {
+                let holder = self.holder.load(Ordering::Relaxed);
+                HeldBy::Member(OwnerName(owner), (holder >> 32) as u32, holder as u32)
+            }
+        }
+    }
+
+    /// How often its holder has taken it; at most 1 if it is not recursive.
+    pub fn count(&self) -> u32 {
+        match (self.is_locked(), self.nature().recursive) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => self.count.load(Ordering::Relaxed).max(1),
+        }
+    }
+
+    /// How often a holder was killed, and somebody took over.
+    pub fn deaths(&self) -> u32 {
+        self.deaths.load(Ordering::Relaxed)
+    }
+
+    /// The process ends, or lets go of the lock for good: if it holds it, it stays locked until somebody releases it.
+    pub fn keep(&self, owner: OwnerName) {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & !SLEEPERS == owner.0 {
+            let kept = KEPT | word & SLEEPERS;
+            match self.word.compare_exchange(word, kept, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return kill_point!(LockKept),
+                Err(now) => word = now,
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A semaphore between any threads of any members of a family: a count that is raised and lowered, and waited for.
+//!
+//! Nobody owns what was taken: a process that is killed keeps it. The protocol is in `semaphore.rs` of manyhands-sync.
+
+use crate::family::{Family, FamilyError, Hold};
+use crate::lock::Waiting;
+use crate::queue::OpenError;
+use crate::waiting;
+use manyhands_sync::arena::{Handle, Kind};
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::semaphore::UserSemaphore;
+pub use manyhands_sync::semaphore::{MOST, TooMany};
+use manyhands_sync::wait_word::Waited;
+use std::sync::Arc;
+
+/// A semaphore, seen from one process. It lives as a [`Lock`](crate::Lock) does.
+#[derive(Clone, Debug)]
+pub struct Semaphore {
+    semaphore: &'static UserSemaphore,
+    hold: Arc<Hold>,
+}
+
+impl Semaphore {
+    /// A new semaphore with that count, which never exceeds `most`; both are at most [`MOST`].
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub fn create(family: &Family, count: u32, most: u32) -> Result<Self, FamilyError> {
+        let (semaphore, hold) = family.place_shared(Kind::Semaphore, UserSemaphore::new(count, most))?;
+        Ok(Self { semaphore, hold: Arc::new(hold) })
+    }
+
+    /// The semaphore with that handle.
+    ///
+    /// # Errors
+    /// When there is no such semaphore (any more).
+    pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
+        let (semaphore, hold) = family.open_shared(Kind::Semaphore, handle)?;
+        Ok(Self { semaphore, hold: Arc::new(hold) })
+    }
+
+    /// By what another member opens the semaphore.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.hold.handle()
+    }
+
+    /// Lowers the count by one if it is not 0; whether it did.
+    #[inline]
+    #[must_use]
+    pub fn try_acquire(&self) -> bool {
+        self.semaphore.try_take()
+    }
+
+    /// Waits until the count could be lowered, after a try. [`Waited::Interrupted`] is to be answered by another call with
+    /// the same `waiting`.
+    pub fn acquire(&self, waiting: &mut Waiting, deadline: Deadline) -> Waited {
+        self.semaphore.take(waiting, deadline, |patience| {
+            waiting::note(WaitKind::Semaphore, self.handle().offset, patience, deadline)
+        })
+    }
+
+    /// Lowers the count by one, waiting for it; `false` when the deadline passed first. Signals do not end the wait.
+    #[must_use]
+    pub fn acquire_by(&self, deadline: Deadline) -> bool {
+        let mut waiting = Waiting::new();
+        loop {
+            if self.try_acquire() {
+                return true;
+            }
+            match self.acquire(&mut waiting, deadline) {
+                Waited::Ready => return true,
+                Waited::TimedOut => return false,
+                Waited::Interrupted => {}
+            }
+        }
+    }
+
+    /// Raises the count by one, and wakes one who waits.
+    ///
+    /// # Errors
+    /// When the count is as high as it may be.
+    #[inline]
+    pub fn release(&self) -> Result<(), TooMany> {
+        self.semaphore.give()
+    }
+
+    /// The count.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.semaphore.count()
+    }
+
+    /// The highest count there may be.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        self.semaphore.most()
+    }
+}
