@@ -93,15 +93,15 @@ mod tests {
     #[test]
     fn each_item_is_settled_once_and_other_jobs_do_not_count() {
         let mut outcomes = Outcomes::new(7, 3);
-        assert!(outcomes.answered(answer(7, 2, Status::Returned), Payload::Bytes(b"two")));
-        assert!(!outcomes.answered(answer(7, 2, Status::Returned), Payload::Bytes(b"again")));
-        assert!(!outcomes.answered(answer(6, 0, Status::Returned), Payload::Bytes(b"old")));
-        assert!(!outcomes.answered(answer(7, 3, Status::Returned), Payload::Bytes(b"beyond")));
+        assert!(outcomes.answered(answer(7, 2, Status::Returned), b"two".to_vec()));
+        assert!(!outcomes.answered(answer(7, 2, Status::Returned), b"again".to_vec()));
+        assert!(!outcomes.answered(answer(6, 0, Status::Returned), b"old".to_vec()));
+        assert!(!outcomes.answered(answer(7, 3, Status::Returned), b"beyond".to_vec()));
         // Answered, then died before it could say so: the answer counts.
         assert!(!outcomes.lost(task(7, 2), 1, -9));
         assert!(outcomes.lost(task(7, 0), 1, -9));
         assert!(!outcomes.are_complete());
-        assert!(outcomes.answered(answer(7, 1, Status::Raised), Payload::Bytes(b"\x01boom")));
+        assert!(outcomes.answered(answer(7, 1, Status::Raised), b"\x01boom".to_vec()));
         let expected = vec![
             Err(TaskError::WorkerDied { pid: 1, status: -9, item: 0 }),
             Err(TaskError::Panicked { item: 1, message: "boom".into() }),

@@ -11,6 +11,6 @@
 mod block;
 mod typed;
 
-pub use block::{SharedBlock, SharedError, UnheldBlock};
 pub use crate::sys::plain::{Integer, Plain};
+pub use block::{SharedBlock, SharedError, UnheldBlock};
 pub use typed::{Shared, SharedSlice};
