@@ -13,6 +13,7 @@ mod pickling;
 mod pool;
 mod queue;
 mod semaphore;
+mod shared;
 mod source;
 mod worker;
 
@@ -43,6 +44,10 @@ mod _manyhands {
     use super::queue::PyQueue;
     #[pymodule_export]
     use super::semaphore::PySemaphore;
+    #[pymodule_export]
+    use super::shared::{
+        PyBlock, PySharedArray, PySynchronizedArray, PySynchronizedBase, PySynchronizedValue,
+    };
     #[pymodule_export]
     use super::source::compile_source;
     #[pymodule_export]

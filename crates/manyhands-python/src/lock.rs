@@ -128,6 +128,18 @@ impl Fast for PyLock {
 }
 
 impl PyLock {
+    /// As `__enter__`, for who stands in for it.
+    #[inline]
+    pub(crate) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().take() { Ok(()) } else { Self::__enter__(slf).map(drop) }
+    }
+
+    /// As `release`, for who stands in for it.
+    #[inline]
+    pub(crate) fn leave(&self) -> PyResult<()> {
+        if self.give() { Ok(()) } else { self.release() }
+    }
+
     pub(crate) fn lock(&self) -> PyResult<&Lock> {
         self.lock.get().ok_or_else(|| PyRuntimeError::new_err("Lock.__init__() not called"))
     }

@@ -24,6 +24,7 @@ mod queue_blocking;
 #[cfg(test)]
 mod random_bytes;
 pub mod semaphore;
+pub mod shared;
 mod sys;
 mod waiting;
 
@@ -40,5 +41,6 @@ pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
 pub use semaphore::Semaphore;
+pub use shared::{Shared, SharedBlock, SharedSlice};
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;
