@@ -18,6 +18,7 @@ class Remote:
 
     def __init__(self, ctx: Any, *things: Any) -> None:
         self._conn, far = ctx.Pipe()
+        self._first = 0
         self.process = ctx.Process(target=obey, args=(far, *things))
         self.process.start()
         far.close()
@@ -26,7 +27,7 @@ class Remote:
 
     def begin(self, name: str, *args: Any, of: int = 0, **kwargs: Any) -> None:
         """Has it call a method, which may take long; `answer` is what it returns."""
-        self._conn.send((of, name, args, kwargs))
+        self._conn.send((self._first + of, name, args, kwargs))
         assert self._conn.recv() == "begun"
 
     def answer(self) -> Any:
@@ -36,6 +37,10 @@ class Remote:
         if raised is not None:
             raise raised
         return returned
+
+    def keeps(self) -> None:
+        """Has `of=0` mean what "take and keep" took."""
+        self._first = 1
 
     def has_answered(self, seconds: float = 0) -> bool:
         return bool(self._conn.poll(seconds))
@@ -74,7 +79,10 @@ def obey(conn: Any, *things: Any) -> None:
         try:
             conn.send("begun")
             function = COMMANDS.get(name)
-            if function is not None:
+            if name == "take and keep":
+                things = (*things, things[number].get())
+                answer = None, None
+            elif function is not None:
                 answer = function(things[number], *args, **kwargs), None
             else:
                 answer = getattr(things[number], name)(*args, **kwargs), None
@@ -242,9 +250,10 @@ def set_event(event: Any) -> Any:
     return event
 
 
-def take_and_call(queue: Any, name: str, *args: Any) -> None:
-    """Gets an object from a queue and calls a method of it."""
-    getattr(queue.get(), name)(*args)
+def make_lock(method: str) -> Any:
+    import manyhands
+
+    return manyhands.get_context(method).Lock()
 
 
 def count_in_grandchild(ctx: Any, lock: Any, counter: Any, conn: Any) -> None:
