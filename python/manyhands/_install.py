@@ -1,4 +1,4 @@
-"""`install`: our contexts, processes, queues, pools and executor in place of the standard library's."""
+"""`install`: our contexts, processes, queues, pools, locks and executor in place of the standard library's."""
 
 from __future__ import annotations
 
