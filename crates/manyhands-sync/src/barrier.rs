@@ -269,21 +269,25 @@ impl UserBarrier {
             if state.count == 0 {
                 self.filling_since.store(now, Ordering::Relaxed);
             }
-            if let Some(arrival) = self.count_in(state.generation, place, acts) {
+            if let Some(arrival) = self.count_in(state.generation, place, last, acts) {
                 return arrival;
             }
             give_place_back(places, place, state.generation, me);
         }
     }
 
-    /// `None` when the generation is over, or everybody is there already.
-    fn count_in(&self, generation: u32, place: usize, acts: bool) -> Option<Arrival> {
+    /// `None` when the generation is over, everybody is there already, or the party turns out to be the last one and has
+    /// not looked at the others as such.
+    fn count_in(&self, generation: u32, place: usize, may_be_last: bool, acts: bool) -> Option<Arrival> {
         let parties = self.parties();
         let counted = self.change(|state| {
             if state.generation != generation || state.phase != Phase::Filling {
                 return None;
             }
             let count = state.count + 1;
+            if count >= parties && !may_be_last {
+                return None;
+            }
             Some(match (count >= parties, acts) {
                 (false, _) => State { count, ..state },
                 (true, true) => State { count, phase: Phase::Acting, ..state },

@@ -137,6 +137,8 @@ impl WaitWord {
     /// What the end of a longest sleep does: whoever sleeps looks again. (loom's sleeps have no end.)
     #[cfg(loom)]
     pub(crate) fn end_slices(&self) {
+        // So that nobody who is on the way falls asleep behind it.
+        self.0.fetch_add(ONE_WAKE, Ordering::SeqCst);
         futex_wake(&self.0, EVERYONE);
     }
 

@@ -10,6 +10,8 @@
 mod ledger;
 #[path = "kill_points/lock.rs"]
 mod lock;
+#[path = "kill_points/meeting.rs"]
+mod meeting;
 #[path = "kill_points/notes.rs"]
 mod notes;
 #[path = "kill_points/ring.rs"]
@@ -244,6 +246,7 @@ fn every_step_has_its_test() {
         notes::POINTS,
         lock::POINTS,
         lock::SEMAPHORE,
+        meeting::POINTS,
         ledger::POINTS,
         ledger::SWEEPING,
         ledger::TAKING,

@@ -123,6 +123,19 @@ pub(crate) fn model(name: &str, chunks: u64, check: impl Fn(Arena<Watched>) + Sy
     println!("{name}: {orders:?} orders");
 }
 
+/// As [`model`], for what needs no arena.
+pub(crate) fn orders(name: &str, check: impl Fn() + Sync + Send + 'static) {
+    let orders = std::sync::Arc::new(AtomicU64::new(0));
+    let counted = orders.clone();
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 20_000;
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        check();
+    });
+    println!("{name}: {orders:?} orders");
+}
+
 /// Runs `work` in a thread of the model that dies when it gets to `point`; whether it died.
 pub(crate) fn killed_at(
     point: KillPoint,
