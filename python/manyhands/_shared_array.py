@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _operator import index
 
 from . import _at_fork, _manyhands  # noqa: F401
 
@@ -90,7 +91,7 @@ class SharedArray(_manyhands.SharedArray):
         self, shape: SupportsIndex | Iterable[SupportsIndex], dtype: Any = "float64"
     ) -> None:
         extents = (shape,) if hasattr(shape, "__index__") else tuple(shape)  # type: ignore[arg-type]
-        self._be([extent.__index__() for extent in extents], _name_of(dtype))
+        self._be([index(extent) for extent in extents], _name_of(dtype))
 
     def _be(self, shape: Iterable[int], dtype: str, *handle: int) -> None:
         self._create(list(shape), *_FORMATS[dtype], *handle)

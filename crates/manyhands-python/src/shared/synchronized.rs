@@ -8,7 +8,7 @@ use super::element::{Element, Items};
 use crate::fast_methods::Fast;
 use crate::lock::PyLock;
 use manyhands::shared::{Integer, SharedBlock};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -361,9 +361,9 @@ impl PySynchronizedArray {
         })
     }
 
-    fn __delitem__(slf: &Bound<'_, Self>, _key: &Bound<'_, PyAny>) -> PyResult<()> {
-        let name = slf.get_type().name()?;
-        Err(PyTypeError::new_err(format!("'{name}' object doesn't support item deletion")))
+    /// As there, where nobody has defined it.
+    fn __delitem__(&self, _key: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyAttributeError::new_err("__delitem__"))
     }
 }
 
