@@ -399,3 +399,33 @@ def square_in_executor(make: Any, method: str, number: int) -> int:
 
     with make(1, mp_context=multiprocessing.get_context(method)) as executor:
         return executor.submit(square, number).result()  # type: ignore[no-any-return]
+
+
+# --- locks ---
+
+
+def acquire(lock: Any) -> None:
+    lock.acquire()
+
+
+def acquire_twice(lock: Any) -> None:
+    lock.acquire()
+    lock.acquire()
+
+
+def hold_until_told(lock: Any, answers: Any, orders: Any) -> None:
+    with lock:
+        answers.put("held")
+        orders.get()
+
+
+def hold_then_want(first: Any, second: Any, answers: Any, orders: Any) -> None:
+    """Takes a lock, and when it is told so another one, from a process that holds it."""
+    with first:
+        answers.put("held")
+        orders.get()
+        try:
+            with second:
+                answers.put("got it")
+        except RuntimeError as error:
+            answers.put(type(error).__name__)

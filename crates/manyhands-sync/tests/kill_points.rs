@@ -8,6 +8,8 @@
 
 #[path = "kill_points/ledger.rs"]
 mod ledger;
+#[path = "kill_points/lock.rs"]
+mod lock;
 #[path = "kill_points/notes.rs"]
 mod notes;
 #[path = "kill_points/ring.rs"]
@@ -240,6 +242,8 @@ fn every_step_has_its_test() {
         seat::POINTS,
         wait_word::POINTS,
         notes::POINTS,
+        lock::POINTS,
+        lock::SEMAPHORE,
         ledger::POINTS,
         ledger::SWEEPING,
         ledger::TAKING,

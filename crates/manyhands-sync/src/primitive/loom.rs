@@ -41,19 +41,24 @@ pub const fn yields_worth_trying() -> bool {
 
 loom::lazy_static! {
     static ref BUCKET: Bucket =
-        Bucket { sleepers: Mutex::new(Vec::new()), woken: Condvar::new(), over: Mutex::new(false) };
+        Bucket { sleepers: Mutex::new(Sleepers { list: Vec::new(), over: false }), woken: Condvar::new() };
 }
 
 loom::thread_local! {
     static DYING: Cell<bool> = Cell::new(false);
 }
 
-/// The sleepers of all words of a model, in the order in which they fell asleep.
+/// The sleepers of all words of a model.
 struct Bucket {
-    sleepers: Mutex<Vec<Sleeper>>,
+    sleepers: Mutex<Sleepers>,
     woken: Condvar,
-    /// Whether time has passed: taken with `sleepers` locked.
-    over: Mutex<bool>,
+}
+
+struct Sleepers {
+    /// In the order in which they fell asleep.
+    list: Vec<Sleeper>,
+    /// Whether the model has let time pass.
+    over: bool,
 }
 
 struct Sleeper {
@@ -68,22 +73,21 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _timeout: Duration) -> Slept 
     if word.load(core::sync::atomic::Ordering::SeqCst) != expected {
         return Slept::Changed;
     }
-    if *BUCKET.over.lock().expect("a model thread panicked") {
+    if sleepers.over {
         drop(sleepers);
         loom::thread::yield_now();
         return Slept::TimedOut;
     }
     let thread = loom::thread::current().id();
-    sleepers.push(Sleeper { word: address(word), thread, woken: false });
+    sleepers.list.push(Sleeper { word: address(word), thread, woken: false });
     loop {
         sleepers = BUCKET.woken.wait(sleepers).expect("a model thread panicked");
-        let over = *BUCKET.over.lock().expect("a model thread panicked");
-        if let Some(mine) = sleepers.iter().position(|s| s.thread == thread && s.woken) {
-            sleepers.remove(mine);
+        if let Some(mine) = sleepers.list.iter().position(|s| s.thread == thread && s.woken) {
+            sleepers.list.remove(mine);
             return Slept::Woken;
         }
-        if over {
-            sleepers.retain(|s| s.thread != thread);
+        if sleepers.over {
+            sleepers.list.retain(|s| s.thread != thread);
             return Slept::TimedOut;
         }
     }
@@ -91,16 +95,14 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _timeout: Duration) -> Slept 
 
 /// Lets time pass: every sleep ends by its limit, and so does each that is begun from now on.
 pub fn end_sleeps() {
-    let sleepers = BUCKET.sleepers.lock().expect("a model thread panicked");
-    *BUCKET.over.lock().expect("a model thread panicked") = true;
+    BUCKET.sleepers.lock().expect("a model thread panicked").over = true;
     BUCKET.woken.notify_all();
-    drop(sleepers);
 }
 
 /// Wakes at most `count` sleepers of the word, the longest asleep first; how many.
 pub fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     let mut sleepers = BUCKET.sleepers.lock().expect("a model thread panicked");
-    let asleep = sleepers.iter_mut().filter(|s| s.word == address(word) && !s.woken);
+    let asleep = sleepers.list.iter_mut().filter(|s| s.word == address(word) && !s.woken);
     let woken = asleep.take(count as usize).map(|s| s.woken = true).count();
     BUCKET.woken.notify_all();
     woken

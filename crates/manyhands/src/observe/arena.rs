@@ -102,7 +102,7 @@ pub(super) fn look(family: &Family) -> (Survey, Vec<QueueReport>, Vec<PoolReport
     (survey, queues, pools)
 }
 
-fn structures(survey: &Survey, kind: Kind) -> impl Iterator<Item = Handle> + '_ {
+pub(super) fn structures(survey: &Survey, kind: Kind) -> impl Iterator<Item = Handle> + '_ {
     survey.structures.iter().filter(move |(of, _)| *of == kind).map(|(_, handle)| *handle)
 }
 

@@ -9,12 +9,15 @@
 //! of `python -m manyhands doctor`.
 
 mod arena;
+mod locks;
+mod locks_text;
 mod member;
 mod proc;
 mod report;
 mod text;
 
 pub use arena::{PoolReport, QueueReport, RingReport, User};
+pub use locks::{LockHolder, LockReport, SemaphoreReport};
 pub use member::{Life, Member, Waiting};
 pub use report::Report;
 

@@ -1,12 +1,13 @@
 //! What an observer saw once.
 
 use super::arena::{self, PoolReport, QueueReport};
+use super::locks::{self, LockReport, SemaphoreReport};
 use super::member::{self, Member};
 use crate::family::Family;
 use crate::sys::clock;
 use manyhands_sync::arena::Survey;
 
-/// What an observer saw, at about one moment: members, queues, pools, the arena. Its `Display` is a text for people.
+/// What an observer saw, at about one moment: members, queues, pools, locks, the arena. Its `Display` is a text for people.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The family's number.
@@ -19,6 +20,10 @@ pub struct Report {
     pub queues: Vec<QueueReport>,
     /// The pools, likewise.
     pub pools: Vec<PoolReport>,
+    /// The locks, likewise.
+    pub locks: Vec<LockReport>,
+    /// The semaphores, likewise.
+    pub semaphores: Vec<SemaphoreReport>,
     /// How much of the arena is in use.
     pub arena: Survey,
 }
@@ -26,9 +31,10 @@ pub struct Report {
 impl Report {
     pub(super) fn of(family: &Family) -> Self {
         let (arena, queues, pools) = arena::look(family);
+        let (locks, semaphores) = (locks::locks(family, &arena), locks::semaphores(family, &arena));
         // Later than every time that is compared with it, give or take what happens meanwhile.
         let seen_at = clock::monotonic_nanoseconds();
         let members = member::members(family, seen_at);
-        Self { family: family.id(), seen_at, members, queues, pools, arena }
+        Self { family: family.id(), seen_at, members, queues, pools, locks, semaphores, arena }
     }
 }

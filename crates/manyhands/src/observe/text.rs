@@ -14,14 +14,15 @@ const MOST_DEAD: usize = 20;
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let alive = self.members.iter().filter(|member| member.life == Life::Alive).count();
-        writeln!(
-            f,
-            "manyhands family {:016x}: {}, {}, {}",
-            self.family,
-            count(alive, "process"),
-            count(self.queues.len(), "queue"),
-            count(self.pools.len(), "pool")
-        )?;
+        write!(f, "manyhands family {:016x}: {}", self.family, count(alive, "process"))?;
+        write!(f, ", {}, {}", count(self.queues.len(), "queue"), count(self.pools.len(), "pool"))?;
+        for (number, what) in [(self.locks.len(), "lock"), (self.semaphores.len(), "semaphore")] {
+            if number > 0 {
+                write!(f, ", {}", count(number, what))?;
+            }
+        }
+        writeln!(f)?;
+        self.write_cycles(f)?;
         self.write_members(f)?;
         if !self.queues.is_empty() {
             writeln!(f, "\nQueues")?;
@@ -35,6 +36,7 @@ impl Display for Report {
         for (number, pool) in (1..).zip(&self.pools) {
             self.write_pool(f, number, pool)?;
         }
+        self.write_locks(f)?;
         self.write_arena(f)
     }
 }
@@ -117,8 +119,8 @@ impl Report {
             WaitKind::Answers => format!("for answers from {}", self.pool_name(wait.object)),
             WaitKind::End => format!("for process {} to end", wait.object),
             WaitKind::Requests => "for processes to start".to_owned(),
-            WaitKind::Lock => format!("for a lock ({:#x})", wait.object),
-            WaitKind::Semaphore => format!("for a semaphore ({:#x})", wait.object),
+            WaitKind::Lock => format!("for {}", self.lock_name(wait.object)),
+            WaitKind::Semaphore => format!("for {}", self.semaphore_name(wait.object)),
         }
     }
 
@@ -229,7 +231,7 @@ impl Report {
     }
 
     /// The living members that wait so.
-    fn waiting(&self, kind: WaitKind, object: u64) -> Vec<u32> {
+    pub(super) fn waiting(&self, kind: WaitKind, object: u64) -> Vec<u32> {
         let waits = |member: &&Member| {
             member.life == Life::Alive
                 && member.waits.iter().any(|wait| wait.kind == kind && wait.object == object)
@@ -250,13 +252,13 @@ impl Report {
             Size(arena.limit_bytes)
         )?;
         if !arena.complete {
-            writeln!(f, "  not everything could be read: queues and pools may be missing above")?;
+            writeln!(f, "  not everything could be read: queues, pools and locks may be missing above")?;
         }
         Ok(())
     }
 }
 
-fn write_waiting(f: &mut Formatter<'_>, pids: &[u32], what: &str) -> Result {
+pub(super) fn write_waiting(f: &mut Formatter<'_>, pids: &[u32], what: &str) -> Result {
     match pids {
         [] => Ok(()),
         [pid] => writeln!(f, "    process {pid} waits {what}"),
@@ -316,11 +318,11 @@ fn write_holders(f: &mut Formatter<'_>, ring: &RingReport, sides: [&str; 2]) -> 
     Ok(())
 }
 
-fn times(count: u32) -> String {
+pub(super) fn times(count: u32) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
-fn count(count: usize, what: &str) -> String {
+pub(super) fn count(count: usize, what: &str) -> String {
     let plural = match (count, what.ends_with('s')) {
         (1, _) => "",
         (_, true) => "es",
