@@ -36,7 +36,9 @@ def main() -> None:
             parts = [(old, new, 1 + part * rows, 1 + (part + 1) * rows) for part in range(PARTS)]
             largest = max(pool.starmap(spread, parts, chunksize=1))
     warm = sum(value > 1 for value in memoryview(new).cast("B").cast("d"))
-    print(f"after {STEPS} steps {warm} of {ROWS * COLUMNS} points are warm, the last step changed {largest:.2f} at most")
+    print(
+        f"after {STEPS} steps {warm} of {ROWS * COLUMNS} points are warm; the last changed {largest:.2f} at most"
+    )
     assert memoryview(new)[1, 30] > memoryview(new)[5, 30] > memoryview(new)[20, 30]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -106,7 +107,7 @@ class TestWithoutNumpy:
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
     def test_more_than_there_is(self) -> None:
-        with pytest.raises(MemoryError, match=r"no shared memory for 8796093022208 bytes: .* MANYHANDS_ARENA_MAX|bytes"):
+        with pytest.raises(MemoryError, match="no shared memory for 8796093022208 bytes"):
             manyhands.SharedArray(1 << 40)
 
 
@@ -117,7 +118,12 @@ class TestWithNumpy:
         one, other = numpy.asarray(array), numpy.asarray(array)
         one[:, 1] = numpy.arange(100)
         assert other[99, 1] == 99
-        assert (one.dtype, one.shape, one.flags.writeable, one.flags.owndata) == ("float32", (100, 3), True, False)
+        assert (one.dtype, one.shape, one.flags.writeable, one.flags.owndata) == (
+            "float32",
+            (100, 3),
+            True,
+            False,
+        )
         assert one.__array_interface__["data"] == array.__array_interface__["data"]
 
     def test_a_view_keeps_the_memory(self) -> None:
@@ -239,8 +245,6 @@ try:
 except MemoryError as error:
     print(error)
 """
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "MANYHANDS_ARENA_MAX": "64M"},

@@ -188,7 +188,16 @@ class TestArray:
         same = list(range(10))
         assert len(array) == 10
         assert list(array) == same
-        for key in (0, -1, 9, slice(None), slice(2, 5), slice(-3, None), slice(None, None, 3), slice(8, 2, -2)):
+        for key in (
+            0,
+            -1,
+            9,
+            slice(None),
+            slice(2, 5),
+            slice(-3, None),
+            slice(None, None, 3),
+            slice(8, 2, -2),
+        ):
             assert array[key] == same[key]
         array[3] = same[3] = 99
         array[4:8] = same[4:8] = [1, 2, 3, 4]
@@ -215,13 +224,13 @@ class TestArray:
             (1.5, 1.0),
             (2**70, 1.0),
         ]:
-            with pytest.raises(Exception) as expected:  # noqa: PT011
+            with pytest.raises(Exception) as expected:
                 plain[key] = value  # type: ignore[index,call-overload]
             with pytest.raises(expected.type) as raised:
                 array[key] = value
             assert str(raised.value) == str(expected.value)
         for key in (5, -6, "x", 1.5):
-            with pytest.raises(Exception) as expected:  # noqa: PT011
+            with pytest.raises(Exception) as expected:
                 plain[key]  # type: ignore[call-overload]
             with pytest.raises(expected.type) as raised:
                 array[key]

@@ -63,7 +63,12 @@ def test_held_by_children_that_are_killed(ctx: Any) -> None:
     del warm
     before = held()
     for _ in range(3):
-        given = [ctx.Value("i", 5), ctx.Array("d", 1_000), manyhands.SharedArray((300, 300)), ctx.RawArray("i", 5)]
+        given = [
+            ctx.Value("i", 5),
+            ctx.Array("d", 1_000),
+            manyhands.SharedArray((300, 300)),
+            ctx.RawArray("i", 5),
+        ]
         child = ctx.Process(target=sharing.keep_until_killed, args=(theirs, *given))
         child.start()
         assert ours.recv() == "up"
