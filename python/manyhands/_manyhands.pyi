@@ -14,6 +14,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "Barrier",
+    "Block",
     "Calls",
     "Condition",
     "Event",
@@ -23,7 +24,11 @@ __all__ = [
     "Process",
     "Queue",
     "Semaphore",
+    "SharedArray",
     "Start",
+    "Synchronized",
+    "SynchronizedArray",
+    "SynchronizedBase",
     "Worker",
     "Zygote",
     "ZygoteClient",
@@ -89,6 +94,107 @@ class Queue:
 
     def close(self) -> None:
         """This process will neither put nor get any more through this object."""
+
+@final
+class Block:
+    """Bytes in shared memory, all zero at first; a writable buffer. It pickles as what it is: the same bytes."""
+
+    def __new__(cls, size: int, offset: int | None = None, generation: int = 0) -> Self:
+        """A new block, or with ``offset`` and ``generation`` the one that a process of the family made.
+
+        Raises:
+            MemoryError: there is no shared memory left.
+            OSError: nobody holds that block any more.
+        """
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __reduce__(self) -> tuple[type[Block], tuple[int, int, int]]: ...
+
+@disjoint_base
+class SharedArray:
+    """An array in shared memory; `manyhands.SharedArray` gives it a face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` gives the object its memory, once."""
+
+    def _create(
+        self,
+        shape: Sequence[int],
+        format: str,
+        item_bytes: int,
+        offset: int | None = None,
+        generation: int = 0,
+    ) -> None:
+        """Makes a new array, or with ``offset`` and ``generation`` opens one; ``format`` as of `struct`."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the array; that one may know it from now on."""
+
+    @property
+    def _address(self) -> int:
+        """Where it begins in this process."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many items each dimension has."""
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes all items have."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@disjoint_base
+class SynchronizedBase:
+    """A `ctypes` object and its lock; `manyhands.sharedctypes` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_wrap` says what it is about, once."""
+
+    def _wrap(self, object: Any, lock: Any, plain: bool, block: Block | None, code: str) -> None:
+        """What it wraps: ``block`` and ``code`` of an object of a simple type, ``plain`` for a lock of exactly ours."""
+
+    @property
+    def _obj(self) -> Any: ...
+    @property
+    def _lock(self) -> Any: ...
+    acquire: Any
+    """The lock's method."""
+    release: Any
+    """The lock's method."""
+
+    def get_obj(self) -> Any:
+        """The `ctypes` object, to be used without the lock."""
+
+    def get_lock(self) -> Any:
+        """The lock that every access takes."""
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *args: Any) -> Any: ...
+
+class Synchronized(SynchronizedBase):
+    """One value of a simple type, read and written while the lock is held."""
+
+    value: Any
+    """The value, read and written while the lock is held."""
+
+    def fetch_add(self, number: int) -> int:
+        """Add to an integer and return what was there before, in one step and without the lock; sums wrap around."""
+
+    def exchange(self, number: int) -> int:
+        """Write an integer and return what was there before, in one step and without the lock."""
+
+    def compare_exchange(self, expected: int, new: int) -> bool:
+        """Write ``new`` if ``expected`` is there, in one step and without the lock; whether it was there."""
+
+class SynchronizedArray(SynchronizedBase):
+    """An array, read and written while the lock is held."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
 
 @disjoint_base
 class Lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _operator import index
 
 from . import _at_fork, _manyhands  # noqa: F401
 
@@ -66,10 +67,10 @@ class SharedArray(_manyhands.SharedArray):
     """Numbers in shared memory, all zero at first, in C order.
 
     It has no operations of its own: ``numpy.asarray(a)`` and ``memoryview(a)`` are the same memory, which is there as
-    long as the array or any view of it is. It may be sent to any process of the family at any time, through queues, as
-    an argument of a process or a pool's call, and is the same memory there; a view of it, sent, is a copy. The memory is
-    given back with the last process that has it. Nothing orders what several processes write: a process that is killed
-    leaves what it had written so far.
+    long as the array or any view of it is. It may be sent to any process of the family at any time, through queues or
+    as an argument of a process or a pool's call, and is the same memory there; a view of it, sent, is a copy. The
+    memory is given back with the last process that has it. Nothing orders what several processes write: a process that
+    is killed leaves what it had written so far.
 
     Args:
         shape: how many items there are, or how many in each dimension.
@@ -86,11 +87,11 @@ class SharedArray(_manyhands.SharedArray):
     dtype: str
     """The name of the items' type, which `numpy` takes for it."""
 
-    def __init__(
-        self, shape: SupportsIndex | Iterable[SupportsIndex], dtype: Any = "float64"
-    ) -> None:
-        extents = (shape,) if hasattr(shape, "__index__") else tuple(shape)  # type: ignore[arg-type]
-        self._be([extent.__index__() for extent in extents], _name_of(dtype))
+    def __init__(self, shape: SupportsIndex | Iterable[SupportsIndex], dtype: Any = "float64") -> None:
+        from collections.abc import Iterable
+
+        extents = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+        self._be([index(extent) for extent in extents], _name_of(dtype))
 
     def _be(self, shape: Iterable[int], dtype: str, *handle: int) -> None:
         self._create(list(shape), *_FORMATS[dtype], *handle)

@@ -1,8 +1,9 @@
 """`ctypes` objects in shared memory, with and without a lock, with the standard library's face.
 
 They lie in the family's arena: they may be sent to any of its processes at any time, are there as long as somebody has
-them, and are given back with the last one, also when that one is killed. A process that is killed while it writes leaves
-what it had written so far; what becomes of the lock that it held is the lock's affair (see `manyhands.synchronize`).
+them, and are given back with the last one, also when that one is killed. A process that is killed while it writes
+leaves what it had written so far; what becomes of the lock that it held is the lock's affair (see
+`manyhands.synchronize`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from . import _at_fork, _install, _manyhands, synchronize  # noqa: F401
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a value would pay for it
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
@@ -208,19 +209,19 @@ def make_property(name: str) -> property:
     return prop_cache[name]
 
 
-class SynchronizedBase(_manyhands.SynchronizedBase, _std.SynchronizedBase):  # type: ignore[type-arg,misc]
+class SynchronizedBase(_manyhands.SynchronizedBase, _std.SynchronizedBase):  # type: ignore[type-arg]
     """A `ctypes` object and its lock: ``with`` holds it, `get_lock` gives it, `get_obj` the object."""
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         if not lock:
             lock = _new_lock(ctx)
         block = getattr(obj, "_wrapper", None)
-        code = _CODES.get(getattr(obj, "_type_", None) if isinstance(obj, ctypes.Array) else type(obj), "")
         if not isinstance(block, _manyhands.Block):
             # Not in shared memory, or not ours.
             block = None
-        ours = type(lock) in (synchronize.RLock, synchronize.Lock)
-        self._wrap(obj, lock, ours, block, code)
+        # A user's own lock or type may do more than ours.
+        plain = type(lock) in (synchronize.RLock, synchronize.Lock)
+        self._wrap(obj, lock, plain, block, _code_of(obj))
 
     def __reduce__(self) -> Any:
         obj = self._obj
@@ -233,20 +234,30 @@ class SynchronizedBase(_manyhands.SynchronizedBase, _std.SynchronizedBase):  # t
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
+def _code_of(obj: Any) -> str:
+    """What the engine calls the type of a value or of an array's items; nothing when it leaves it to `ctypes`."""
+    type_ = type(obj)
+    if isinstance(obj, ctypes.Array):
+        if type_ is not obj._type_ * obj._length_:
+            return ""
+        type_ = obj._type_
+    return _CODES.get(type_, "")
+
+
 def _rebuild(type_: Any, block: _manyhands.Block, length: int | None, lock: Any) -> Any:
     return synchronized(rebuild_ctype(type_, block, length), lock)
 
 
-class Synchronized(_manyhands.Synchronized, SynchronizedBase, _std.Synchronized):  # type: ignore[type-arg,misc]
+class Synchronized(_manyhands.Synchronized, SynchronizedBase, _std.Synchronized):  # type: ignore[type-arg]
     """One value. `value` is read and written while the lock is held; ``+=`` is a read and a write, so hold the lock
     around it, or use `fetch_add`."""
 
 
-class SynchronizedArray(_manyhands.SynchronizedArray, SynchronizedBase, _std.SynchronizedArray):  # type: ignore[type-arg,misc]
+class SynchronizedArray(_manyhands.SynchronizedArray, SynchronizedBase, _std.SynchronizedArray):  # type: ignore[type-arg]
     """An array. Items and slices are read and written while the lock is held."""
 
 
-class SynchronizedString(SynchronizedArray, _std.SynchronizedString):  # type: ignore[misc]
+class SynchronizedString(SynchronizedArray, _std.SynchronizedString):
     """An array of characters, which has its content as `value`, up to the first zero, and as `raw`."""
 
     value = make_property("value")

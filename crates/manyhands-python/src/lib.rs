@@ -58,6 +58,7 @@ mod _manyhands {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::fast_methods::install::<PyLock>(module.py())?;
-        super::fast_methods::install::<PySemaphore>(module.py())
+        super::fast_methods::install::<PySemaphore>(module.py())?;
+        super::shared::fast_value::install(module.py())
     }
 }

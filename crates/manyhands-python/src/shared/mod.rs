@@ -4,6 +4,7 @@ mod array;
 mod block;
 mod buffer;
 mod element;
+pub(crate) mod fast_value;
 mod synchronized;
 
 pub(crate) use array::PySharedArray;

@@ -5,9 +5,10 @@
 
 use super::block::PyBlock;
 use super::element::{Element, Items};
+use crate::fast_methods::Fast;
 use crate::lock::PyLock;
 use manyhands::shared::{Integer, SharedBlock};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -117,6 +118,35 @@ impl PySynchronizedBase {
     fn own(&self) -> PyResult<&Own> {
         self.own.get().ok_or_else(|| PyRuntimeError::new_err("__init__() not called"))
     }
+
+    /// The value, if the lock is ours and free; `None`, and nothing done, if it takes more than that.
+    #[inline]
+    pub(super) fn load_at_once<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let own = self.own.get()?;
+        let ((block, element), lock) = (own.memory.as_ref()?, own.native.as_ref()?.get());
+        if !lock.take() {
+            return None;
+        }
+        let loaded = element.load(py, block, 0);
+        // What this thread has just taken it may give back.
+        lock.give();
+        loaded
+    }
+
+    /// Writes the value; `false`, and nothing done, as [`PySynchronizedBase::load_at_once`].
+    #[inline]
+    pub(super) fn store_at_once(&self, _py: Python<'_>, value: &Bound<'_, PyAny>) -> bool {
+        let Some(Own { memory: Some((block, element)), native: Some(lock), .. }) = self.own.get() else {
+            return false;
+        };
+        let lock = lock.get();
+        if !lock.take() {
+            return false;
+        }
+        let stored = element.store(block, 0, value);
+        lock.give();
+        stored
+    }
 }
 
 impl Own {
@@ -164,25 +194,6 @@ impl PySynchronizedValue {
         PyClassInitializer::from(PySynchronizedBase::default()).add_subclass(Self)
     }
 
-    /// The value, read and written while the lock is held.
-    #[getter]
-    fn value<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let (py, own) = (slf.py(), slf.as_super().get().own()?);
-        own.locked(py, || {
-            let loaded = own.memory.as_ref().and_then(|(block, element)| element.load(py, block, 0));
-            loaded.map_or_else(|| own.object.bind(py).getattr(intern!(py, "value")), Ok)
-        })
-    }
-
-    #[setter]
-    fn set_value(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (py, own) = (slf.py(), slf.as_super().get().own()?);
-        own.locked(py, || match &own.memory {
-            Some((block, element)) if element.store(block, 0, value) => Ok(()),
-            _ => own.object.bind(py).setattr(intern!(py, "value"), value),
-        })
-    }
-
     /// Adds to an integer and returns what was there before, in one step and without the lock. A sum that does not fit
     /// wraps around.
     fn fetch_add<'py>(slf: &Bound<'py, Self>, number: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -210,6 +221,27 @@ impl PySynchronizedValue {
         let (block, element) = own.integer(py, "compare_exchange")?;
         let (expected, new) = (bits(expected)?, bits(new)?);
         on_integer(py, element, Change { block, with: new, how: How::Compare(expected) })
+    }
+}
+
+/// What `fast_value.rs` stands in front of.
+impl PySynchronizedValue {
+    #[cold]
+    pub(super) fn get_value<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, own) = (slf.py(), slf.as_super().get().own()?);
+        own.locked(py, || {
+            let loaded = own.memory.as_ref().and_then(|(block, element)| element.load(py, block, 0));
+            loaded.map_or_else(|| own.object.bind(py).getattr(intern!(py, "value")), Ok)
+        })
+    }
+
+    #[cold]
+    pub(super) fn put_value(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, own) = (slf.py(), slf.as_super().get().own()?);
+        own.locked(py, || match &own.memory {
+            Some((block, element)) if element.store(block, 0, value) => Ok(()),
+            _ => own.object.bind(py).setattr(intern!(py, "value"), value),
+        })
     }
 }
 
@@ -329,9 +361,9 @@ impl PySynchronizedArray {
         })
     }
 
-    fn __delitem__(slf: &Bound<'_, Self>, _key: &Bound<'_, PyAny>) -> PyResult<()> {
-        let name = slf.get_type().name()?;
-        Err(PyTypeError::new_err(format!("'{name}' object doesn't support item deletion")))
+    /// As there, where nobody has defined it.
+    fn __delitem__(&self, _key: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyAttributeError::new_err("__delitem__"))
     }
 }
 
