@@ -264,7 +264,7 @@ class Event:
         """Lower the flag."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the flag is up, or was up since this call began; ``False`` when the time (seconds) passed first."""
+        """Wait until the flag is up, or was since this call began; ``False`` when the time (seconds) passed first."""
 
 @disjoint_base
 class Condition:
@@ -314,7 +314,7 @@ class Condition:
         """Wait until the predicate holds, or the time (seconds) is over; its last value."""
 
     def notify(self, n: int = 1) -> None:
-        """Notify at most ``n`` of those who wait, those who came first before others; ``AssertionError`` without the lock."""
+        """Notify at most ``n`` of those who wait, the first come first; ``AssertionError`` without the lock."""
 
     def notify_all(self) -> None:
         """Notify everybody who waits; ``AssertionError`` without the lock."""
@@ -353,8 +353,8 @@ class Barrier:
         """Wait until everybody is there; how many were there before.
 
         Raises:
-            threading.BrokenBarrierError: the barrier is broken, or becomes so: a wait took too long (this one breaks it),
-                `abort` or `reset` was called, the action raised, or a process that waits was killed.
+            threading.BrokenBarrierError: the barrier is broken, or becomes so: a wait took too long, `abort` or `reset`
+                was called, the action raised, or a process that waits was killed.
         """
 
     def abort(self) -> None:

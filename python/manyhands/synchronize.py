@@ -13,9 +13,10 @@ from . import _at_fork, _manyhands  # noqa: F401
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a lock would pay for it
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from multiprocessing.synchronize import SemLock as SemLock
     from typing import Any, Literal
+
+    from ._barrier import Barrier as Barrier
 
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
@@ -24,7 +25,11 @@ SEM_VALUE_MAX = 2**31 - 1
 
 
 def __getattr__(name: str) -> Any:
-    """The standard library's name that is not ours; it is not imported before somebody asks for it."""
+    """What not everybody needs: the standard library's `SemLock`, and `Barrier`, which imports threading."""
+    if name == "Barrier":
+        from . import _barrier
+
+        return globals().setdefault(name, _barrier.Barrier)
     if name != "SemLock":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from multiprocessing import synchronize
@@ -157,18 +162,18 @@ def _value(semaphore: _manyhands.Semaphore) -> int | str:
         return "unknown"
 
 
-# --- conditions, events, barriers ---
+# --- conditions, events (barriers are in a file of their own) ---
 
 
 class Condition(_manyhands.Condition):
     """Waiting, without a lock, until somebody who holds it says that something has changed.
 
     Args:
-        lock: a `Lock` or `RLock` of this module; a new `RLock` if there is none. With a lock of another kind, one of the
-            standard library's say, the standard library's condition is made instead.
+        lock: a `Lock` or `RLock` of this module; a new `RLock` if there is none. With a lock of another kind, one of
+            the standard library's say, the standard library's condition is made instead.
 
-    A notification goes to one who waited when it was given. One who waits and is killed may take a notification with it,
-    once; nobody waits for it. The lock's own rule holds when a wait takes it again: `OwnerDied` comes out of `wait`,
+    A notification goes to one who waited when it was given. One who waits and is killed may take a notification with
+    it, once; nobody waits for it. The lock's own rule holds when a wait takes it again: `OwnerDied` comes out of it,
     without the lock.
     """
 
@@ -220,41 +225,6 @@ class Event(_manyhands.Event):
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
-
-
-class Barrier(_manyhands.Barrier):
-    """A place where a fixed number of threads and processes wait for each other, again and again.
-
-    Args:
-        parties: how many, at most 16,383.
-        action: called by one of them when all are there, before any of them goes on; should it raise, the barrier breaks.
-        timeout: for `wait`, in seconds, when that is not told another one.
-
-    When a process is killed that waits there, or runs the action, the barrier breaks: the others get a
-    ``threading.BrokenBarrierError`` about half a second later, those who come later at once.
-    """
-
-    def __init__(
-        self,
-        parties: int,
-        action: Callable[[], object] | None = None,
-        timeout: float | None = None,
-        *,
-        ctx: Any = None,
-    ) -> None:
-        self._action = action
-        self._create(parties, bool(action), timeout)
-
-    def __getstate__(self) -> tuple[int, int, Callable[[], object] | None, float | None]:
-        return (*self._handle(), self._action, self._timeout)
-
-    def __setstate__(self, state: tuple[int, int, Callable[[], object] | None, float | None]) -> None:
-        offset, generation, self._action, timeout = state
-        self._attach(offset, generation, bool(self._action), timeout)
-
-    def __repr__(self) -> str:
-        here = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
-        return f"<{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}: {here}>"
 
 
 class _SemLock:

@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 import manyhands
+import meetings
 import pytest
 import targets
 from processes import kill, wait_until
@@ -174,3 +175,47 @@ def test_a_command_line_that_makes_no_sense_is_refused(words: list[str]) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout) == (2, "")
     assert "usage: python -m manyhands doctor" in done.stderr
+
+
+def test_waits_at_events_conditions_and_barriers_are_shown(ctx: Any) -> None:
+    told, event, condition, barrier = ctx.Queue(), ctx.Event(), ctx.Condition(), ctx.Barrier(3)
+    waits = [
+        (ctx.Process(target=event.wait), r"for event \d+, without a time limit"),
+        (
+            ctx.Process(target=meetings.wait_for_notification, args=(condition, told)),
+            r"for condition \d+, without",
+        ),
+        (
+            ctx.Process(target=meetings.meet, args=(barrier, told)),
+            r"for barrier \d+ \(2 of 3 are there\), without",
+        ),
+        (
+            ctx.Process(target=meetings.meet, args=(barrier, told)),
+            r"for barrier \d+ \(2 of 3 are there\), without",
+        ),
+    ]
+    for process, _ in waits:
+        process.start()
+
+    def shown(report: str) -> bool:
+        return all(re.search(pattern, about(process.pid, report)) for process, pattern in waits)
+
+    wait_until(lambda: shown(manyhands.doctor()))
+    report = seen_from_outside()
+    assert shown(report)
+    assert re.search(
+        rf"event \d+ \(0x[0-9a-f]+\): not set\n    process {waits[0][0].pid} waits there", report
+    )
+    assert re.search(rf"condition \d+ \(0x[0-9a-f]+\): 1 waiter not notified\n.*{waits[1][0].pid}", report)
+    assert re.search(
+        r"barrier \d+ \(0x[0-9a-f]+\): 2 of 3 are there\n    processes \d+, \d+ wait there", report
+    )
+    event.set()
+    barrier.wait()
+    with condition:
+        condition.notify()
+    for process, _ in waits:
+        process.join()
+        assert process.exitcode == 0
+    assert "Events, conditions, barriers\n" in manyhands.doctor()
+    assert "wait there" not in manyhands.doctor()

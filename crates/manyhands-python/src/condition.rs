@@ -142,7 +142,6 @@ impl PyCondition {
         self.notify(i64::MAX)
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the collector's own form")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.parts.get().map_or(Ok(()), |parts| visit.call(&parts.lock))
     }

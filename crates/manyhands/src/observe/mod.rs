@@ -11,6 +11,7 @@
 mod arena;
 mod locks;
 mod locks_text;
+mod meetings;
 mod member;
 mod proc;
 mod report;
@@ -18,6 +19,7 @@ mod text;
 
 pub use arena::{PoolReport, QueueReport, RingReport, User};
 pub use locks::{LockHolder, LockReport, SemaphoreReport};
+pub use meetings::{MeetingReport, MeetingSight};
 pub use member::{Life, Member, Waiting};
 pub use report::Report;
 

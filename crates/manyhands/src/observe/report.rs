@@ -2,6 +2,7 @@
 
 use super::arena::{self, PoolReport, QueueReport};
 use super::locks::{self, LockReport, SemaphoreReport};
+use super::meetings::{self, MeetingReport};
 use super::member::{self, Member};
 use crate::family::Family;
 use crate::sys::clock;
@@ -24,6 +25,8 @@ pub struct Report {
     pub locks: Vec<LockReport>,
     /// The semaphores, likewise.
     pub semaphores: Vec<SemaphoreReport>,
+    /// The events, the conditions and the barriers, each likewise.
+    pub meetings: Vec<MeetingReport>,
     /// How much of the arena is in use.
     pub arena: Survey,
 }
@@ -32,9 +35,10 @@ impl Report {
     pub(super) fn of(family: &Family) -> Self {
         let (arena, queues, pools) = arena::look(family);
         let (locks, semaphores) = (locks::locks(family, &arena), locks::semaphores(family, &arena));
+        let meetings = meetings::meetings(family, &arena);
         // Later than every time that is compared with it, give or take what happens meanwhile.
         let seen_at = clock::monotonic_nanoseconds();
         let members = member::members(family, seen_at);
-        Self { family: family.id(), seen_at, members, queues, pools, locks, semaphores, arena }
+        Self { family: family.id(), seen_at, members, queues, pools, locks, semaphores, meetings, arena }
     }
 }

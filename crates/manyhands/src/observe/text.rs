@@ -37,6 +37,7 @@ impl Display for Report {
             self.write_pool(f, number, pool)?;
         }
         self.write_locks(f)?;
+        self.write_meetings(f)?;
         self.write_arena(f)
     }
 }
@@ -121,9 +122,9 @@ impl Report {
             WaitKind::Requests => "for processes to start".to_owned(),
             WaitKind::Lock => format!("for {}", self.lock_name(wait.object)),
             WaitKind::Semaphore => format!("for {}", self.semaphore_name(wait.object)),
-            WaitKind::Event => format!("for an event ({:#x})", wait.object),
-            WaitKind::Condition => format!("for a condition ({:#x})", wait.object),
-            WaitKind::Barrier => format!("for a barrier ({:#x})", wait.object),
+            kind @ (WaitKind::Event | WaitKind::Condition | WaitKind::Barrier) => {
+                format!("for {}", self.meeting_name(kind, wait.object))
+            }
         }
     }
 

@@ -42,6 +42,12 @@
 //! barrier or is of another generation. A sleeper that missed more than 16 generations (others came in its place) is told
 //! that its own was passed.
 
+mod places;
+mod state;
+
+pub use places::Place;
+pub use state::MOST_PARTIES;
+
 use crate::arena::Handle;
 use crate::deadline::Deadline;
 use crate::kill_point;
@@ -49,17 +55,16 @@ use crate::lock::Look;
 use crate::memory::Shareable;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::wait_word::{EVERYONE, Patience, WaitWord, Waited};
+use places::{find_dead, give_place_back, take_place};
+use state::{Phase, State};
 use std::time::Duration;
 
-const COUNT_BITS: u32 = 14;
-/// How many parties a barrier may have.
-pub const MOST_PARTIES: u32 = (1 << COUNT_BITS) - 1;
 /// Places beyond the parties': for those who come when everybody is there, and for one who died between two steps.
 pub const SPARE_PLACES: u32 = 4;
 /// No sleep is longer: what a wake-up costs that died with its waker, and how late a death is noticed.
 pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
 /// A barrier that has been filling for longer, for each of its places, is looked over closely by its last party.
-pub const SETTLED_FOR_EACH: Duration = Duration::from_millis(1);
+pub const SETTLED_FOR_EACH: Duration = Duration::from_micros(200);
 /// At each look, so many places are looked at closely; the others are looked at by others, or at the next look.
 const CLOSE_LOOKS: usize = 8;
 const OUTCOMES: u32 = 16;
@@ -81,79 +86,6 @@ pub struct UserBarrier {
 // SAFETY: repr(C), atomics only; any bit pattern is some state.
 #[allow(unsafe_code)]
 unsafe impl Shareable for UserBarrier {}
-
-/// A party's place: its generation and its name, one above the other.
-#[derive(Debug)]
-#[repr(transparent)]
-pub struct Place(AtomicU64);
-
-// SAFETY: one atomic word, any bit pattern is a place.
-#[allow(unsafe_code)]
-unsafe impl Shareable for Place {}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Place {
-    /// A free place.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Who is on it in that generation.
-    fn party(&self, generation: u32) -> Option<u32> {
-        let word = self.0.load(Ordering::Acquire);
-        ((word >> 32) as u32 == generation && word as u32 != 0).then_some(word as u32)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Filling,
-    Acting,
-    Broken,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
-    generation: u32,
-    outcomes: u16,
-    count: u32,
-    phase: Phase,
-}
-
-impl State {
-    fn of(word: u64) -> Self {
-        let phase = match word & 3 {
-            0 => Phase::Filling,
-            1 => Phase::Acting,
-            _ => Phase::Broken,
-        };
-        let count = (word >> 2) as u32 & MOST_PARTIES;
-        Self { generation: (word >> 32) as u32, outcomes: (word >> 16) as u16, count, phase }
-    }
-
-    fn word(self) -> u64 {
-        u64::from(self.generation) << 32
-            | u64::from(self.outcomes) << 16
-            | u64::from(self.count) << 2
-            | self.phase as u64
-    }
-
-    /// The next generation, with what became of this one.
-    fn next(self, was_reset: bool) -> Self {
-        Self {
-            generation: self.generation.wrapping_add(1),
-            outcomes: self.outcomes << 1 | u16::from(was_reset),
-            count: 0,
-            phase: Phase::Filling,
-        }
-    }
-}
 
 /// A party that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -491,40 +423,6 @@ impl UserBarrier {
     pub fn end_slices(&self) {
         self.word.end_slices();
     }
-}
-
-/// Whether one of those who are there is gone, of at most so many.
-fn find_dead(
-    places: &[&Place],
-    generation: u32,
-    most: usize,
-    first: usize,
-    is_gone: impl Fn(u32) -> bool,
-) -> bool {
-    let taken = (0..places.len()).filter_map(|at| places[(first + at) % places.len()].party(generation));
-    taken.take(most).any(is_gone)
-}
-
-fn place_word(generation: u32, me: u32) -> u64 {
-    u64::from(generation) << 32 | u64::from(me)
-}
-
-/// Takes a place that nobody has in this generation.
-fn take_place(places: &[&Place], state: State, me: u32) -> Option<usize> {
-    let own = place_word(state.generation, me);
-    (0..places.len()).map(|at| (state.count as usize + at) % places.len()).find(|&at| {
-        let word = places[at].0.load(Ordering::Relaxed);
-        // One of a later generation than that was seen belongs to somebody.
-        let older = (word >> 32) as u32 != state.generation
-            && state.generation.wrapping_sub((word >> 32) as u32) <= u32::MAX / 2;
-        (word as u32 == 0 || older)
-            && places[at].0.compare_exchange(word, own, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    })
-}
-
-fn give_place_back(places: &[&Place], place: usize, generation: u32, me: u32) {
-    let (own, free) = (place_word(generation, me), place_word(generation, 0));
-    let _ = places[place].0.compare_exchange(own, free, Ordering::AcqRel, Ordering::Relaxed);
 }
 
 #[cfg(all(test, not(loom)))]
