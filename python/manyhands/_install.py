@@ -1,4 +1,4 @@
-"""`install`: our contexts, processes, queues, pools and executor in place of the standard library's."""
+"""`install`: our contexts, processes, queues, pools, locks and executor in place of the standard library's."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def installed() -> bool:
 def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
-    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks, semaphores
-    and shared values, wherever the ``multiprocessing`` package and its submodules name them, and
+    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks, semaphores and shared values,
+    wherever the ``multiprocessing`` package and its submodules name them, and
     ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names out of
     these packages. Calling it again does nothing.
     """

@@ -101,10 +101,13 @@ def test_a_lock_taken_twice_waits_for_itself(ctx: Any) -> None:
     process = ctx.Process(target=targets.acquire_twice, args=(lock,))
     process.start()
     wait_until(
-        lambda: re.search(
-            rf"DEADLOCK: process {process.pid} waits for lock \d+, which it holds itself\n", manyhands.doctor()
+        lambda: (
+            re.search(
+                rf"DEADLOCK: process {process.pid} waits for lock \d+, which it holds itself\n",
+                manyhands.doctor(),
+            )
+            is not None
         )
-        is not None
     )
     kill(process.pid)
     process.join()

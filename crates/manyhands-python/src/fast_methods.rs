@@ -176,9 +176,13 @@ unsafe fn ordinarily<T: Fast>(
     Python::attach(|py| {
         // SAFETY: an object that is alive for the call, as all below.
         let object = |pointer| unsafe { Borrowed::<PyAny>::from_ptr(py, pointer) }.to_owned();
-        // SAFETY: the interpreter passes so many arguments, those by name behind the others.
-        let given = |at: usize| object(unsafe { *args.add(at) });
         let positional = usize::try_from(nargs).unwrap_or(0);
+        let given = |at: usize| {
+            // SAFETY: the interpreter passes so many arguments, those by name behind the others.
+            let place = unsafe { args.add(at) };
+            // SAFETY: as above.
+            object(unsafe { *place })
+        };
         let called = || -> PyResult<Bound<'_, PyAny>> {
             let ordinary = T::ordinary().get(py).ok_or_else(|| PyRuntimeError::new_err("not installed"))?;
             let all = std::iter::once(object(slf)).chain((0..positional).map(given));

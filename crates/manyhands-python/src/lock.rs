@@ -11,14 +11,20 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A lock in shared memory; `manyhands.synchronize` gives it the standard library's face.
 #[pyclass(name = "Lock", module = "manyhands._manyhands", subclass, frozen)]
 #[derive(Debug)]
 pub(crate) struct PyLock {
     lock: OnceLock<Lock>,
+    /// When a try that does not wait last asked the kernel whether the holder lives; see [`PyLock::look`].
+    looked: Mutex<Option<Instant>>,
 }
+
+/// Asking the kernel takes 20 us, a thousand tries: whoever tries again and again does not ask each time.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 #[pymethods]
 impl PyLock {
@@ -26,7 +32,7 @@ impl PyLock {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { lock: OnceLock::new() }
+        Self { lock: OnceLock::new(), looked: Mutex::new(None) }
     }
 
     /// Makes a new lock.
@@ -148,6 +154,17 @@ impl PyLock {
         self.lock.set(lock).map_err(|_| PyRuntimeError::new_err("Lock.__init__() called twice"))
     }
 
+    /// How closely a try that does not wait looks whether the holder lives.
+    fn look(&self) -> Look {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if looked.is_some_and(|then| now.saturating_duration_since(then) < LOOK_EVERY) {
+            return Look::Quick;
+        }
+        *looked = Some(now);
+        Look::Close
+    }
+
     /// After a try that found it held; no deadline is no wait.
     #[cold]
     fn acquire_held(slf: &Bound<'_, Self>, deadline: Option<Deadline>) -> PyResult<bool> {
@@ -155,7 +172,7 @@ impl PyLock {
         let mut waiting = Waiting::new();
         loop {
             let taken = match deadline {
-                None => lock.try_acquire_looking(Look::Close),
+                None => lock.try_acquire_looking(slf.get().look()),
                 Some(deadline) => py.detach(|| lock.acquire(&mut waiting, deadline)),
             };
             match taken.map_err(error::lock)? {
