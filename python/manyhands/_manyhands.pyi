@@ -190,7 +190,7 @@ class Lock:
     def _handle(self) -> _Handle:
         """By what another process of the family opens the lock; that one may know it from now on."""
 
-    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+    def acquire(self, block: Any = True, timeout: float | None = None) -> bool:
         """Take the lock; ``False`` when it could not be had in time.
 
         Raises:
@@ -232,7 +232,7 @@ class Semaphore:
     def _handle(self) -> _Handle:
         """By what another process of the family opens the semaphore; that one may know it from now on."""
 
-    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+    def acquire(self, block: Any = True, timeout: float | None = None) -> bool:
         """Lower the count by one; ``False`` when that was not possible in time."""
 
     def __enter__(self) -> bool: ...

@@ -19,4 +19,5 @@ pub mod process_table;
 pub mod ring;
 pub mod seat;
 pub mod semaphore;
+pub mod taker;
 pub mod wait_word;

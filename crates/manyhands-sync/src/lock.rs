@@ -17,9 +17,9 @@
 //! | finder | sees that the named member is gone; exchanges the dead one's name for 0 and wakes, or for its own and keeps the lock, as the lock's maker chose; frees a recursive lock by way of its own name, to clear `holder` | the exchange |
 //! | a member that ends | exchanges its name for `KEPT` in every lock that it has open | each exchange |
 //!
-//! `holder` and `count` are written by the holder only, while it holds. In a recursive lock they decide: a thread that
+//! `holder` and `again` are written by the holder only, while it holds. In a recursive lock they decide: a thread that
 //! finds itself in `holder` while the word names its process holds the lock, so `holder` is cleared *before* the word is
-//! freed, and by a finder before anybody else can be named. In one that is not recursive they only inform, and are left
+//! freed, and both by a finder before anybody else can be named. In one that is not recursive they only inform, and are left
 //! standing by another process that releases.
 //!
 //! Whoever is woken tries, and either takes the lock or sets bit 31 again before it does anything else, sleeping or
@@ -43,7 +43,8 @@ use crate::kill_point;
 use crate::memory::Shareable;
 use crate::mutex::assert_none_held;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, Slept, futex_wait, futex_wake};
-use crate::process_table::{MOST_MEMBERS, SlotIndex};
+use crate::taker::LIFE_BITS;
+pub use crate::taker::{OwnerName, Taker};
 use crate::wait_word::Patience;
 use std::time::Duration;
 
@@ -54,65 +55,8 @@ pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
 
 const FREE: u32 = 0;
 const SLEEPERS: u32 = 1 << 31;
-const LIFE_BITS: u32 = 19;
-const LIVES: u32 = (1 << LIFE_BITS) - 1;
 /// A slot with no life: names nobody.
 const KEPT: u32 = 1 << LIFE_BITS;
-
-const _: () = assert!(MOST_MEMBERS <= 1 << 12);
-
-/// A member, as a lock's word names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OwnerName(u32);
-
-impl OwnerName {
-    /// The name of the member that lives in that slot in that life; never the word of a free lock.
-    #[must_use]
-    pub fn new(slot: SlotIndex, life: u32) -> Self {
-        Self(slot.get() << LIFE_BITS | (life % LIVES + 1))
-    }
-
-    /// The name as a number that is not 0.
-    #[must_use]
-    pub fn to_number(self) -> u32 {
-        self.0
-    }
-
-    /// Reads what [`OwnerName::to_number`] wrote.
-    #[must_use]
-    pub fn from_number(number: u32) -> Self {
-        Self(number & !SLEEPERS)
-    }
-
-    /// The slot of the member that is named; `None` when the word was damaged.
-    #[must_use]
-    pub fn slot(self) -> Option<SlotIndex> {
-        SlotIndex::new(self.0 >> LIFE_BITS)
-    }
-
-    /// Whether that is the name of who lived in its slot in that life.
-    #[must_use]
-    pub fn is_of(self, life: u32) -> bool {
-        self.0 & LIVES == life % LIVES + 1
-    }
-}
-
-/// A thread that takes and releases locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taker {
-    /// Its process.
-    pub owner: OwnerName,
-    /// Its process's id and its own number of the kernel's, one above the other; never 0.
-    pub thread: u64,
-}
-
-impl Taker {
-    /// The thread with that number, of the process with that id.
-    #[must_use]
-    pub fn new(owner: OwnerName, pid: u32, thread: u32) -> Self {
-        Self { owner, thread: u64::from(pid) << 32 | u64::from(thread) }
-    }
-}
 
 /// What becomes of a lock whose holder was killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -237,8 +181,8 @@ pub struct UserLock {
     nature: AtomicU32,
     /// The holder's [`Taker::thread`].
     holder: AtomicU64,
-    /// How often the holder has taken a recursive lock.
-    count: AtomicU32,
+    /// How often the holder has taken a recursive lock again: 0 after the first time, so that this costs no store.
+    again: AtomicU32,
     /// How often a holder was killed.
     deaths: AtomicU32,
 }
@@ -255,7 +199,7 @@ impl UserLock {
             word: AtomicU32::new(FREE),
             nature: AtomicU32::new(nature.to_word()),
             holder: AtomicU64::new(0),
-            count: AtomicU32::new(0),
+            again: AtomicU32::new(0),
             deaths: AtomicU32::new(0),
         }
     }
@@ -269,18 +213,15 @@ impl UserLock {
     #[inline]
     pub fn try_take(&self, recursive: bool, me: Taker) -> bool {
         if self.word.compare_exchange(FREE, me.owner.0, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            self.note_taken(recursive, me);
+            self.note_taken(me);
             return true;
         }
         recursive && self.take_again(me)
     }
 
     #[inline]
-    fn note_taken(&self, recursive: bool, me: Taker) {
+    fn note_taken(&self, me: Taker) {
         kill_point!(LockTaken);
-        if recursive {
-            self.count.store(1, Ordering::Relaxed);
-        }
         self.holder.store(me.thread, Ordering::Relaxed);
         kill_point!(LockNoted);
     }
@@ -289,7 +230,7 @@ impl UserLock {
         let mine = self.is_held_by(me);
         if mine {
             // Nobody else writes it while we hold the lock.
-            self.count.store(self.count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+            self.again.store(self.again.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         }
         mine
     }
@@ -333,7 +274,7 @@ impl UserLock {
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if word & !SLEEPERS == FREE {
-                if self.take_from(word, nature, me, waiting.woken) {
+                if self.take_from(word, me, waiting.woken) {
                     return Taken::Yes;
                 }
                 continue;
@@ -372,12 +313,12 @@ impl UserLock {
     }
 
     /// Takes a lock whose word is that of a free one. Bit 31 alone is damage, and as good as free.
-    fn take_from(&self, word: u32, nature: Nature, me: Taker, woken: bool) -> bool {
+    fn take_from(&self, word: u32, me: Taker, woken: bool) -> bool {
         let sleepers = if woken { SLEEPERS } else { word & SLEEPERS };
         let to = me.owner.0 | sleepers;
         let taken = self.word.compare_exchange(word, to, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if taken {
-            self.note_taken(nature.recursive, me);
+            self.note_taken(me);
         }
         taken
     }
@@ -406,10 +347,11 @@ impl UserLock {
         self.deaths.fetch_add(1, Ordering::Relaxed);
         if passes_by {
             self.holder.store(0, Ordering::Relaxed);
+            self.again.store(0, Ordering::Relaxed);
         }
         kill_point!(LockTakenOver);
         if keeps {
-            self.note_taken(nature.recursive, me);
+            self.note_taken(me);
             return Some(Taken::Recovered);
         }
         if nature.recursive {
@@ -460,12 +402,11 @@ impl UserLock {
         if !self.is_held_by(me) {
             return Err(ReleaseError::NotOwner);
         }
-        let count = self.count.load(Ordering::Relaxed);
-        if count > 1 {
-            self.count.store(count - 1, Ordering::Relaxed);
+        let again = self.again.load(Ordering::Relaxed);
+        if again > 0 {
+            self.again.store(again - 1, Ordering::Relaxed);
             return Ok(());
         }
-        self.count.store(0, Ordering::Relaxed);
         self.holder.store(0, Ordering::Relaxed);
         kill_point!(LockCleared);
         self.free();
@@ -515,7 +456,7 @@ impl UserLock {
         match (self.is_locked(), self.nature().recursive) {
             (false, _) => 0,
             (true, false) => 1,
-            (true, true) => self.count.load(Ordering::Relaxed).max(1),
+            (true, true) => self.again.load(Ordering::Relaxed).saturating_add(1),
         }
     }
 
