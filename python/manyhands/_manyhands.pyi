@@ -100,12 +100,7 @@ class Block:
     """Bytes in shared memory, all zero at first; a writable buffer. It pickles as what it is: the same bytes."""
 
     def __new__(cls, size: int, offset: int | None = None, generation: int = 0) -> Self:
-        """A new block, or with ``offset`` and ``generation`` the one that a process of the family made.
-
-        Raises:
-            MemoryError: there is no shared memory left.
-            OSError: nobody holds that block any more.
-        """
+        """A new block (or ``MemoryError``), or the one that a process of the family made (or ``OSError``)."""
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -116,7 +111,7 @@ class SharedArray:
     """An array in shared memory; `manyhands.SharedArray` gives it a face."""
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self:
-        """Whatever a subclass is made with: `_create` gives the object its memory, once."""
+        """Whatever a subclass is made with: `_create` gives it its memory, once."""
 
     def _create(
         self,
@@ -136,13 +131,9 @@ class SharedArray:
         """Where it begins in this process."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """How many items each dimension has."""
-
+    def shape(self) -> tuple[int, ...]: ...
     @property
-    def nbytes(self) -> int:
-        """How many bytes all items have."""
-
+    def nbytes(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @disjoint_base
@@ -155,21 +146,13 @@ class SynchronizedBase:
     def _wrap(self, object: Any, lock: Any, plain: bool, block: Block | None, code: str) -> None:
         """What it wraps: ``block`` and ``code`` of an object of a simple type, ``plain`` for a lock of exactly ours."""
 
-    @property
-    def _obj(self) -> Any: ...
-    @property
-    def _lock(self) -> Any: ...
+    _obj: Any
+    _lock: Any
     acquire: Any
-    """The lock's method."""
     release: Any
-    """The lock's method."""
 
-    def get_obj(self) -> Any:
-        """The `ctypes` object, to be used without the lock."""
-
-    def get_lock(self) -> Any:
-        """The lock that every access takes."""
-
+    def get_obj(self) -> Any: ...
+    def get_lock(self) -> Any: ...
     def __enter__(self) -> Any: ...
     def __exit__(self, *args: Any) -> Any: ...
 
@@ -177,8 +160,6 @@ class Synchronized(SynchronizedBase):
     """One value of a simple type, read and written while the lock is held."""
 
     value: Any
-    """The value, read and written while the lock is held."""
-
     def fetch_add(self, number: int) -> int:
         """Add to an integer and return what was there before, in one step and without the lock; sums wrap around."""
 

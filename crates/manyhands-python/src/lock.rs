@@ -134,6 +134,12 @@ impl Fast for PyLock {
 }
 
 impl PyLock {
+    /// See [`Lock::holding_at_once`].
+    #[inline]
+    pub(crate) fn holding_at_once<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
+        self.lock.get()?.holding_at_once(work)
+    }
+
     /// As `__enter__`, for who stands in for it.
     #[inline]
     pub(crate) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {

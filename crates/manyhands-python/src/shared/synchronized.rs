@@ -5,7 +5,6 @@
 
 use super::block::PyBlock;
 use super::element::{Element, Items};
-use crate::fast_methods::Fast;
 use crate::lock::PyLock;
 use manyhands::shared::{Integer, SharedBlock};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
@@ -124,13 +123,7 @@ impl PySynchronizedBase {
     pub(super) fn load_at_once<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let own = self.own.get()?;
         let ((block, element), lock) = (own.memory.as_ref()?, own.native.as_ref()?.get());
-        if !lock.take() {
-            return None;
-        }
-        let loaded = element.load(py, block, 0);
-        // What this thread has just taken it may give back.
-        lock.give();
-        loaded
+        lock.holding_at_once(|| element.load(py, block, 0)).flatten()
     }
 
     /// Writes the value; `false`, and nothing done, as [`PySynchronizedBase::load_at_once`].
@@ -139,13 +132,7 @@ impl PySynchronizedBase {
         let Some(Own { memory: Some((block, element)), native: Some(lock), .. }) = self.own.get() else {
             return false;
         };
-        let lock = lock.get();
-        if !lock.take() {
-            return false;
-        }
-        let stored = element.store(block, 0, value);
-        lock.give();
-        stored
+        lock.get().holding_at_once(|| element.store(block, 0, value)) == Some(true)
     }
 }
 
@@ -327,11 +314,13 @@ impl PySynchronizedArray {
         let (py, own) = (slf.py(), slf.as_super().get().own()?);
         let memory = own.memory.as_ref();
         if let (Some((block, element)), Some(index)) = (memory, exact_index(key)) {
-            return own.locked(py, || {
-                let at = place(index, block, *element);
-                let loaded = at.and_then(|at| element.load(py, block, at));
-                loaded.map_or_else(|| own.object.bind(py).get_item(key), Ok)
-            });
+            let load = || place(index, block, *element).and_then(|at| element.load(py, block, at));
+            if let Some(loaded) =
+                own.native.as_ref().and_then(|lock| lock.get().holding_at_once(load)).flatten()
+            {
+                return Ok(loaded);
+            }
+            return own.locked(py, || load().map_or_else(|| own.object.bind(py).get_item(key), Ok));
         }
         own.locked(py, || {
             if let (Some((block, element)), Some(items)) = (memory, sliced(key, memory)?)
