@@ -149,6 +149,8 @@ def _warm_up(context: BaseContext) -> None:
         queue.put(None)
         queue.get()
         queue.close()
+        # The standard library keeps the memory of what was shared once.
+        context.RawArray("c", 1 << 18)
 
 
 class _Belongings:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from . import context
     from ._doctor import doctor as doctor
     from ._install import install as install
+    from ._shared_array import SharedArray as SharedArray
     from .context import AuthenticationError as AuthenticationError
     from .context import BufferTooShort as BufferTooShort
     from .context import Process as Process
@@ -96,6 +97,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "SharedArray",
     "SimpleQueue",
     "TaskError",
     "TimeoutError",
@@ -126,6 +128,7 @@ _IMPORTED_WITH_PACKAGE = {"context", "futures", "process", "reduction"}
 _OURS = {
     "OwnerDied": "errors",
     "ProcessPoolExecutor": "futures",
+    "SharedArray": "_shared_array",
     "TaskError": "errors",
     "WorkerDied": "errors",
     "doctor": "_doctor",

@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from types import MethodType, ModuleType
 
+from . import _lazy
+
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from typing import Any
@@ -26,6 +28,12 @@ _REPLACED = {
     "forkserver": "ForkServer _forkserver ensure_running get_inherited_fds set_forkserver_preload",
 }
 
+_SHARED = "multiprocessing.sharedctypes"
+_SHARED_NAMES = (
+    "Array RawArray RawValue Synchronized SynchronizedArray SynchronizedBase SynchronizedString Value _new_value"
+    " class_cache copy make_property prop_cache rebuild_ctype reduce_ctype synchronized typecode_to_type"
+)
+
 #: Classes of the standard library that are built on ones we replace: they go on with the originals.
 _KEPT = {"queues": ["JoinableQueue"], "pool": ["ThreadPool"]}
 
@@ -38,8 +46,8 @@ def installed() -> bool:
 def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
-    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks, semaphores, conditions, events
-    and barriers, wherever the ``multiprocessing`` package and its submodules name them, and
+    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks, semaphores, conditions,
+    events, barriers and shared values, wherever the ``multiprocessing`` package and its submodules name them, and
     ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names out of
     these packages. Calling it again does nothing.
     """
@@ -66,15 +74,37 @@ def install() -> None:
         # A start method that was set before holds on.
         ours._force_start_method(theirs._actual_context.get_start_method())
     for name, attributes in replaced.items():
-        module = importlib.import_module(f"multiprocessing.{name}")
-        replacement = importlib.import_module(f"manyhands.{name}")
         if name == "synchronize":
             # Ours makes one of these for a lock that is not ours.
+            module = importlib.import_module("multiprocessing.synchronize")
             module._standard_Condition = module.Condition  # type: ignore[attr-defined]
-        for attribute in attributes.split():
-            setattr(module, attribute, getattr(replacement, attribute))
+        _replace(name, attributes)
     _rebind(theirs, ours._default_context)
     _replace_executor(executor)
+    # Not imported for this: it imports much, and few programs look into it.
+    _lazy.put(_SHARED)
+    _lazy.when_loaded(_SHARED, replace_shared, at_once=True)
+
+
+def replace_shared(_module: object = None) -> None:
+    """Put our `sharedctypes` in place of the standard library's, once both have run."""
+    name = "manyhands.sharedctypes"
+    # Ours imports theirs for its classes, and comes here at its end.
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if not getattr(spec, "_initializing", False):
+        put_shared()
+
+
+def put_shared() -> None:
+    """As `replace_shared`, which could not be done before now."""
+    _replace("sharedctypes", _SHARED_NAMES)
+
+
+def _replace(name: str, attributes: str) -> None:
+    module = importlib.import_module(f"multiprocessing.{name}")
+    replacement = importlib.import_module(f"manyhands.{name}")
+    for attribute in attributes.split():
+        setattr(module, attribute, getattr(replacement, attribute))
 
 
 class _ExecutorModule(ModuleType):

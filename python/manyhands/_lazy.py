@@ -25,9 +25,12 @@ def put(name: str, found: Callable[[str], Any] | None = None) -> ModuleType | No
     """Put a module into ``sys.modules`` without running its body; ``None`` when it is there or cannot be found.
 
     Args:
+        name: the module's; the package that it is in must be there.
         found: what to answer for a name without running the body; raises `KeyError` where it knows of nothing.
     """
-    spec = None if name in sys.modules else PathFinder.find_spec(name)
+    package = sys.modules.get(name.rpartition(".")[0])
+    folders = None if package is None else package.__path__
+    spec = None if name in sys.modules else PathFinder.find_spec(name, folders)
     if spec is None or spec.loader is None:
         return None
     module: ModuleType = type(sys)(name)
@@ -37,6 +40,8 @@ def put(name: str, found: Callable[[str], Any] | None = None) -> ModuleType | No
         vars(module)["__path__"] = spec.submodule_search_locations
     _Body(module, spec.loader, found or _nothing)
     sys.modules[name] = module
+    if package is not None:
+        setattr(package, name.rpartition(".")[2], module)
     return module
 
 

@@ -14,6 +14,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "Barrier",
+    "Block",
     "Calls",
     "Condition",
     "Event",
@@ -23,7 +24,11 @@ __all__ = [
     "Process",
     "Queue",
     "Semaphore",
+    "SharedArray",
     "Start",
+    "Synchronized",
+    "SynchronizedArray",
+    "SynchronizedBase",
     "Worker",
     "Zygote",
     "ZygoteClient",
@@ -90,6 +95,88 @@ class Queue:
     def close(self) -> None:
         """This process will neither put nor get any more through this object."""
 
+@final
+class Block:
+    """Bytes in shared memory, all zero at first; a writable buffer. It pickles as what it is: the same bytes."""
+
+    def __new__(cls, size: int, offset: int | None = None, generation: int = 0) -> Self:
+        """A new block (or ``MemoryError``), or the one that a process of the family made (or ``OSError``)."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __reduce__(self) -> tuple[type[Block], tuple[int, int, int]]: ...
+
+@disjoint_base
+class SharedArray:
+    """An array in shared memory; `manyhands.SharedArray` gives it a face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_create` gives it its memory, once."""
+
+    def _create(
+        self,
+        shape: Sequence[int],
+        format: str,
+        item_bytes: int,
+        offset: int | None = None,
+        generation: int = 0,
+    ) -> None:
+        """Makes a new array, or with ``offset`` and ``generation`` opens one; ``format`` as of `struct`."""
+
+    def _handle(self) -> _Handle:
+        """By what another process of the family opens the array; that one may know it from now on."""
+
+    @property
+    def _address(self) -> int:
+        """Where it begins in this process."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@disjoint_base
+class SynchronizedBase:
+    """A `ctypes` object and its lock; `manyhands.sharedctypes` gives it the standard library's face."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Whatever a subclass is made with: `_wrap` says what it is about, once."""
+
+    def _wrap(self, object: Any, lock: Any, plain: bool, block: Block | None, code: str) -> None:
+        """What it wraps: ``block`` and ``code`` of an object of a simple type, ``plain`` for a lock of exactly ours."""
+
+    _obj: Any
+    _lock: Any
+    acquire: Any
+    release: Any
+
+    def get_obj(self) -> Any: ...
+    def get_lock(self) -> Any: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *args: Any) -> Any: ...
+
+class Synchronized(SynchronizedBase):
+    """One value of a simple type, read and written while the lock is held."""
+
+    value: Any
+    def fetch_add(self, number: int) -> int:
+        """Add to an integer and return what was there before, in one step and without the lock; sums wrap around."""
+
+    def exchange(self, number: int) -> int:
+        """Write an integer and return what was there before, in one step and without the lock."""
+
+    def compare_exchange(self, expected: int, new: int) -> bool:
+        """Write ``new`` if ``expected`` is there, in one step and without the lock; whether it was there."""
+
+class SynchronizedArray(SynchronizedBase):
+    """An array, read and written while the lock is held."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
+
 @disjoint_base
 class Lock:
     """A lock in shared memory; `manyhands.synchronize` gives it the standard library's face."""
@@ -106,7 +193,7 @@ class Lock:
     def _handle(self) -> _Handle:
         """By what another process of the family opens the lock; that one may know it from now on."""
 
-    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+    def acquire(self, block: Any = True, timeout: float | None = None) -> bool:
         """Take the lock; ``False`` when it could not be had in time.
 
         Raises:
@@ -273,7 +360,7 @@ class Semaphore:
     def _handle(self) -> _Handle:
         """By what another process of the family opens the semaphore; that one may know it from now on."""
 
-    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+    def acquire(self, block: Any = True, timeout: float | None = None) -> bool:
         """Lower the count by one; ``False`` when that was not possible in time."""
 
     def __enter__(self) -> bool: ...

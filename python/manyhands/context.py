@@ -23,7 +23,7 @@ from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     import multiprocessing.context as _std  # the form that pyright finds
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, ClassVar, Literal
 
     from . import synchronize
@@ -92,6 +92,32 @@ class BaseContext(_std.BaseContext):
         from .pool import Pool
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """A value in shared memory; see `manyhands.sharedctypes.Value`."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(
+        self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
+    ) -> Any:
+        """An array in shared memory; see `manyhands.sharedctypes.Array`."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """A value in shared memory, without a lock; see `manyhands.sharedctypes.RawValue`."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
+        """An array in shared memory, without a lock; see `manyhands.sharedctypes.RawArray`."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
 
     def Lock(  # type: ignore[override]
         self, *, on_owner_death: Literal["raise", "block", "recover"] = "raise"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from executors import executor_of
+from lockers import Remote
 
 
 @pytest.fixture
@@ -35,3 +36,18 @@ def gate(ctx: Any) -> Iterator[Any]:
     event = ctx.Event()
     yield event
     event.set()
+
+
+@pytest.fixture
+def remote(ctx: Any) -> Iterator[Any]:
+    """Makes processes that have been given some objects and call their methods when told to; see `lockers.Remote`."""
+    made = []
+
+    def start(*things: Any) -> Remote:
+        made.append(Remote(ctx, *things))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.end()
+    made.clear()

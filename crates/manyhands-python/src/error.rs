@@ -5,6 +5,7 @@ use manyhands::launch::LaunchError;
 use manyhands::observe::ObserveError;
 use manyhands::pool::PoolError;
 use manyhands::queue::{OpenError, ReceiveError, SendError};
+use manyhands::shared::SharedError;
 use manyhands::{AllocateError, LockError, OsError};
 use pyo3::exceptions::{PyAssertionError, PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -72,6 +73,15 @@ pub(crate) fn receive(error: ReceiveError) -> PyErr {
         ReceiveError::Empty | ReceiveError::Busy | ReceiveError::Corrupted => {
             PyOSError::new_err((5, error.to_string()))
         }
+    }
+}
+
+pub(crate) fn shared(error: SharedError) -> PyErr {
+    match error {
+        SharedError::OutOfMemory { .. } => PyMemoryError::new_err(error.to_string()),
+        // As for a queue that is gone.
+        SharedError::Stale => PyOSError::new_err((9, error.to_string())),
+        SharedError::Corrupted => PyOSError::new_err((5, error.to_string())),
     }
 }
 

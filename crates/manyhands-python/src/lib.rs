@@ -13,6 +13,7 @@ mod pickling;
 mod pool;
 mod queue;
 mod semaphore;
+mod shared;
 mod source;
 mod worker;
 
@@ -44,6 +45,10 @@ mod _manyhands {
     #[pymodule_export]
     use super::semaphore::PySemaphore;
     #[pymodule_export]
+    use super::shared::{
+        PyBlock, PySharedArray, PySynchronizedArray, PySynchronizedBase, PySynchronizedValue,
+    };
+    #[pymodule_export]
     use super::source::compile_source;
     #[pymodule_export]
     use super::worker::PyWorker;
@@ -53,6 +58,7 @@ mod _manyhands {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::fast_methods::install::<PyLock>(module.py())?;
-        super::fast_methods::install::<PySemaphore>(module.py())
+        super::fast_methods::install::<PySemaphore>(module.py())?;
+        super::shared::fast_value::install(module.py())
     }
 }

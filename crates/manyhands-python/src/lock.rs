@@ -134,6 +134,24 @@ impl Fast for PyLock {
 }
 
 impl PyLock {
+    /// See [`Lock::holding_at_once`].
+    #[inline]
+    pub(crate) fn holding_at_once<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
+        self.lock.get()?.holding_at_once(work)
+    }
+
+    /// As `__enter__`, for who stands in for it.
+    #[inline]
+    pub(crate) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().take() { Ok(()) } else { Self::__enter__(slf).map(drop) }
+    }
+
+    /// As `release`, for who stands in for it.
+    #[inline]
+    pub(crate) fn leave(&self) -> PyResult<()> {
+        if self.give() { Ok(()) } else { self.release() }
+    }
+
     pub(crate) fn lock(&self) -> PyResult<&Lock> {
         self.lock.get().ok_or_else(|| PyRuntimeError::new_err("Lock.__init__() not called"))
     }

@@ -52,6 +52,15 @@ pub unsafe trait Memory: Copy {
         true
     }
 
+    /// Makes `len` bytes at `offset` zero; `false` when they do not lie in one extent.
+    #[must_use]
+    fn fill_with_zeroes(&self, offset: u64, len: usize) -> bool {
+        let Some(place) = self.resolve(offset, len) else { return false };
+        // SAFETY: resolve() vouches for `len` writable bytes; the caller has just allocated them.
+        unsafe { place.write_bytes(0, len) };
+        true
+    }
+
     /// Writes one word at `offset`, which must be a multiple of 8; `false` when it is none or outside the arena.
     #[must_use]
     #[inline]

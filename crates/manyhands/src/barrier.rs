@@ -22,6 +22,19 @@ use std::time::Duration;
 const FIRST_SLICE: Duration = Duration::from_millis(20);
 
 /// A barrier, seen from one process. It lives as a [`Lock`](crate::Lock) does.
+///
+/// ```
+/// use manyhands::{Barrier, Deadline, family::Family};
+///
+/// let start = Barrier::create(Family::current()?, 3)?;
+/// let mut places: Vec<u32> = std::thread::scope(|scope| {
+///     let runners: Vec<_> = (0..3).map(|_| scope.spawn(|| start.wait_by(Deadline::NEVER))).collect();
+///     runners.into_iter().map(|runner| runner.join().expect("no panic").expect("nobody leaves")).collect()
+/// });
+/// places.sort();
+/// assert_eq!(places, [0, 1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Barrier {
     family: Family,

@@ -14,6 +14,18 @@ use manyhands_sync::wait_word::{Patience, Waited};
 use std::sync::Arc;
 
 /// An event, seen from one process. It lives as a [`Lock`](crate::Lock) does.
+///
+/// ```
+/// use manyhands::{Deadline, Event, family::Family};
+///
+/// let go = Event::create(Family::current()?)?;
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| go.set());
+///     assert!(go.wait_by(Deadline::NEVER));
+/// });
+/// assert!(go.is_set());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Event {
     event: &'static UserEvent,

@@ -4,15 +4,19 @@
 //! the others go on.
 //!
 //! A Rust program begins with [`init`], starts a [`Child`] for each of its own functions that shall run beside it, sends
-//! messages through a [`Queue`], and has a function run over many inputs by a [`ProcessPool`]. `examples/` shows both.
+//! messages through a [`Queue`], and has a function run over many inputs by a [`ProcessPool`]. What several processes use
+//! is a [`Shared`] value, a [`SharedSlice`] or a [`Mutex`] with a [`Condvar`]; they wait for each other by a [`Semaphore`],
+//! an [`Event`] or a [`Barrier`]. All of these are opened in another process by their handles. `examples/` shows them.
 //! The modules hold what these are made of; the Python face is made of the same.
 
 pub mod barrier;
 pub mod condition;
+mod condvar;
 pub mod event;
 pub mod family;
 pub mod launch;
 pub mod lock;
+mod mutex;
 pub mod observe;
 mod payload;
 pub mod pool;
@@ -24,21 +28,25 @@ mod queue_blocking;
 #[cfg(test)]
 mod random_bytes;
 pub mod semaphore;
+pub mod shared;
 mod sys;
 mod waiting;
 
 pub use barrier::Barrier;
-pub use condition::Condition;
+pub use condition::{Condition, WaitError};
+pub use condvar::Condvar;
 pub use event::Event;
 pub use lock::{Lock, LockError};
 pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::ring::Locking;
 pub use manyhands_sync::wait_word::{Patience, Waited};
+pub use mutex::{Mutex, MutexGuard, MutexHandle};
 pub use payload::{Block, Message};
 pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
 pub use semaphore::Semaphore;
+pub use shared::{Shared, SharedBlock, SharedSlice};
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;

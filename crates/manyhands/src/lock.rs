@@ -140,6 +140,20 @@ impl Lock {
         known_taker().is_some_and(|me| self.lock.release(self.nature.recursive, me).is_ok())
     }
 
+    /// Does something short while the lock is held, if a thread that has taken a lock before finds it free, or its own;
+    /// `None`, and nothing done, if not.
+    #[inline]
+    pub fn holding_at_once<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
+        let me = known_taker()?;
+        if !self.lock.try_take(self.nature.recursive, me) {
+            return None;
+        }
+        let done = work();
+        // It fails only where somebody else has released a lock that is not recursive: then it is free already.
+        let _ = self.lock.release(self.nature.recursive, me);
+        Some(done)
+    }
+
     /// As [`Lock::try_acquire`], and if the lock is held, looks whether its holder is dead.
     ///
     /// # Errors

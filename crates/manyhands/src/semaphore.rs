@@ -15,6 +15,19 @@ use manyhands_sync::wait_word::Waited;
 use std::sync::Arc;
 
 /// A semaphore, seen from one process. It lives as a [`Lock`](crate::Lock) does.
+///
+/// ```
+/// use manyhands::{Deadline, Semaphore, family::Family};
+///
+/// // Room for two, and never more.
+/// let room = Semaphore::create(Family::current()?, 2, 2)?;
+/// assert!(room.acquire_by(Deadline::NEVER));
+/// assert!(room.try_acquire());
+/// assert!(!room.try_acquire());
+/// room.release().expect("one was taken");
+/// assert_eq!(Semaphore::open(Family::current()?, room.handle())?.count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     semaphore: &'static UserSemaphore,

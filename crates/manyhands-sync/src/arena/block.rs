@@ -40,6 +40,8 @@ pub(super) struct BlockHeader {
     pub(super) owner: AtomicU64,
     /// How many handles of references its payload begins with: what a message carries.
     pub(super) carried: AtomicU32,
+    /// How many MiB of a large block, from its start, were made sure to have pages; meaningful while they are kept.
+    pub(super) committed_mib: AtomicU32,
 }
 
 // SAFETY: repr(C), atomics only; every reader checks magic, state and list.
@@ -59,6 +61,7 @@ impl BlockHeader {
             holders: AtomicU32::new(0),
             owner: AtomicU64::new(owner.to_word()),
             carried: AtomicU32::new(0),
+            committed_mib: AtomicU32::new(0),
         }
     }
 

@@ -75,6 +75,8 @@ pub enum Kind {
     Condition = 7,
     /// A user's barrier.
     Barrier = 8,
+    /// Plain bytes that several share: a block of a size class, recycled as anything.
+    Bytes = 255,
 }
 
 impl Kind {
@@ -92,6 +94,13 @@ impl Kind {
             Self::Barrier,
         ];
         kinds.into_iter().find(|&kind| list as usize == CLASS_COUNT + kind as usize)
+    }
+}
+
+impl Kind {
+    /// What a shared block of that list is.
+    pub(crate) fn of_target(list: u32) -> Option<Self> {
+        if (list as usize) < CLASS_COUNT { Some(Self::Bytes) } else { Self::of_list(list) }
     }
 }
 
@@ -164,6 +173,17 @@ const MOST_KEPT_BYTES: u64 = 256 << 20;
 /// Blocks of at least this many bytes are committed before they are handed out.
 const COMMIT_BYTES: u64 = 1 << 20;
 
+/// No system's pages are smaller.
+const PAGE_BYTES: u64 = 4096;
+
+/// A block that was just handed out.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    handle: Handle,
+    /// Behind so many bytes from the block's start, nothing but zeroes.
+    dirty_bytes: u64,
+}
+
 /// An arena, seen from one process.
 #[derive(Clone, Copy, Debug)]
 pub struct Arena<B: Backing> {
@@ -226,7 +246,26 @@ impl<B: Backing> Arena<B> {
     pub fn allocate(&self, payload_bytes: u64) -> Result<Handle, AllocateError> {
         let class = SizeClass::holding(payload_bytes.saturating_add(BLOCK_HEADER_BYTES))
             .ok_or_else(|| self.out_of_memory(payload_bytes))?;
-        self.allocate_from(class.index(), class.block_bytes())
+        let taken = self.allocate_from(class.index(), class.block_bytes(), class.block_bytes())?;
+        Ok(taken.handle)
+    }
+
+    /// As [`Arena::allocate`], and the payload's first `payload_bytes` are zero. Only they have pages for certain: the
+    /// rest of the block must not be touched.
+    ///
+    /// # Errors
+    /// As [`Arena::allocate`].
+    pub fn allocate_zeroed(&self, payload_bytes: u64) -> Result<Handle, AllocateError> {
+        let wanted = payload_bytes.saturating_add(BLOCK_HEADER_BYTES);
+        let class = SizeClass::holding(wanted).ok_or_else(|| self.out_of_memory(payload_bytes))?;
+        let taken = self.allocate_from(class.index(), class.block_bytes(), wanted)?;
+        let dirty = usize::try_from(taken.dirty_bytes.min(payload_bytes)).unwrap_or(usize::MAX);
+        if self.backing.fill_with_zeroes(taken.handle.offset, dirty) {
+            return Ok(taken.handle);
+        }
+        // It cannot be mapped here: this process's own limit.
+        let _ = self.free(taken.handle);
+        Err(self.out_of_memory(payload_bytes))
     }
 
     /// A block for a placed structure of that kind.
@@ -234,27 +273,35 @@ impl<B: Backing> Arena<B> {
     /// # Errors
     /// As [`Arena::allocate`].
     pub fn allocate_kind(&self, kind: Kind, payload_bytes: u64) -> Result<Handle, AllocateError> {
+        if kind == Kind::Bytes {
+            return self.allocate(payload_bytes);
+        }
         let bytes = payload_bytes
             .checked_add(BLOCK_HEADER_BYTES)
             .and_then(|bytes| bytes.checked_next_multiple_of(BLOCK_HEADER_BYTES))
             .ok_or_else(|| self.out_of_memory(payload_bytes))?;
-        self.allocate_from(CLASS_COUNT + kind as usize, bytes)
+        Ok(self.allocate_from(CLASS_COUNT + kind as usize, bytes, bytes)?.handle)
     }
 
-    fn allocate_from(&self, list: usize, bytes: u64) -> Result<Handle, AllocateError> {
+    /// A block of `bytes`, of which the first `wanted` have pages if it is a large one.
+    fn allocate_from(&self, list: usize, bytes: u64, wanted: u64) -> Result<Taken, AllocateError> {
         let mut popped = self.pop(list, bytes)?;
         if popped.is_none() && self.header.must_grow(bytes) && self.backing.reclaim() {
             popped = self.pop(list, bytes)?;
         }
         if let Some(handle) = popped {
             let has_pages = self.unkeep(handle, bytes);
-            return self.committed(handle, bytes, has_pages);
+            self.committed(handle, bytes, wanted, has_pages)?;
+            // Pages are given back whole: the one with the header stays as it is.
+            return Ok(Taken { handle, dirty_bytes: has_pages.max(PAGE_BYTES) });
         }
         // None also when this process may not map more: its own limit, not the arena's.
         let start = self.header.carve(&self.backing, list as u32, bytes)?;
         kill_point!(ArenaCarved);
         let start = start.ok_or_else(|| self.out_of_memory(bytes))?;
-        self.committed(Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 }, bytes, false)
+        let handle = Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 };
+        self.committed(handle, bytes, wanted, 0)?;
+        Ok(Taken { handle, dirty_bytes: 0 })
     }
 
     /// The first free block: of this member's own shard, then of the others.
@@ -269,13 +316,31 @@ impl<B: Backing> Arena<B> {
         Ok(None)
     }
 
-    /// Makes sure that a large block has pages. When the system has none, the block goes on its free list, so that
-    /// trying again later does not eat the arena.
-    fn committed(&self, handle: Handle, bytes: u64, has_pages: bool) -> Result<Handle, AllocateError> {
+    /// Makes sure that the first `wanted` bytes of a large block have pages; `has_pages` of them have. When the system has
+    /// none, the block goes on its free list, so that trying again later does not eat the arena.
+    fn committed(
+        &self,
+        handle: Handle,
+        bytes: u64,
+        wanted: u64,
+        has_pages: u64,
+    ) -> Result<(), AllocateError> {
         let start = handle.offset - BLOCK_HEADER_BYTES;
-        if has_pages || bytes < COMMIT_BYTES || self.backing.commit(start, bytes).is_ok() {
-            return Ok(handle);
+        if has_pages >= wanted || bytes < COMMIT_BYTES {
+            return Ok(());
         }
+        let note = |mib: u64| {
+            if let Some(block) = self.backing.place::<BlockHeader>(start) {
+                block.committed_mib.store(mib as u32, Ordering::Relaxed);
+            }
+        };
+        // Never more than there is, whenever this process is killed.
+        note(has_pages >> 20);
+        if self.backing.commit(start, wanted).is_ok() {
+            note(wanted.div_ceil(1 << 20));
+            return Ok(());
+        }
+        self.give_back(handle.offset, bytes);
         // Stale is impossible: nobody else has this handle yet.
         let _ = self.release(handle, false);
         Err(self.out_of_memory(bytes))
@@ -289,6 +354,14 @@ impl<B: Backing> Arena<B> {
         let list = self.held(handle)?.list.load(Ordering::Relaxed) as usize;
         let class = SizeClass::from_index(list).ok_or(StaleHandle)?;
         Ok(class.block_bytes() - BLOCK_HEADER_BYTES)
+    }
+
+    /// What the block is that the handle names.
+    ///
+    /// # Errors
+    /// When it names none (any more).
+    pub fn kind(&self, handle: Handle) -> Result<Kind, StaleHandle> {
+        Kind::of_target(self.held(handle)?.list.load(Ordering::Relaxed)).ok_or(StaleHandle)
     }
 
     /// Checks that the handle names a block that is held.
@@ -404,22 +477,34 @@ impl<B: Backing> Arena<B> {
         }
         self.header.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
         block.kept.store(0, Ordering::Relaxed);
-        let first_page = payload.next_multiple_of(4096);
+        self.give_back(payload, bytes);
+    }
+
+    /// All pages of a large block but the one with its header.
+    fn give_back(&self, payload: u64, bytes: u64) {
+        let first_page = payload.next_multiple_of(PAGE_BYTES);
         self.backing.give_back(first_page, payload - BLOCK_HEADER_BYTES + bytes - first_page);
     }
 
-    /// A block that was taken off its list no longer counts among the kept ones; whether it was one of them, and so
-    /// has its pages.
-    fn unkeep(&self, handle: Handle, bytes: u64) -> bool {
+    /// A block that was taken off its list no longer counts among the kept ones; how many of its bytes may have pages,
+    /// and something in them.
+    fn unkeep(&self, handle: Handle, bytes: u64) -> u64 {
         if bytes < LARGE_BYTES {
-            return true;
+            return bytes;
         }
         let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES);
         let kept = block.is_some_and(|b| b.kept.swap(0, Ordering::Relaxed) == 1);
         if kept {
             self.header.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        kept
+        match block {
+            Some(block) if kept && bytes >= COMMIT_BYTES => {
+                (u64::from(block.committed_mib.load(Ordering::Relaxed)) << 20).min(bytes)
+            }
+            // Too small to be committed: its pages came with the first touch.
+            _ if kept => bytes,
+            _ => 0,
+        }
     }
 
     /// How often somebody died holding a free list's lock.

@@ -225,7 +225,7 @@ impl<B: Backing> Arena<B> {
             _ => Owner::Shared,
         };
         log.change(at, reference, (target.offset - BLOCK_HEADER_BYTES, block), holders, owner);
-        let kind = Kind::of_list(block.list.load(Ordering::Relaxed))?;
+        let kind = Kind::of_target(block.list.load(Ordering::Relaxed))?;
         (holders == 0 && !claimed).then_some((kind, target))
     }
 

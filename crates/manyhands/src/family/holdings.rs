@@ -60,11 +60,14 @@ impl Family {
     pub(crate) fn hold(&self, kind: Kind, handle: Handle) -> Result<Hold, ReferError> {
         let (arena, mut holdings) = (self.arena(), lock(&HOLDINGS));
         let me = arena.me();
+        // A handle comes out of a pickle: bytes that users write must not be taken for a queue.
+        if arena.kind(handle)? != kind {
+            return Err(ReferError::Stale);
+        }
         if let Some(known) = holdings.get_mut(&handle.offset)
             && known.generation == handle.generation
             && known.owner == me
         {
-            arena.check(handle)?;
             known.count += 1;
             return Ok(Hold { handle });
         }

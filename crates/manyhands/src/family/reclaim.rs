@@ -46,7 +46,13 @@ pub(super) fn destroy(arena: Arena<Extents>, kind: Kind, target: Handle) {
             Kind::Ring => queue::dismantle(arena, target),
             Kind::Pool => pool::dismantle(arena, target),
             Kind::Barrier => barrier::dismantle(arena, target),
-            Kind::Seat | Kind::Reference | Kind::Lock | Kind::Semaphore | Kind::Event | Kind::Condition => {}
+            Kind::Seat
+            | Kind::Reference
+            | Kind::Lock
+            | Kind::Semaphore
+            | Kind::Event
+            | Kind::Condition
+            | Kind::Bytes => {}
         }
         // Whatever was missed belongs to the block, and is garbage with it.
         let _ = arena.free(target);

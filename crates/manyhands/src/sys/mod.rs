@@ -10,7 +10,9 @@ pub(crate) mod life_pipe;
 pub(crate) mod memory;
 pub(crate) mod passing;
 pub(crate) mod pidfd;
+pub(crate) mod plain;
 pub(crate) mod posix_spawn;
+pub(crate) mod shared_bytes;
 pub(crate) mod stat;
 
 pub use error::OsError;

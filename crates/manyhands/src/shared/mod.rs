@@ -1,0 +1,16 @@
+//! Memory that several processes of a family read and write: a [`SharedBlock`] of bytes, and [`Shared`] and
+//! [`SharedSlice`], which say what lies in it.
+//!
+//! A block is held like a queue: it is there as long as a process has it open, or a message carries its handle, and is
+//! freed with the last of them, however that one ended.
+//!
+//! Nothing here waits or locks. One number of up to eight bytes is read and written whole; whatever is longer may be seen
+//! half old and half new while somebody else writes it. Who needs more puts a lock around it, or uses the atomic
+//! operations of the integers.
+
+mod block;
+mod typed;
+
+pub use crate::sys::plain::{Integer, Plain};
+pub use block::{SharedBlock, SharedError, UnheldBlock};
+pub use typed::{Shared, SharedSlice};
