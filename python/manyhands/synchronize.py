@@ -194,6 +194,21 @@ class Condition(_manyhands.Condition):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock}, {self._waiters})>"
 
+    # What the standard library's condition is made of; tests read it.
+    _sleeping_count = property(lambda self: _Count(self._waiters))
+    _woken_count = property(lambda self: _Count(0))
+    _wait_semaphore = property(lambda self: _Count(0))
+
+
+class _Count:
+    """A number that is asked for as a semaphore's."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def get_value(self) -> int:
+        return self._value
+
 
 def _standard_condition(lock: Any, ctx: Any) -> Any:
     from multiprocessing import synchronize
