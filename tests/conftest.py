@@ -89,6 +89,12 @@ def pytest_configure(config: pytest.Config) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # The collections before and after each test then pass over what pytest and the tests' modules are made of.
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_STDERR])
 
