@@ -45,9 +45,7 @@ mod _manyhands {
     #[pymodule_export]
     use super::semaphore::PySemaphore;
     #[pymodule_export]
-    use super::shared::{
-        PyBlock, PySharedArray, PySynchronizedArray, PySynchronizedBase, PySynchronizedValue,
-    };
+    use super::shared::{PyBlock, PySharedArray, PySynchronizedArray, PySynchronizedBase};
     #[pymodule_export]
     use super::source::compile_source;
     #[pymodule_export]
@@ -59,6 +57,6 @@ mod _manyhands {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::fast_methods::install::<PyLock>(module.py())?;
         super::fast_methods::install::<PySemaphore>(module.py())?;
-        super::shared::fast_value::install(module.py())
+        super::shared::fast_value::install(module)
     }
 }

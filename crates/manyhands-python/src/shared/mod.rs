@@ -9,4 +9,4 @@ mod synchronized;
 
 pub(crate) use array::PySharedArray;
 pub(crate) use block::PyBlock;
-pub(crate) use synchronized::{PySynchronizedArray, PySynchronizedBase, PySynchronizedValue};
+pub(crate) use synchronized::{PySynchronizedArray, PySynchronizedBase};

@@ -5,6 +5,7 @@
 
 use super::block::PyBlock;
 use super::element::{Element, Items};
+use super::fast_value::is_answered_for;
 use crate::lock::PyLock;
 use manyhands::shared::{Integer, SharedBlock};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
@@ -30,6 +31,8 @@ struct Own {
     acquire: Py<PyAny>,
     release: Py<PyAny>,
     memory: Option<(SharedBlock, Element)>,
+    /// Whether `value` is what this class makes of it, and not a subclass.
+    value_is_ours: bool,
 }
 
 #[pymethods]
@@ -44,7 +47,7 @@ impl PySynchronizedBase {
     /// What it wraps. `block` and `code` are given for an object of a simple type, or an array of one, that begins where
     /// the block does; `plain` says that the lock is exactly ours.
     fn _wrap(
-        &self,
+        slf: &Bound<'_, Self>,
         object: Bound<'_, PyAny>,
         lock: Bound<'_, PyAny>,
         plain: bool,
@@ -58,8 +61,9 @@ impl PySynchronizedBase {
             object: object.unbind(),
             lock: lock.unbind(),
             memory: block.and_then(|block| Some((block.block().clone(), Element::of_code(code)?))),
+            value_is_ours: is_answered_for(&slf.get_type()),
         };
-        self.own.set(own).map_err(|_| PyRuntimeError::new_err("__init__() called twice"))
+        slf.get().own.set(own).map_err(|_| PyRuntimeError::new_err("__init__() called twice"))
     }
 
     #[getter]
@@ -124,6 +128,13 @@ impl PySynchronizedBase {
         let own = self.own.get()?;
         let ((block, element), lock) = (own.memory.as_ref()?, own.native.as_ref()?.get());
         lock.holding_at_once(|| element.load(py, block, 0)).flatten()
+    }
+
+    /// As [`PySynchronizedBase::load_at_once`], if the object has no other attribute `value`.
+    #[inline]
+    pub(super) fn answer_at_once<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.own.get().filter(|own| own.value_is_ours)?;
+        self.load_at_once(py)
     }
 
     /// Writes the value; `false`, and nothing done, as [`PySynchronizedBase::load_at_once`].
