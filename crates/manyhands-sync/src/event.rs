@@ -69,9 +69,9 @@ impl UserEvent {
         self.word.load(Ordering::Acquire) & SET != 0
     }
 
-    /// Raises the flag; everybody who waits goes on.
+    /// Raises the flag; everybody who waits goes on. Whether somebody was asleep and has been woken.
     #[inline]
-    pub fn set(&self) {
+    pub fn set(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let up = (word & !SLEEPERS).wrapping_add(ONE_SET) | SET;
@@ -83,9 +83,7 @@ impl UserEvent {
             }
         }
         kill_point!(EventSet);
-        if word & SLEEPERS != 0 {
-            futex_wake(&self.word, EVERYONE);
-        }
+        word & SLEEPERS != 0 && futex_wake(&self.word, EVERYONE) != 0
     }
 
     /// Lowers the flag.
