@@ -65,7 +65,7 @@ OTHERS = [
     "\ud800",
     1j,
     {1, 2},
-    frozenset("ab"),
+    frozenset("a"),
     bytearray(b"b"),
     range(3),
     OrderedDict(a=1),

@@ -1,7 +1,7 @@
 """Objects of built-in classes arrive as pickle would make them: through queues, and as arguments, items and results.
 
-Those that are small and plain travel without pickle in manyhands; that must not be seen. What "as pickle would make them"
-means is `plain.likeness`: classes, bits, order, and which parts are one and the same object.
+Those that are small and plain travel without pickle in manyhands; that must not be seen. What "as pickle would make
+them" means is `plain.likeness`: classes, bits, order, and which parts are one and the same object.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check(q: Any, thing: Any) -> None:
 
 
 def sent_through(q: Any, thing: Any) -> Any:
-    """Put and got again. The standard library's `SimpleQueue` is a pipe, which has no room for all of a large object."""
+    """Put and got again. The standard library's `SimpleQueue` is a pipe, without room for all of a large object."""
     if type(q).__module__ == "multiprocessing.queues":
         putting = threading.Thread(target=q.put, args=(thing,))
         putting.start()
@@ -92,7 +92,7 @@ class TestThroughAQueue:
 
     def test_equal_objects_that_are_not_the_same(self, q: Any) -> None:
         check(q, ["".join(("te", "xt")) for _ in range(3)])
-        check(q, [[], [], (1,), tuple([1]), {}, {}])
+        check(q, [[], [], (1,), tuple(range(1, 2)), {}, {}])
 
     def test_keys_that_all_records_share(self, q: Any) -> None:
         check(q, [{"identifier": n, "name": f"name {n}", "tags": ["red", "green"]} for n in range(200)])
