@@ -80,7 +80,9 @@ fn event(arena: &Arena<Mapping>, point: KillPoint) {
             die_at(point, 1, || _ = wait());
             event.set();
         }
-        _ => die_at(point, 1, || event.set()),
+        _ => die_at(point, 1, || {
+            event.set();
+        }),
     });
     assert_eq!((heard, event.is_set()), (Waited::Ready, true));
 }
