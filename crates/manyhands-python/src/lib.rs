@@ -2,6 +2,7 @@
 
 mod barrier;
 mod blocking;
+mod codec;
 mod condition;
 mod error;
 mod event;

@@ -1,16 +1,18 @@
-//! Objects to bytes and back: the interpreter's C pickler, called as cheaply as it can be.
+//! Objects to bytes and back: small plain ones by the codec, everything else by the interpreter's C pickler.
+//!
+//! A message's first byte says which it is: [`manyhands::codec::FIRST`], or 0x80, with which every pickle of the
+//! protocols that we write begins.
 
+use crate::codec;
 use manyhands::Handle;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::PyBytes;
 use std::cell::RefCell;
 
-/// The callables used for every message; looked up once.
+/// The callables used for every pickle; looked up once.
 #[derive(Debug)]
 struct Pickling {
-    /// `_pickle.dumps`, for objects on which no reducer can have a say.
-    plain_dumps: Py<PyAny>,
     /// `manyhands._pickler.dumps`, which knows the reducers registered with the standard library's
     /// `ForkingPickler`.
     dumps: Py<PyAny>,
@@ -22,21 +24,60 @@ static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
 
 fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
     PICKLING.get_or_try_init(py, || {
-        let pickle = py.import("_pickle")?;
         Ok(Pickling {
-            plain_dumps: pickle.getattr("dumps")?.unbind(),
             dumps: py.import("manyhands._pickler")?.getattr("dumps")?.unbind(),
-            loads: pickle.getattr("loads")?.unbind(),
+            loads: py.import("_pickle")?.getattr("loads")?.unbind(),
         })
     })
 }
 
-/// WAYPOINT message 2/8: an object becomes bytes, in the caller, so that an error is raised where it is made.
-pub(crate) fn dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+/// An object as bytes.
+#[derive(Debug)]
+pub(crate) enum Dumped<'py> {
+    /// By the codec.
+    Compact(codec::Encoded),
+    /// By the pickler.
+    Pickle(Bound<'py, PyBytes>),
+}
+
+impl<'py> Dumped<'py> {
+    /// What was received: in a `bytes` object only if the pickler is to have it.
+    pub(crate) fn copy_of(py: Python<'py>, bytes: &[u8]) -> Self {
+        if codec::is_compact(bytes) {
+            Self::Compact(codec::Encoded::copy_of(bytes))
+        } else {
+            Self::Pickle(PyBytes::new(py, bytes))
+        }
+    }
+
+    /// The object again.
+    pub(crate) fn loads(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Compact(encoded) => codec::decode(py, encoded),
+            Self::Pickle(bytes) => loads_bytes(bytes),
+        }
+    }
+
+    /// As `bytes`, for Python code that reads it.
+    pub(crate) fn to_python(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        match self {
+            Self::Compact(encoded) => PyBytes::new(py, encoded),
+            Self::Pickle(bytes) => bytes.clone(),
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Compact(encoded) => encoded,
+            Self::Pickle(bytes) => bytes.as_bytes(),
+        }
+    }
+}
+
+/// The pickle of an object, whatever it is.
+pub(crate) fn pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = object.py();
-    let pickling = pickling(py)?;
-    let dumps = if is_plain(object) { &pickling.plain_dumps } else { &pickling.dumps };
-    Ok(dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
+    Ok(pickling(py)?.dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
 }
 
 thread_local! {
@@ -63,65 +104,33 @@ pub(crate) fn carrying<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, 
     Ok((pickled?, carried))
 }
 
-/// As [`dumps`], with the queues that the object names.
-pub(crate) fn dumps_carrying<'py>(
-    object: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
-    if is_plain(object) {
-        return Ok((dumps(object)?, Vec::new()));
+/// WAYPOINT message 2/8: an object becomes bytes, in the caller, so that an error is raised where it is made. With the
+/// bytes come the queues that the object names.
+pub(crate) fn dumps_carrying<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Dumped<'py>, Vec<Handle>)> {
+    if let Some(encoded) = codec::encode(object) {
+        return Ok((Dumped::Compact(encoded), Vec::new()));
     }
-    carrying(|| dumps(object))
-}
-
-/// As [`loads_bytes`], for bytes that Python has not yet.
-pub(crate) fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    loads_bytes(&PyBytes::new(py, bytes))
+    let (pickled, carried) = carrying(|| pickle(object))?;
+    Ok((Dumped::Pickle(pickled), carried))
 }
 
 /// WAYPOINT message 8/8: bytes become an object, with no lock held.
+pub(crate) fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    if codec::is_compact(bytes) {
+        return codec::decode(py, bytes);
+    }
+    unpickle(&PyBytes::new(py, bytes))
+}
+
+/// As [`loads`], for bytes that Python has.
 pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    if codec::is_compact(bytes.as_bytes()) {
+        return codec::decode(bytes.py(), bytes.as_bytes());
+    }
+    unpickle(bytes)
+}
+
+fn unpickle<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     let py = bytes.py();
     pickling(py)?.loads.bind(py).call1((bytes,))
-}
-
-/// Exact built-in scalars, and small tuples and dicts of those: pickling them asks no reducer and runs no code.
-fn is_plain(object: &Bound<'_, PyAny>) -> bool {
-    is_plain_down_to(object, MOST_NESTED)
-}
-
-/// As deep as the arguments of a call, `((a, (b, c)), {})`, go.
-const MOST_NESTED: u8 = 3;
-/// Longer ones take the general way, whose cost then hardly counts.
-const MOST_ELEMENTS: usize = 16;
-
-fn is_plain_down_to(object: &Bound<'_, PyAny>, levels: u8) -> bool {
-    if is_scalar(object) {
-        return true;
-    }
-    if levels == 0 {
-        return false;
-    }
-    if object.is_exact_instance_of::<PyTuple>()
-        && let Ok(tuple) = object.cast::<PyTuple>()
-    {
-        return tuple.len() <= MOST_ELEMENTS && tuple.iter().all(|each| is_plain_down_to(&each, levels - 1));
-    }
-    if object.is_exact_instance_of::<PyDict>()
-        && let Ok(dict) = object.cast::<PyDict>()
-    {
-        let plain = |(key, value): (Bound<'_, _>, Bound<'_, _>)| {
-            is_scalar(&key) && is_plain_down_to(&value, levels - 1)
-        };
-        return dict.len() <= MOST_ELEMENTS && dict.iter().all(plain);
-    }
-    false
-}
-
-fn is_scalar(object: &Bound<'_, PyAny>) -> bool {
-    object.is_exact_instance_of::<PyInt>()
-        || object.is_exact_instance_of::<PyString>()
-        || object.is_exact_instance_of::<PyBytes>()
-        || object.is_exact_instance_of::<PyFloat>()
-        || object.is_none()
-        || object.is_exact_instance_of::<PyBool>()
 }

@@ -217,7 +217,7 @@ impl PyWorker {
         };
         match pickling::dumps_carrying(&object) {
             Ok((bytes, carried)) => {
-                match self.answer(task, offset, items, Status::Returned, &bytes, &carried) {
+                match self.answer(task, offset, items, Status::Returned, bytes.as_bytes(), &carried) {
                     // The answer that says so is short.
                     Err(full) if full.is_instance_of::<PyMemoryError>(py) => {
                         self.raised(py, task, offset, items, full)
@@ -227,7 +227,7 @@ impl PyWorker {
             }
             Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::OF_EXECUTOR != 0 => {
                 let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
-                self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?, &[])
+                self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?.as_bytes(), &[])
             }
             Err(error) => self.raised(py, task, offset, items, error),
         }
@@ -266,7 +266,7 @@ impl PyWorker {
                 encoded => break encoded?,
             }
         };
-        self.answer(task, offset, items, status, bytes.cast::<PyBytes>()?, &[])
+        self.answer(task, offset, items, status, bytes.cast::<PyBytes>()?.as_bytes(), &[])
     }
 
     fn answer(
@@ -275,12 +275,12 @@ impl PyWorker {
         offset: u32,
         items: u32,
         status: Status,
-        bytes: &Bound<'_, PyBytes>,
+        bytes: &[u8],
         carried: &[Handle],
     ) -> PyResult<()> {
         let nanoseconds = u64::try_from(self.worker.running_for().as_nanos()).unwrap_or(u64::MAX);
         let answer = Answer { job: task.job, index: task.index + offset, items, status, nanoseconds };
-        let result = Message { parts: &[bytes.as_bytes()], carried };
+        let result = Message { parts: &[bytes], carried };
         self.worker.answer_message(answer, result).map_err(error::send)
     }
 

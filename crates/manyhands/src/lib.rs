@@ -10,6 +10,7 @@
 //! The modules hold what these are made of; the Python face is made of the same.
 
 pub mod barrier;
+pub mod codec;
 pub mod condition;
 mod condvar;
 pub mod event;

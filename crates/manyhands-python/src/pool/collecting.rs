@@ -4,7 +4,7 @@ use super::PyPool;
 use super::calls::NO_JOB;
 use super::job::PyJob;
 use crate::error;
-use crate::pickling;
+use crate::pickling::Dumped;
 use manyhands::Block;
 use manyhands::pool::{Answer, AnswerBatch, Event, Payload, Status};
 use pyo3::prelude::*;
@@ -51,7 +51,7 @@ impl PyPool {
         &self,
         py: Python<'_>,
         answer: Answer,
-        payload: PyResult<(Bound<'_, PyBytes>, Option<Block>)>,
+        payload: PyResult<(Dumped<'_>, Option<Block>)>,
         current: &mut Option<(u32, Py<PyJob>)>,
     ) {
         if current.as_ref().is_none_or(|(id, _)| *id != answer.job) {
@@ -85,12 +85,12 @@ impl PyPool {
         &self,
         py: Python<'py>,
         status: Status,
-        bytes: &Bound<'py, PyBytes>,
+        bytes: &Dumped<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let decoded = match status {
-            Status::Returned => self.interrupts.firmly(py, || pickling::loads_bytes(bytes)),
+            Status::Returned => self.interrupts.firmly(py, || bytes.loads(py)),
             Status::Raised | Status::Unready | Status::Unread => {
-                self.interrupts.firmly(py, || self.hooks.decode_error.bind(py).call1((bytes,)))
+                self.interrupts.firmly(py, || self.hooks.decode_error.bind(py).call1((bytes.to_python(py),)))
             }
         };
         decoded.or_else(|error| self.undecodable(py, error))
@@ -121,16 +121,16 @@ impl PyPool {
 }
 
 /// The bytes, and the block if it carries something: that is there for as long as the block is.
-fn to_python<'py>(py: Python<'py>, payload: Payload<'_>) -> PyResult<(Bound<'py, PyBytes>, Option<Block>)> {
+fn to_python<'py>(py: Python<'py>, payload: Payload<'_>) -> PyResult<(Dumped<'py>, Option<Block>)> {
     match payload {
-        Payload::Bytes(bytes) => Ok((PyBytes::new(py, bytes), None)),
+        Payload::Bytes(bytes) => Ok((Dumped::copy_of(py, bytes), None)),
         Payload::Block(block) => {
             let bytes = PyBytes::new_with(py, block.len(), |to| {
                 block.copy_to(to);
                 Ok(())
             })?;
             let carrier = block.carries().then_some(block);
-            Ok((bytes, carrier))
+            Ok((Dumped::Pickle(bytes), carrier))
         }
     }
 }

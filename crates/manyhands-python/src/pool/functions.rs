@@ -93,7 +93,7 @@ impl PyPool {
         if !may_pickle_by_name(func)? {
             return Ok((NO_FUNCTION, Used::Nothing));
         }
-        let pickled = pickling::dumps(func)?;
+        let pickled = pickling::pickle(func)?;
         if !is_a_name(pickled.as_bytes()) {
             return Ok((NO_FUNCTION, Used::Nothing));
         }
