@@ -139,6 +139,14 @@ impl Shared {
     }
 }
 
+/// A descriptor that is always writable, for those who want one of a queue that takes messages at any time.
+///
+/// # Errors
+/// When there can be no descriptor.
+pub fn always_writable() -> Result<OwnedFd, OsError> {
+    bell::create()
+}
+
 /// Before a fork: no thread is left that the child would have half of.
 pub fn before_fork() {
     for shared in doorbells().iter().filter_map(Weak::upgrade) {

@@ -1,0 +1,180 @@
+//! `put_many` and `get_many`: one lock and one wake for many items.
+
+use crate::error;
+use crate::pickling;
+use crate::queue::{PyQueue, object_in};
+use manyhands::queue::{Queue, ReceiveError, SendError};
+use manyhands::queue_many::{Batch, Piece, Several};
+use manyhands::{Deadline, Locking, Message, Patience};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// An iterable that took longer than this for an item is slow: what it gave is put before it is asked for more.
+const SLOW: Duration = Duration::from_micros(100);
+
+thread_local! {
+    /// What this thread last received, kept for its memory.
+    static SEVERAL: Cell<Several> = Cell::default();
+}
+
+/// Items on their way into a queue.
+struct Sending<'a, 'py> {
+    py: Python<'py>,
+    target: &'a PyQueue,
+    queue: &'a Queue,
+    /// When waiting for room ends; `None` when the caller does not want to wait.
+    deadline: Option<Deadline>,
+    batch: Batch,
+    /// Items that were added to the batch or sent by themselves.
+    begun: usize,
+}
+
+/// Puts every item; see `manyhands.queues.Queue.put_many`.
+pub(crate) fn put_many(
+    target: &PyQueue,
+    items: &Bound<'_, PyAny>,
+    deadline: Option<Deadline>,
+) -> PyResult<()> {
+    let py = items.py();
+    let queue = target.queue()?;
+    let mut sending = Sending { py, target, queue, deadline, batch: Batch::new(), begun: 0 };
+    sending.all_of(items).map_err(|error| {
+        let count = sending.begun - sending.batch.len();
+        // An exception takes any attribute; if one does not, its own message matters more.
+        let _ = error.value(py).setattr("items_put", count);
+        error
+    })
+}
+
+impl Sending<'_, '_> {
+    fn all_of(&mut self, items: &Bound<'_, PyAny>) -> PyResult<()> {
+        let at_hand = items.is_exact_instance_of::<PyList>() || items.is_exact_instance_of::<PyTuple>();
+        let mut items = items.try_iter()?;
+        loop {
+            let asked = (!at_hand).then(Instant::now);
+            match items.next() {
+                None => return self.flush(),
+                Some(item) => self.add(item)?,
+            }
+            if self.batch.is_full() || asked.is_some_and(|asked| asked.elapsed() > SLOW) {
+                self.flush()?;
+            }
+        }
+    }
+
+    /// Adds what the iterable gave. What came before an item that fails is put: as if each had been put by itself.
+    fn add(&mut self, item: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+        let pickled = item.and_then(|item| pickling::dumps_carrying(&item));
+        if pickled.is_err() {
+            self.flush()?;
+        }
+        let (bytes, carried) = pickled?;
+        let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
+        if !self.batch.add(message) {
+            self.flush()?;
+            self.target.send(self.py, message, self.deadline)?;
+        }
+        self.begun += 1;
+        Ok(())
+    }
+
+    /// Sends what is together, waiting for room.
+    fn flush(&mut self) -> PyResult<()> {
+        let (queue, batch) = (self.queue, &mut self.batch);
+        let mut patience = Patience::new();
+        loop {
+            // Other threads have their turn meanwhile, however long the iterable.
+            match self.py.detach(|| queue.send_batch(batch, Locking::Wait)) {
+                Ok(()) => return self.py.check_signals(),
+                Err(SendError::Busy) => {}
+                Err(SendError::Full) => self.target.wait_for_room(self.py, &mut patience, self.deadline)?,
+                Err(error) => return Err(error::send(error)),
+            }
+        }
+    }
+}
+
+/// Takes what is there, after waiting for a first item; see `manyhands.queues.Queue.get_many`.
+pub(crate) fn get_many<'py>(
+    py: Python<'py>,
+    source: &PyQueue,
+    max_items: Option<i64>,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<Bound<'py, PyList>> {
+    let most = match max_items {
+        None => None,
+        Some(count) if count > 0 => Some(usize::try_from(count).unwrap_or(usize::MAX)),
+        Some(_) => return Err(PyValueError::new_err("max_items must be at least 1")),
+    };
+    let mut several = SEVERAL.take();
+    several.clear();
+    let received = receive(py, source, &mut several, most, block, timeout);
+    let items = received.and_then(|()| objects(py, source.queue()?, &mut several));
+    several.clear();
+    SEVERAL.set(several);
+    items
+}
+
+fn receive(
+    py: Python<'_>,
+    source: &PyQueue,
+    several: &mut Several,
+    most: Option<usize>,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<()> {
+    let queue = source.queue()?;
+    let (mut deadline, mut locking) = (None, Locking::Try);
+    // Without a limit: as many as are there at the first look.
+    let mut wanted = most.unwrap_or_else(|| queue.len().max(1) as usize);
+    while wanted > 0 {
+        let received = match locking {
+            Locking::Try => queue.receive_many(several, wanted, Locking::Try),
+            Locking::Wait => py.detach(|| queue.receive_many(several, wanted, Locking::Wait)),
+        };
+        match received {
+            Ok(count) => wanted -= count.min(wanted),
+            Err(ReceiveError::Busy) => locking = Locking::Wait,
+            // Whatever it is, what was taken is the caller's.
+            Err(_) if !several.is_empty() => return Ok(()),
+            Err(ReceiveError::Empty) => {
+                let deadline = match deadline {
+                    Some(deadline) => deadline,
+                    None => *deadline.insert(source.begin_wait(block, timeout)?),
+                };
+                source.wait_for_message(py, deadline)?;
+                wanted = most.unwrap_or_else(|| queue.len().max(1) as usize);
+            }
+            Err(error) => return Err(error::receive(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The items; what can be read of them, as the attribute `items` of the first error, when one cannot.
+fn objects<'py>(py: Python<'py>, queue: &Queue, several: &mut Several) -> PyResult<Bound<'py, PyList>> {
+    let items = PyList::empty(py);
+    let mut failed = None;
+    for index in 0..several.len() {
+        let object = match queue.piece(several, index) {
+            Ok(Piece::Inline(bytes)) => pickling::loads(py, bytes),
+            Ok(Piece::Block(block)) => object_in(py, block),
+            Err(error) => Err(error::receive(error)),
+        };
+        match object {
+            Ok(object) => items.append(object)?,
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    match failed {
+        None => Ok(items),
+        Some(error) => {
+            let _ = error.value(py).setattr("items", &items);
+            Err(error)
+        }
+    }
+}
