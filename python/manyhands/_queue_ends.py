@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from .queues import Queue, SimpleQueue
-
-    AnyQueue = Queue[Any] | SimpleQueue[Any]
+    from . import _manyhands
 
 __all__ = ["Reader", "Writer"]
 
@@ -28,7 +26,7 @@ class _End:
     readable = False
     writable = False
 
-    def __init__(self, queue: AnyQueue) -> None:
+    def __init__(self, queue: _manyhands.Queue) -> None:
         self._queue = queue
 
     def __eq__(self, other: object) -> bool:
