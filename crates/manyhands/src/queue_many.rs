@@ -240,11 +240,12 @@ mod tests {
     }
 
     fn numbers(queue: &Queue, several: &mut Several) -> Vec<u32> {
-        let number = |piece| match piece {
+        let count = several.len();
+        let number = |index| match queue.piece(several, index).expect("sound") {
             Piece::Inline(bytes) => u32::from_le_bytes(bytes.try_into().expect("four")),
             Piece::Block(block) => panic!("{block:?}"),
         };
-        (0..several.len()).map(|index| number(queue.piece(several, index).expect("sound"))).collect()
+        (0..count).map(number).collect()
     }
 
     #[test]
