@@ -87,7 +87,7 @@ class Queue:
         """Put each item of an iterable."""
 
     def get_many(
-        self, max_items: int | None = None, block: bool = True, timeout: float | None = None
+        self, max_items: int = 256, block: bool = True, timeout: float | None = None
     ) -> list[Any]:
         """Take what is there, after waiting for a first item."""
 

@@ -133,11 +133,11 @@ class Queue(_Queue[T]):
             """
 
         def get_many(
-            self, max_items: int | None = None, block: bool = True, timeout: float | None = None
+            self, max_items: int = 256, block: bool = True, timeout: float | None = None
         ) -> list[T]:
             """Take what is there, at least one item and at most ``max_items``.
 
-            Waits for the first item as ``get`` does, and for no other. Without ``max_items``: as many as are there.
+            Waits for the first item as ``get`` does, and for no other.
 
             Raises what ``get`` raises. When an item cannot be unpickled, its error is raised, and its attribute
             ``items`` is the list of the others that were taken.
@@ -187,6 +187,10 @@ class JoinableQueue(Queue[T]):
         self._join()
 
 
+# Found without a look through the classes, for each of the simple queue's calls.
+_get, _put = _manyhands.Queue.get, _manyhands.Queue.put
+
+
 class SimpleQueue(_Queue[T]):
     """A queue without a bound and without timeouts."""
 
@@ -205,14 +209,16 @@ class SimpleQueue(_Queue[T]):
         """Take the next item, waiting for it."""
         if self._closed:
             raise OSError("handle is closed")
-        item: T = super().get()
-        return item
+        return _get(self)  # type: ignore[no-any-return]
 
     def put(self, obj: T, *, move: bool = False) -> None:  # type: ignore[override]
         """Put an item; ``move`` as in `Queue.put`."""
         if self._closed:
             raise OSError("handle is closed")
-        super().put(obj, move=move)
+        if move:
+            super().put(obj, move=True)
+        else:
+            _put(self, obj)
 
     def empty(self) -> bool:
         """Whether no item lies in the queue."""

@@ -125,9 +125,15 @@ class TestGet:
         assert q.get_many(max_items=1) == [3]
         assert q.get_many(100) == list(range(4, 10))
 
-    def test_without_a_limit_takes_what_is_there(self, q: Any) -> None:
+    def test_takes_as_many_as_asked_for(self, q: Any) -> None:
         q.put_many(range(3_000))
-        assert q.get_many() == list(range(3_000))
+        assert q.get_many(2_900) == list(range(2_900))
+        q.put_many([b"x" * 5_000] * 500)
+        assert len(q.get_many(10**12)) == 600
+
+    def test_leaves_something_to_others_if_not_asked_for_a_number(self, q: Any) -> None:
+        q.put_many(range(3_000))
+        assert q.get_many() == list(range(256))
 
     @pytest.mark.parametrize("count", [0, -1])
     def test_at_least_one(self, q: Any, count: int) -> None:

@@ -125,10 +125,10 @@ impl PyQueue {
     }
 
     /// Take several items. See `manyhands.queues.Queue.get_many`.
-    #[pyo3(signature = (max_items=None, block=true, timeout=None))]
+    #[pyo3(signature = (max_items=256, block=true, timeout=None))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
-        max_items: Option<i64>,
+        max_items: i64,
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyList>> {

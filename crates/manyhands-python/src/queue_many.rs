@@ -101,80 +101,104 @@ impl Sending<'_, '_> {
 pub(crate) fn get_many<'py>(
     py: Python<'py>,
     source: &PyQueue,
-    max_items: Option<i64>,
+    max_items: i64,
     block: bool,
     timeout: Option<f64>,
 ) -> PyResult<Bound<'py, PyList>> {
-    let most = match max_items {
-        None => None,
-        Some(count) if count > 0 => Some(usize::try_from(count).unwrap_or(usize::MAX)),
-        Some(_) => return Err(PyValueError::new_err("max_items must be at least 1")),
-    };
+    let most = usize::try_from(max_items).ok().filter(|&most| most > 0);
+    let most = most.ok_or_else(|| PyValueError::new_err("max_items must be at least 1"))?;
     let mut several = SEVERAL.take();
     several.clear();
-    let received = receive(py, source, &mut several, most, block, timeout);
-    let items = received.and_then(|()| objects(py, source.queue()?, &mut several));
-    several.clear();
+    let got = Getting { py, source, items: PyList::empty(py), failed: None }.all(
+        &mut several,
+        most,
+        block,
+        timeout,
+    );
     SEVERAL.set(several);
-    items
+    got
 }
 
-fn receive(
-    py: Python<'_>,
-    source: &PyQueue,
-    several: &mut Several,
-    most: Option<usize>,
-    block: bool,
-    timeout: Option<f64>,
-) -> PyResult<()> {
-    let queue = source.queue()?;
-    let (mut deadline, mut locking) = (None, Locking::Try);
-    // Without a limit: as many as are there at the first look.
-    let mut wanted = most.unwrap_or_else(|| queue.len().max(1) as usize);
-    while wanted > 0 {
-        let received = match locking {
-            Locking::Try => queue.receive_many(several, wanted, Locking::Try),
-            Locking::Wait => py.detach(|| queue.receive_many(several, wanted, Locking::Wait)),
-        };
-        match received {
-            Ok(count) => wanted -= count.min(wanted),
-            Err(ReceiveError::Busy) => locking = Locking::Wait,
-            // Whatever it is, what was taken is the caller's.
-            Err(_) if !several.is_empty() => return Ok(()),
-            Err(ReceiveError::Empty) => {
-                let deadline = match deadline {
-                    Some(deadline) => deadline,
-                    None => *deadline.insert(source.begin_wait(block, timeout)?),
-                };
-                source.wait_for_message(py, deadline)?;
-                wanted = most.unwrap_or_else(|| queue.len().max(1) as usize);
+/// Items on their way out of a queue.
+struct Getting<'a, 'py> {
+    py: Python<'py>,
+    source: &'a PyQueue,
+    items: Bound<'py, PyList>,
+    /// What the first item raised that could not be unpickled.
+    failed: Option<PyErr>,
+}
+
+impl<'py> Getting<'_, 'py> {
+    /// The items; what can be read of them, as the attribute `items` of the first error, when one cannot.
+    fn all(
+        mut self,
+        several: &mut Several,
+        most: usize,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let queue = self.source.queue()?;
+        let mut wanted = most;
+        self.first(several, most, block, timeout)?;
+        loop {
+            // What is taken at once is unpickled at once, while it is in the processor's caches.
+            wanted -= several.len().min(wanted);
+            self.unpickle(queue, several)?;
+            several.clear();
+            if wanted == 0 {
+                break;
             }
-            Err(error) => return Err(error::receive(error)),
+            match self.py.detach(|| queue.receive_many(several, wanted, Locking::Wait)) {
+                Ok(_) => {}
+                // Whatever it is, what was taken is the caller's.
+                Err(_) => break,
+            }
+        }
+        match self.failed {
+            None => Ok(self.items),
+            Some(error) => {
+                let _ = error.value(self.py).setattr("items", &self.items);
+                Err(error)
+            }
         }
     }
-    Ok(())
-}
 
-/// The items; what can be read of them, as the attribute `items` of the first error, when one cannot.
-fn objects<'py>(py: Python<'py>, queue: &Queue, several: &mut Several) -> PyResult<Bound<'py, PyList>> {
-    let items = PyList::empty(py);
-    let mut failed = None;
-    for index in 0..several.len() {
-        let object = match queue.piece(several, index) {
-            Ok(Piece::Inline(bytes)) => pickling::loads(py, bytes),
-            Ok(Piece::Block(block)) => object_in(py, block),
-            Err(error) => Err(error::receive(error)),
-        };
-        match object {
-            Ok(object) => items.append(object)?,
-            Err(error) => failed = failed.or(Some(error)),
+    /// Takes something, waiting for it.
+    fn first(&self, several: &mut Several, most: usize, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let queue = self.source.queue()?;
+        let (mut deadline, mut locking) = (None, Locking::Try);
+        loop {
+            let received = match locking {
+                Locking::Try => queue.receive_many(several, most, Locking::Try),
+                Locking::Wait => self.py.detach(|| queue.receive_many(several, most, Locking::Wait)),
+            };
+            match received {
+                Ok(_) => return Ok(()),
+                Err(ReceiveError::Busy) => locking = Locking::Wait,
+                Err(ReceiveError::Empty) => {
+                    let deadline = match deadline {
+                        Some(deadline) => deadline,
+                        None => *deadline.insert(self.source.begin_wait(block, timeout)?),
+                    };
+                    self.source.wait_for_message(self.py, deadline)?;
+                }
+                Err(error) => return Err(error::receive(error)),
+            }
         }
     }
-    match failed {
-        None => Ok(items),
-        Some(error) => {
-            let _ = error.value(py).setattr("items", &items);
-            Err(error)
+
+    fn unpickle(&mut self, queue: &Queue, several: &mut Several) -> PyResult<()> {
+        for index in 0..several.len() {
+            let object = match queue.piece(several, index) {
+                Ok(Piece::Inline(bytes)) => pickling::loads(self.py, bytes),
+                Ok(Piece::Block(block)) => object_in(self.py, block),
+                Err(error) => Err(error::receive(error)),
+            };
+            match object {
+                Ok(object) => self.items.append(object)?,
+                Err(error) => self.failed = self.failed.take().or(Some(error)),
+            }
         }
+        Ok(())
     }
 }
