@@ -86,9 +86,7 @@ class Queue:
     def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
         """Put each item of an iterable."""
 
-    def get_many(
-        self, max_items: int = 256, block: bool = True, timeout: float | None = None
-    ) -> list[Any]:
+    def get_many(self, max_items: int = 256, block: bool = True, timeout: float | None = None) -> list[Any]:
         """Take what is there, after waiting for a first item."""
 
     def shutdown(self, immediate: bool = False) -> None:

@@ -132,9 +132,7 @@ class Queue(_Queue[T]):
             attribute ``items_put`` says how many items that are.
             """
 
-        def get_many(
-            self, max_items: int = 256, block: bool = True, timeout: float | None = None
-        ) -> list[T]:
+        def get_many(self, max_items: int = 256, block: bool = True, timeout: float | None = None) -> list[T]:
             """Take what is there, at least one item and at most ``max_items``.
 
             Waits for the first item as ``get`` does, and for no other.
