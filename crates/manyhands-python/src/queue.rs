@@ -84,7 +84,14 @@ impl PyQueue {
         Ok(self.queue()?.bound())
     }
 
-    /// Put an item into the queue. See `manyhands.queues.Queue.put`.
+    /// Put an item.
+    ///
+    /// It is pickled here, so an error is raised here. Waits while the queue holds `maxsize` items, `timeout` seconds at
+    /// most; not at all without `block`. With `move` the queue may take the object's memory instead of copying it: the
+    /// caller promises not to use the object again.
+    ///
+    /// Raises `Full` when there was no room in that time, `ShutDown` when the queue was shut, `ValueError` when this object
+    /// of it was closed, `MemoryError` when there is no shared memory.
     #[pyo3(signature = (obj, block=true, timeout=None, *, r#move=false))]
     fn put(
         slf: &Bound<'_, Self>,
@@ -103,14 +110,24 @@ impl PyQueue {
         this.send(py, message, blocking::deadline(block, timeout)?)
     }
 
-    /// Take an item out of the queue. See `manyhands.queues.Queue.get`.
+    /// Take the next item.
+    ///
+    /// Waits while there is none, `timeout` seconds at most; not at all without `block`. Raises `Empty` when nothing came in
+    /// that time, `ShutDown` when nothing is left and the queue was shut, `ValueError` when this object of it was closed.
     #[pyo3(signature = (block=true, timeout=None))]
     fn get<'py>(slf: &Bound<'py, Self>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         Self::check_open(slf)?;
         slf.get().receive(slf.py(), block, timeout)
     }
 
-    /// Put all items of an iterable. See `manyhands.queues.Queue.put_many`.
+    /// Put each item of an iterable, as a loop over `put` would, at a fraction of its cost.
+    ///
+    /// Items are put some hundred at a time: one lock and one wake for all of them. An iterable that is no list or tuple, and
+    /// takes more than 0.1 ms for an item, has what it gave put before it is asked again; one that stalls after it was fast
+    /// holds up to 255 items back. `timeout` is for all items together.
+    ///
+    /// Raises what `put` and the iterable raise. What came before is then in the queue, and the exception's attribute
+    /// `items_put` says how many items that are.
     #[pyo3(signature = (items, block=true, timeout=None))]
     fn put_many(
         slf: &Bound<'_, Self>,
@@ -124,7 +141,10 @@ impl PyQueue {
         queue_many::put_many(this, items, blocking::deadline(block, timeout)?)
     }
 
-    /// Take several items. See `manyhands.queues.Queue.get_many`.
+    /// Take what is there, at least one item and at most `max_items`, as a list.
+    ///
+    /// Waits for the first item as `get` does, and for no other. Raises what `get` raises. When an item cannot be unpickled,
+    /// its error is raised, and its attribute `items` is the list of the others that were taken.
     #[pyo3(signature = (max_items=256, block=true, timeout=None))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
@@ -139,7 +159,10 @@ impl PyQueue {
         got
     }
 
-    /// Nothing is put any more. See `manyhands.queues.Queue.shutdown`.
+    /// Nothing is put any more, in no process: `put` raises `ShutDown`.
+    ///
+    /// `get` raises it when what was put before has been taken; with `immediate` at once, and what lies in the queue is thrown
+    /// away and counts as done. Everybody who waits is told. As in `queue.Queue` of Python 3.13, on every version.
     #[pyo3(signature = (immediate=false))]
     fn shutdown(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
         let queue = self.queue()?;

@@ -133,11 +133,14 @@ fn whoever_waits_for_all_items_goes_on_after_the_last() {
 fn an_item_that_was_taken_can_be_done_with_however_late_its_producer_counts() {
     model("a late count", |queue| {
         let producer = thread::spawn(move || assert!(queue.put(1)));
-        if queue.take() == Got::Item(1) {
-            assert!(!queue.header.all_done(&queue.ring));
-            queue.header.task_done(&queue.ring).unwrap();
-        }
+        let consumer = thread::spawn(move || {
+            if queue.take() == Got::Item(1) {
+                assert!(!queue.header.all_done(&queue.ring));
+                queue.header.task_done(&queue.ring).unwrap();
+            }
+        });
         producer.join().unwrap();
+        consumer.join().unwrap();
     });
 }
 
@@ -195,6 +198,25 @@ fn an_end_at_once_throws_away_what_nobody_took_and_counts_it() {
         }
         assert!(queue.header.all_done(&queue.ring));
     });
+}
+
+#[test]
+fn whoever_watches_an_empty_queue_is_woken_by_what_comes_and_by_the_end() {
+    for shuts in [false, true] {
+        model(if shuts { "watched, shut" } else { "watched, put" }, move |queue| {
+            let watcher = thread::spawn(move || {
+                while !queue.header.is_ready(&queue.ring) {
+                    queue.header.watch(&queue.ring, false, || false);
+                }
+            });
+            if shuts {
+                queue.header.shut(&queue.ring, false).unwrap();
+            } else {
+                assert!(queue.put(1));
+            }
+            watcher.join().unwrap();
+        });
+    }
 }
 
 #[test]
