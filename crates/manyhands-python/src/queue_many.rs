@@ -41,11 +41,10 @@ pub(crate) fn put_many(
     let py = items.py();
     let queue = target.queue()?;
     let mut sending = Sending { py, target, queue, deadline, batch: Batch::new(), begun: 0 };
-    sending.all_of(items).map_err(|error| {
+    sending.all_of(items).inspect_err(|error| {
         let count = sending.begun - sending.batch.len();
         // An exception takes any attribute; if one does not, its own message matters more.
         let _ = error.value(py).setattr("items_put", count);
-        error
     })
 }
 
