@@ -124,8 +124,8 @@ class Account:
             assert number not in self.got[producer], f"producer {producer}: {number} twice"
             self.got[producer].add(number)
 
-    def check(self) -> int:
-        """How many items were put."""
+    def check(self) -> tuple[int, int]:
+        """How many items were put, and how many of them went with who had taken them."""
         missing = count = 0
         for producer, (returned, more) in self.put.items():
             got = self.got.pop(producer, set())
@@ -135,7 +135,7 @@ class Account:
             count += max(returned, end)
         assert not self.got, "items of nobody"
         assert missing <= self.in_dead_hands, f"{missing} items are lost"
-        return count
+        return count, missing
 
 
 def kill_at_random(victim: Any, notes: Notes, rng: random.Random) -> None:
@@ -195,10 +195,7 @@ def test_what_was_put_arrives_once_and_in_order(
     account.put[0] = (steady_put.count.value, 0)
     account.add(drained)
     account.add(steady_got.all())
-    in_dead_hands = account.in_dead_hands
-    count = account.check()
+    count, missing = account.check()
     # Each item was unfinished from the moment it was put; nobody has said that it is done.
-    assert count <= queue._unfinished() <= count + in_dead_hands
-    figure(
-        f"{DEATHS} killed, {count} items, {queue._unfinished() - count} put last and lost with their taker"
-    )
+    assert count <= queue._unfinished() <= count + account.in_dead_hands
+    figure(f"{DEATHS} killed, {count} items, {missing} of them went with their taker")
