@@ -95,7 +95,7 @@ test:
 demo: build
 	@$(BIN)/python -m manyhands.demo
 
-.PHONY: proofs ## The long versions: 20,000 random kills of a queue, 1,000 of locks, 100 deaths at each step, 1,000 pools
+.PHONY: proofs ## The long versions: 20,000 random kills of a queue, 1,000 of each lock, 100 deaths at each step, 1,000 pools
 proofs: build
 	MANYHANDS_RING_KILLS=20000 cargo test -p manyhands --test ring_kill -- --nocapture
 	MANYHANDS_KILL_ROUNDS=100 cargo test -p manyhands-sync --features kill-points --test kill_points -- --nocapture
@@ -104,6 +104,7 @@ proofs: build
 	MANYHANDS_LEFTOVERS=520 $(PYTEST) tests/death/test_leftovers.py
 	MANYHANDS_QUEUE_DEATHS=2000 $(PYTEST) tests/death/test_queue_deaths.py
 	MANYHANDS_HOLDERS=1000 $(PYTEST) tests/death/test_lock_holders.py
+	MANYHANDS_MEETING_DEATHS=1000 $(PYTEST) tests/death/test_condition_deaths.py
 	MANYHANDS_SHARED=100000 $(PYTEST) tests/death/test_shared_leftovers.py
 
 .PHONY: sanitize ## The shared-memory tests under valgrind, the address and the thread sanitizer

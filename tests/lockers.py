@@ -298,3 +298,52 @@ class NotingPid(Adding):
 
 def raise_key_error() -> None:
     raise KeyError("an action")
+
+
+def is_ours(ctx: Any) -> bool:
+    """Whether the context is one of manyhands."""
+    return type(ctx).__module__.startswith("manyhands")
+
+
+def module_of(ctx: Any, name: str) -> Any:
+    """A module of the implementation that the context is of."""
+    import importlib
+
+    return importlib.import_module(f"{'manyhands' if is_ours(ctx) else 'multiprocessing'}.{name}")
+
+
+def named_event(ctx: Any, name: str) -> Any:
+    """An event of a class of the program's own, with an attribute."""
+    event = __getattr__("OurNamedEvent" if is_ours(ctx) else "StandardNamedEvent")(ctx=ctx)
+    event.name = name
+    return event
+
+
+def tell_name(event: Any, conn: Any) -> None:
+    """Tells the event's name and sets it."""
+    conn.send(event.name)
+    event.set()
+
+
+def doze() -> None:
+    """Longer than `wait_while_it_acts` is given."""
+    time.sleep(0.6)
+
+
+def wait_while_it_acts(barrier: Any, timeout: float, conn: Any) -> None:
+    """Comes to the barrier and tells what it got, and how many seconds of processor time the wait took."""
+    before = time.process_time()
+    index = barrier.wait(timeout)
+    conn.send((index, time.process_time() - before))
+
+
+def __getattr__(name: str) -> Any:
+    # Made when they are asked for, here as in a child that unpickles them: this file imports no implementation.
+    modules = {"OurNamedEvent": "manyhands", "StandardNamedEvent": "multiprocessing"}
+    if name not in modules:
+        raise AttributeError(name)
+    import importlib
+
+    event = importlib.import_module(f"{modules[name]}.synchronize").Event
+    made = type(name, (event,), {"__module__": __name__})
+    return globals().setdefault(name, made)

@@ -198,12 +198,18 @@ def make_property(name: str) -> property:
     if name not in prop_cache:
 
         def get(self: Any) -> Any:
-            with self:
+            self.acquire()
+            try:
                 return getattr(self._obj, name)
+            finally:
+                self.release()
 
         def put(self: Any, value: Any) -> None:
-            with self:
+            self.acquire()
+            try:
                 setattr(self._obj, name, value)
+            finally:
+                self.release()
 
         prop_cache[name] = property(get, put)
     return prop_cache[name]

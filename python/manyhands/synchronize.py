@@ -177,9 +177,12 @@ class Condition(_manyhands.Condition):
     without the lock.
     """
 
-    def __new__(cls, lock: Any = None, *, ctx: Any = None) -> Any:
-        if lock and not isinstance(lock, _manyhands.Lock):
-            return _standard_condition(lock, ctx)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # What a subclass is made with is its own affair.
+        if cls is Condition:
+            lock = args[0] if args else kwargs.get("lock")
+            if lock and not isinstance(lock, _manyhands.Lock):
+                return _standard_condition(lock, kwargs.get("ctx"))
         return super().__new__(cls)
 
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
@@ -232,11 +235,14 @@ class Event(_manyhands.Event):
     def __init__(self, *, ctx: Any = None) -> None:
         self._create()
 
-    def __getstate__(self) -> tuple[int, int]:
-        return self._handle()
+    # With the attributes of a subclass, as in the standard library, whose event is an ordinary object.
+    def __getstate__(self) -> tuple[int, int, dict[str, Any]]:
+        return (*self._handle(), self.__dict__)
 
-    def __setstate__(self, state: tuple[int, int]) -> None:
-        self._attach(*state)
+    def __setstate__(self, state: tuple[int, int, dict[str, Any]]) -> None:
+        offset, generation, attributes = state
+        self._attach(offset, generation)
+        self.__dict__.update(attributes)
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"

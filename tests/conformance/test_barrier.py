@@ -77,6 +77,22 @@ class TestPassing:
             thread.join()
         assert sorted(indices) == [0, 1, 2, 3]
 
+    def test_a_timeout_that_passes_while_the_action_runs(self, ctx: Any) -> None:
+        """Everybody is there: the one whose time is over waits for the action, asleep."""
+        barrier = ctx.Barrier(2, lockers.doze)
+        near, far = ctx.Pipe()
+        process = ctx.Process(target=lockers.wait_while_it_acts, args=(barrier, 0.3, far))
+        process.start()
+        wait_for_waiters(barrier, 1)
+        assert barrier.wait() == 1
+        assert near.poll(LONG)
+        index, seconds = near.recv()
+        assert index == 0
+        assert seconds < 0.2
+        process.join()
+        near.close()
+        far.close()
+
     def test_with_a_timeout_that_does_not_pass(self, ctx: Any, remote: Any) -> None:
         barrier = ctx.Barrier(2, timeout=LONG)
         other = remote(barrier)

@@ -160,12 +160,16 @@ impl Own {
     }
 
     /// Waits for the others; what a signal handler raises ends the wait.
-    fn wait(&self, py: Python<'_>, party: Party, deadline: Deadline) -> PyResult<Outcome> {
+    fn wait(&self, py: Python<'_>, party: Party, mut deadline: Deadline) -> PyResult<Outcome> {
         let mut watch = Watch::default();
         loop {
             let outcome = match py.detach(|| self.barrier.wait(party, &mut watch, deadline)) {
                 Waited::Ready => self.barrier.outcome(party),
-                Waited::TimedOut => self.barrier.time_out(party),
+                Waited::TimedOut => {
+                    // If everybody has come meanwhile, the action's end is waited for, however long it takes.
+                    deadline = Deadline::NEVER;
+                    self.barrier.time_out(party)
+                }
                 Waited::Interrupted => {
                     py.check_signals()?;
                     self.barrier.outcome(party)

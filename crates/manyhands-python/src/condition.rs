@@ -10,8 +10,9 @@ use manyhands::lock::{Taken, Waiting};
 use manyhands::{Deadline, Handle, LockError, Patience, Waited};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 use std::sync::OnceLock;
 
 /// A condition in shared memory; `manyhands.synchronize` gives it the standard library's face.
@@ -109,7 +110,7 @@ impl PyCondition {
     /// Wait until the predicate holds. See `manyhands.synchronize.Condition`.
     #[pyo3(signature = (predicate, timeout=None))]
     fn wait_for<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         predicate: &Bound<'py, PyAny>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -120,7 +121,9 @@ impl PyCondition {
         }
         let Some(deadline) = blocking::wanted(true, timeout)? else { return Ok(result) };
         while !result.is_truthy()? && !deadline.passed() {
-            self.wait_until(py, Some(deadline))?;
+            // By name: a subclass may have a `wait` of its own.
+            let left = deadline.left().map(|left| left.as_secs_f64());
+            slf.call_method1(intern!(py, "wait"), (left,))?;
             result = predicate.call0()?;
         }
         Ok(result)
@@ -138,8 +141,10 @@ impl PyCondition {
     }
 
     /// Notify everybody who waits.
-    fn notify_all(&self) -> PyResult<()> {
-        self.notify(i64::MAX)
+    fn notify_all(slf: &Bound<'_, Self>) -> PyResult<()> {
+        // By name, as `wait` in `wait_for`.
+        let everybody = [("n", i64::MAX)].into_py_dict(slf.py())?;
+        slf.call_method(intern!(slf.py(), "notify"), (), Some(&everybody)).map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -52,8 +52,11 @@ impl PyEvent {
     }
 
     /// Raise the flag; everybody who waits goes on.
-    fn set(&self) -> PyResult<()> {
-        self.event()?.set();
+    fn set(&self, py: Python<'_>) -> PyResult<()> {
+        if self.event()?.set() {
+            // As in the standard library, where `set` waits for those whom it wakes, they go first.
+            py.detach(std::thread::yield_now);
+        }
         Ok(())
     }
 

@@ -337,7 +337,8 @@ impl PyQueue {
         let queue = self.queue()?;
         let wait = |patience: &mut Patience| queue.wait_for_room(patience, deadline);
         match blocking::wait(py, patience, wait)? {
-            Wait::Ready => Ok(()),
+            // Ready is also the end of a slice: a signal that came before the sleep has not ended it.
+            Wait::Ready => py.check_signals(),
             Wait::TimedOut => Err(error::full(py)),
         }
     }
@@ -407,7 +408,8 @@ impl PyQueue {
         let waited = blocking::wait(py, &mut patience, wait);
         self.own()?.patience = patience;
         match waited? {
-            Wait::Ready => Ok(()),
+            // As in `wait_for_room`.
+            Wait::Ready => py.check_signals(),
             Wait::TimedOut => Err(error::empty(py)),
         }
     }

@@ -42,7 +42,7 @@ use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::memory::Shareable;
 use crate::primitive::{AtomicU64, Ordering};
-use crate::wait_word::{EVERYONE, Patience, WaitWord, Waited};
+use crate::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
 
 const COUNT_BITS: u32 = 14;
 /// How many may wait in one group.
@@ -212,8 +212,8 @@ impl UserCondition {
         passed || taken.is_some()
     }
 
-    /// Waits, without the lock, until the waiter was notified and has gone on ([`Waited::Ready`]), until the deadline or a
-    /// signal; `about_to_sleep` is called if the wait comes to that, and what it returns is kept while it lasts. After
+    /// Waits, without the lock, until the waiter was notified and has gone on ([`Waited::Ready`]), until the deadline, a
+    /// signal or the end of a slice; `about_to_sleep` is called if the wait comes to that, and what it returns is kept while it lasts. After
     /// [`Waited::Interrupted`] the caller calls again; whoever will wait no more calls [`UserCondition::give_up`] or
     /// [`UserCondition::abandon`].
     pub fn wait<N>(
@@ -231,10 +231,13 @@ impl UserCondition {
             return if self.go_on(waiter) { Waited::Ready } else { Waited::TimedOut };
         }
         let _noted = about_to_sleep(patience);
+        let slice = deadline.slice(LONGEST_SLEEP).map_or(deadline, Deadline::after);
         loop {
-            match self.word_of(waiter.0).sleep_until(ready, deadline) {
+            match self.word_of(waiter.0).sleep_until(ready, slice) {
                 Waited::Ready if self.go_on(waiter) => return Waited::Ready,
                 Waited::Ready => {}
+                // A signal that came before the sleep has not ended it.
+                Waited::TimedOut if !deadline.passed() => return Waited::Interrupted,
                 other => return other,
             }
         }

@@ -69,9 +69,9 @@ impl UserEvent {
         self.word.load(Ordering::Acquire) & SET != 0
     }
 
-    /// Raises the flag; everybody who waits goes on.
+    /// Raises the flag; everybody who waits goes on. Whether somebody was asleep and has been woken.
     #[inline]
-    pub fn set(&self) {
+    pub fn set(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let up = (word & !SLEEPERS).wrapping_add(ONE_SET) | SET;
@@ -83,9 +83,7 @@ impl UserEvent {
             }
         }
         kill_point!(EventSet);
-        if word & SLEEPERS != 0 {
-            futex_wake(&self.word, EVERYONE);
-        }
+        word & SLEEPERS != 0 && futex_wake(&self.word, EVERYONE) != 0
     }
 
     /// Lowers the flag.
@@ -105,9 +103,9 @@ impl UserEvent {
         word & SET != 0 || (word ^ since.0) & !(SET | SLEEPERS) != 0
     }
 
-    /// Waits until the flag is up, or was up since the wait began, until the deadline or a signal; `about_to_sleep` is
-    /// called once if the wait comes to that, and what it returns is kept while it lasts. The caller calls again after
-    /// [`Waited::Interrupted`].
+    /// Waits until the flag is up, or was up since the wait began, until the deadline, a signal or the end of a slice;
+    /// `about_to_sleep` is called once if the wait comes to that, and what it returns is kept while it lasts. The caller
+    /// looks around and calls again after [`Waited::Interrupted`].
     pub fn wait<N>(
         &self,
         since: Since,
@@ -136,9 +134,13 @@ impl UserEvent {
             if let Some(note) = about_to_sleep.take() {
                 _noted = Some(note(patience));
             }
-            if futex_wait(&self.word, expected, slice) == Slept::Interrupted {
-                let came = Self::came(self.word.load(Ordering::Acquire), since);
-                return if came { Waited::Ready } else { Waited::Interrupted };
+            // Also at the end of a slice: a signal that came before the sleep has not ended it.
+            if matches!(futex_wait(&self.word, expected, slice), Slept::Interrupted | Slept::TimedOut) {
+                return match Self::came(self.word.load(Ordering::Acquire), since) {
+                    true => Waited::Ready,
+                    false if deadline.passed() => Waited::TimedOut,
+                    false => Waited::Interrupted,
+                };
             }
         }
     }

@@ -279,13 +279,14 @@ impl UserLock {
                 }
                 continue;
             }
-            let look = if waiting.slices == 0 { Look::Quick } else { Look::Close };
-            if let Some(taken) = self.take_over_if_gone(word, nature, me, look, &is_gone) {
-                return taken;
-            }
+            // First of all: who takes over from the dead must know that others may sleep.
             let expected = word | SLEEPERS;
             if word != expected && !self.exchange(word, expected) {
                 continue;
+            }
+            let look = if waiting.slices == 0 { Look::Quick } else { Look::Close };
+            if let Some(taken) = self.take_over_if_gone(expected, nature, me, look, &is_gone) {
+                return taken;
             }
             let longest = if waiting.slices == 0 { FIRST_SLICE } else { LONGEST_SLICE };
             let Some(slice) = deadline.slice(longest) else { return Taken::No };

@@ -47,7 +47,7 @@ pub enum Waited {
     Ready,
     /// The deadline passed first.
     TimedOut,
-    /// A signal arrived in this thread; the condition may or may not hold.
+    /// A signal arrived in this thread, or a slice of the wait has passed; the condition may or may not hold.
     Interrupted,
 }
 

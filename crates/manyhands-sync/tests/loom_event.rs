@@ -62,7 +62,13 @@ fn nobody_waits_for_a_setter_that_was_killed() {
         let since = event.begin_wait().unwrap();
         let (theirs, mine) = (event.clone(), event.clone());
         let waiter = thread::spawn(move || wait(&mine, since));
-        assert!(killed_at(KillPoint::EventSet, move || theirs.set()).join().unwrap());
+        assert!(
+            killed_at(KillPoint::EventSet, move || {
+                theirs.set();
+            })
+            .join()
+            .unwrap()
+        );
         event.end_slices();
         waiter.join().unwrap();
     });

@@ -243,7 +243,7 @@ impl Barrier {
     ///
     /// # Errors
     /// When the barrier is or becomes broken; one that waits until its deadline breaks it.
-    pub fn wait_by(&self, deadline: Deadline) -> Result<u32, BrokenBarrier> {
+    pub fn wait_by(&self, mut deadline: Deadline) -> Result<u32, BrokenBarrier> {
         let mut watch = Watch::default();
         let party = loop {
             match self.arrive(false).map_err(|_| BrokenBarrier)? {
@@ -257,7 +257,11 @@ impl Barrier {
         loop {
             let outcome = match self.wait(party, &mut watch, deadline) {
                 Waited::Ready | Waited::Interrupted => self.outcome(party),
-                Waited::TimedOut => self.time_out(party),
+                Waited::TimedOut => {
+                    // If everybody has come meanwhile, the end of what the last one does is waited for.
+                    deadline = Deadline::NEVER;
+                    self.time_out(party)
+                }
             };
             match outcome {
                 Some(Outcome::Passed) => return Ok(party.index),

@@ -64,10 +64,11 @@ impl Event {
         self.event.is_set()
     }
 
-    /// Raises the flag; everybody who waits goes on.
+    /// Raises the flag; everybody who waits goes on. Whether somebody was asleep and has been woken: the kernel may
+    /// have put it behind this thread, on the same processor, and then it runs when this thread sleeps, or yields.
     #[inline]
-    pub fn set(&self) {
-        self.event.set();
+    pub fn set(&self) -> bool {
+        self.event.set()
     }
 
     /// Lowers the flag.

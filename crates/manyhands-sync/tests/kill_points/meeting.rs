@@ -53,8 +53,19 @@ impl Meeting {
     }
 
     fn wait(&self, party: Party) -> Outcome {
-        self.barrier.wait(party, &mut Patience::new(), Deadline::NEVER, |_| ());
+        to_the_end(|patience| self.barrier.wait(party, patience, Deadline::NEVER, |_| ()));
         self.barrier.outcome(party).expect("over")
+    }
+}
+
+/// A wait, however many slices it takes.
+fn to_the_end(wait: impl Fn(&mut Patience) -> Waited) -> Waited {
+    let mut patience = Patience::new();
+    loop {
+        match wait(&mut patience) {
+            Waited::Interrupted => {}
+            waited => return waited,
+        }
     }
 }
 
@@ -71,23 +82,23 @@ fn beside<T: Send>(wait: impl FnOnce() -> T + Send, victim: impl FnOnce()) -> T 
 
 fn event(arena: &Arena<Mapping>, point: KillPoint) {
     let event = placed(arena, UserEvent::new()).1;
-    let wait = || {
-        let since = event.begin_wait().expect("down");
-        event.wait(since, &mut Patience::new(), Deadline::NEVER, |_| ())
-    };
+    let since = event.begin_wait().expect("down");
+    let wait = || to_the_end(|patience| event.wait(since, patience, Deadline::NEVER, |_| ()));
     let heard = beside(wait, || match point {
         EventFlagged => {
             die_at(point, 1, || _ = wait());
             event.set();
         }
-        _ => die_at(point, 1, || event.set()),
+        _ => die_at(point, 1, || {
+            event.set();
+        }),
     });
     assert_eq!((heard, event.is_set()), (Waited::Ready, true));
 }
 
 fn condition(arena: &Arena<Mapping>, point: KillPoint) {
     let condition = placed(arena, UserCondition::new()).1;
-    let wait = |waiter| condition.wait(waiter, &mut Patience::new(), Deadline::NEVER, |_| ());
+    let wait = |waiter| to_the_end(|patience| condition.wait(waiter, patience, Deadline::NEVER, |_| ()));
     if point == ConditionNotified {
         let waiter = condition.join().unwrap();
         assert_eq!(beside(|| wait(waiter), || die_at(point, 1, || _ = condition.notify(1))), Waited::Ready);

@@ -224,11 +224,12 @@ impl Drop for Hold {
         }
         let (reference, owner, kind) = (holding.reference, holding.owner, holding.kind);
         holdings.remove(&self.handle.offset);
-        drop(holdings);
-        // What this process can reach no more it can release no more: for the others it stays locked.
+        // What this process can reach no more it can release no more: for the others it stays locked. Before another
+        // thread can open it anew, and take it.
         if let (Kind::Lock, Some(name)) = (kind, family.own_name()) {
             keep_lock(arena, self.handle.offset, name);
         }
+        drop(holdings);
         // A copy of the parent's table, made by a fork that nobody told us of.
         if owner == arena.me() {
             reclaim::release(arena, reference);
