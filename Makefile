@@ -102,6 +102,7 @@ proofs: build
 	MANYHANDS_KILL_ROUNDS=100 cargo test -p manyhands --features kill-points --test kill_points -- --nocapture
 	MANYHANDS_POOLS=1000 $(PYTEST) tests/death/test_many_pools.py
 	MANYHANDS_LEFTOVERS=520 $(PYTEST) tests/death/test_leftovers.py
+	MANYHANDS_QUEUE_DEATHS=2000 $(PYTEST) tests/death/test_queue_deaths.py
 	MANYHANDS_HOLDERS=1000 $(PYTEST) tests/death/test_lock_holders.py
 	MANYHANDS_MEETING_DEATHS=1000 $(PYTEST) tests/death/test_condition_deaths.py
 	MANYHANDS_SHARED=100000 $(PYTEST) tests/death/test_shared_leftovers.py

@@ -429,3 +429,37 @@ def hold_then_want(first: Any, second: Any, answers: Any, orders: Any) -> None:
                 answers.put("got it")
         except RuntimeError as error:
             answers.put(type(error).__name__)
+
+
+# --- queues ---
+
+
+def work_off(queue: Any, results: Any) -> None:
+    """A worker of a joinable queue, until None."""
+    while True:
+        item = queue.get()
+        if item is not None:
+            results.put(item)
+        queue.task_done()
+        if item is None:
+            return
+
+
+def take_and_hold(queue: Any, answers: Any) -> None:
+    """Takes an item, says so, and never says that it is done."""
+    answers.put(queue.get())
+    time.sleep(60)
+
+
+def outcome_of(queue: Any, method: str, args: tuple[Any, ...], answers: Any) -> None:
+    """What a call on a queue returns, or the name of what it raises; `answers` first hears that it begins."""
+    answers.put("begins")
+    try:
+        answers.put(getattr(queue, method)(*args))
+    except Exception as error:
+        answers.put(type(error).__name__)
+
+
+def put_after_a_while(queue: Any, item: Any, seconds: float) -> None:
+    time.sleep(seconds)
+    queue.put(item)

@@ -23,7 +23,6 @@ if not getattr(sys, "_is_gil_enabled", lambda: True)():
 
 TYPE_CHECKING = False  # as typing's, without importing it: a spawned child pays for each millisecond
 if TYPE_CHECKING:
-    from multiprocessing import JoinableQueue as JoinableQueue
     from multiprocessing import freeze_support as freeze_support
     from multiprocessing import reducer as reducer
     from typing import Any
@@ -46,7 +45,9 @@ if TYPE_CHECKING:
     from .process import parent_process as parent_process
 
     # Bound methods in truth, but people annotate with these two, and so type checkers know the standard library's.
+    from .queues import JoinableQueue as JoinableQueue
     from .queues import Queue as Queue
+    from .queues import ShutDown as ShutDown
     from .queues import SimpleQueue as SimpleQueue
 
     Array = context._default_context.Array
@@ -98,6 +99,7 @@ __all__ = [
     "RawValue",
     "Semaphore",
     "SharedArray",
+    "ShutDown",
     "SimpleQueue",
     "TaskError",
     "TimeoutError",
@@ -129,6 +131,7 @@ _OURS = {
     "OwnerDied": "errors",
     "ProcessPoolExecutor": "futures",
     "SharedArray": "_shared_array",
+    "ShutDown": "queues",
     "TaskError": "errors",
     "WorkerDied": "errors",
     "doctor": "_doctor",

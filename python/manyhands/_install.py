@@ -22,7 +22,7 @@ _REPLACED = {
         "BaseContext DefaultContext ForkContext ForkProcess ForkServerContext ForkServerProcess Process SpawnContext"
         " SpawnProcess _concrete_contexts _default_context _force_start_method"
     ),
-    "queues": "Queue SimpleQueue",
+    "queues": "JoinableQueue Queue SimpleQueue",
     "synchronize": "Barrier BoundedSemaphore Condition Event Lock RLock Semaphore",
     "pool": "ApplyResult AsyncResult IMapIterator IMapUnorderedIterator MapResult Pool",
     "forkserver": "ForkServer _forkserver ensure_running get_inherited_fds set_forkserver_preload",
@@ -34,8 +34,9 @@ _SHARED_NAMES = (
     " class_cache copy make_property prop_cache rebuild_ctype reduce_ctype synchronized typecode_to_type"
 )
 
-#: Classes of the standard library that are built on ones we replace: they go on with the originals.
-_KEPT = {"queues": ["JoinableQueue"], "pool": ["ThreadPool"]}
+#: Classes of the standard library that are built on ones we replace: they go on with the originals. (Of the queues only
+#: the one inside its executor, which is no public name.)
+_KEPT: dict[str, list[str]] = {"queues": [], "pool": ["ThreadPool"]}
 
 
 def installed() -> bool:
@@ -46,10 +47,10 @@ def installed() -> bool:
 def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
-    Replaced are the contexts, ``Process``, ``Queue``, ``SimpleQueue``, ``Pool``, locks, semaphores, conditions,
-    events, barriers and shared values, wherever the ``multiprocessing`` package and its submodules name them, and
-    ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names out of
-    these packages. Calling it again does nothing.
+    Replaced are the contexts, ``Process``, ``Queue``, ``JoinableQueue``, ``SimpleQueue``, ``Pool``, locks, semaphores,
+    conditions, events, barriers and shared values, wherever the ``multiprocessing`` package and its submodules name
+    them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names
+    out of these packages. Calling it again does nothing.
     """
     global _installed
     if _installed:

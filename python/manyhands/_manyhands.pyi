@@ -5,7 +5,7 @@ them. Times are in seconds, descriptors and process ids are numbers, and where `
 with what is waited for. ``stubtest`` holds this file to the compiled module.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from types import CodeType
 from typing import Any, Self, TypeAlias, TypeVar, final
@@ -77,11 +77,38 @@ class Queue:
     def _maxsize(self) -> int:
         """The bound; 0 when there is none."""
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put an item into the queue, or raise ``queue.Full``."""
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None, *, move: bool = False) -> None:
+        """Put an item into the queue, or raise ``queue.Full`` or ``ShutDown``."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Take an item out of the queue, or raise ``queue.Empty``."""
+        """Take an item out of the queue, or raise ``queue.Empty`` or ``ShutDown``."""
+
+    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+        """Put each item of an iterable."""
+
+    def get_many(self, max_items: int = 256, block: bool = True, timeout: float | None = None) -> list[Any]:
+        """Take what is there, after waiting for a first item."""
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Nothing is put any more, and with ``immediate`` nothing taken."""
+
+    def _task_done(self) -> None:
+        """An item is done with; ``ValueError`` when all are."""
+
+    def _join(self) -> None:
+        """Waits until all items are done with."""
+
+    def _unfinished(self) -> int:
+        """How many items are not done with."""
+
+    def _poll(self, timeout: float | None) -> bool:
+        """Waits until `get` need not wait."""
+
+    def _doorbell(self) -> int:
+        """The number of a descriptor that is readable while there is something to get."""
+
+    def _always_writable(self) -> int:
+        """The number of a descriptor that is always writable."""
 
     def qsize(self) -> int:
         """How many items lie in the queue."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from . import synchronize
     from .pool import Pool
-    from .queues import Queue, SimpleQueue
+    from .queues import JoinableQueue, Queue, SimpleQueue
 else:
     from multiprocessing import context as _std
 
@@ -71,6 +71,12 @@ class BaseContext(_std.BaseContext):
         from .queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> JoinableQueue[Any]:  # type: ignore[override]
+        """A queue whose items are unfinished until `task_done`; see `manyhands.queues.JoinableQueue`."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> SimpleQueue[Any]:  # type: ignore[override]
         """A queue without a bound; see `manyhands.queues.SimpleQueue`."""

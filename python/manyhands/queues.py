@@ -13,9 +13,13 @@ TYPE_CHECKING = (
     False  # as typing's, without importing it: each spawned child that is given a queue would pay for it
 )
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from queue import Empty as Empty
     from queue import Full as Full
     from typing import Any, Generic, TypeVar
+
+    from ._queue_ends import Reader, Writer
+    from ._shut_down import ShutDown as ShutDown
 
     T = TypeVar("T")
 else:
@@ -30,16 +34,21 @@ else:
             return cls if cls is Generic else type(list[int])(cls, item)
 
 
-__all__ = ["Empty", "Full", "Queue", "SimpleQueue"]
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "ShutDown", "SimpleQueue"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("Empty", "Full"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import queue
+    value: Any
+    if name == "ShutDown":
+        from ._shut_down import ShutDown as value
+    elif name in ("Empty", "Full"):
+        import queue
 
-    globals()[name] = getattr(queue, name)
-    return globals()[name]
+        value = getattr(queue, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def _note_children_of(ctx: Any) -> None:
@@ -50,7 +59,30 @@ def _note_children_of(ctx: Any) -> None:
         _pickler.note_fresh_children()
 
 
-class Queue(_manyhands.Queue, Generic[T]):
+class _Queue(_manyhands.Queue, Generic[T]):
+    """What all queues have: their way to another process, and their ends."""
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self._handle()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._attach(*state)
+
+    @property
+    def _reader(self) -> Reader:
+        """For ``connection.wait``, ``select`` and event loops; see `_queue_ends.Reader`."""
+        from ._queue_ends import Reader
+
+        return Reader(self)
+
+    @property
+    def _writer(self) -> Writer:
+        from ._queue_ends import Writer
+
+        return Writer(self)
+
+
+class Queue(_Queue[T]):
     """A queue for any number of producers and consumers, first in first out.
 
     Args:
@@ -62,18 +94,64 @@ class Queue(_manyhands.Queue, Generic[T]):
 
     if TYPE_CHECKING:  # the engine's, who knows nothing of types
 
-        def put(self, obj: T, block: bool = True, timeout: float | None = None) -> None: ...
-        def get(self, block: bool = True, timeout: float | None = None) -> T: ...
+        def put(
+            self, obj: T, block: bool = True, timeout: float | None = None, *, move: bool = False
+        ) -> None:
+            """Put an item.
+
+            Waits while the queue holds ``maxsize`` items, ``timeout`` seconds at most; not at all without ``block``.
+            The item is pickled before that. With ``move`` the queue may take the object's memory instead of copying
+            it: the caller promises not to use the object again.
+
+            Raises:
+                Full: there was no room in that time.
+                ShutDown: the queue was shut.
+                ValueError: this object of the queue was closed.
+                MemoryError: there is no shared memory for it.
+            """
+
+        def get(self, block: bool = True, timeout: float | None = None) -> T:
+            """Take the next item.
+
+            Waits while there is none, ``timeout`` seconds at most; not at all without ``block``.
+
+            Raises:
+                Empty: nothing came in that time.
+                ShutDown: nothing is left, and the queue was shut.
+                ValueError: this object of the queue was closed.
+            """
+
+        def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> None:
+            """Put each item of an iterable, as a loop over ``put`` would, at a fraction of its cost.
+
+            Items are put some hundred at a time: one lock and one wake for all of them. An iterable that is no list
+            or tuple, and takes more than 0.1 ms for an item, has what it gave put before it is asked again; one that
+            stalls after it was fast holds up to 255 items back. ``timeout`` is for all items together.
+
+            Raises what ``put`` and the iterable raise. What came before is then in the queue, and the exception's
+            attribute ``items_put`` says how many items that are.
+            """
+
+        def get_many(self, max_items: int = 256, block: bool = True, timeout: float | None = None) -> list[T]:
+            """Take what is there, at least one item and at most ``max_items``.
+
+            Waits for the first item as ``get`` does, and for no other.
+
+            Raises what ``get`` raises. When an item cannot be unpickled, its error is raised, and its attribute
+            ``items`` is the list of the others that were taken.
+            """
+
+        def shutdown(self, immediate: bool = False) -> None:
+            """Nothing is put any more, in no process: ``put`` raises ``ShutDown``.
+
+            ``get`` raises it when what was put before has been taken; with ``immediate`` at once, and what lies in
+            the queue is thrown away and counts as done. Everybody who waits is told. As in ``queue.Queue`` of Python
+            3.13, on every version.
+            """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         _note_children_of(ctx)
         self._create(maxsize)
-
-    def __getstate__(self) -> tuple[int, int]:
-        return self._handle()
-
-    def __setstate__(self, state: tuple[int, int]) -> None:
-        self._attach(*state)
 
     def put_nowait(self, obj: T) -> None:
         """Put an item without waiting; `Full` when the queue holds as many items as it may."""
@@ -91,18 +169,35 @@ class Queue(_manyhands.Queue, Generic[T]):
         """For compatibility: there is no thread."""
 
 
-class SimpleQueue(_manyhands.Queue, Generic[T]):
+class JoinableQueue(Queue[T]):
+    """A queue whose items are unfinished until somebody says that they are done with.
+
+    An item is unfinished from the moment it is put, in one step, whoever is killed. One whose taker is killed before
+    ``task_done`` stays unfinished, as in the standard library: nobody can know whether it was handed on.
+    """
+
+    def task_done(self) -> None:
+        """One of the items that were taken is done with; ``ValueError`` when all that were ever put are."""
+        self._task_done()
+
+    def join(self) -> None:
+        """Wait until every item that was put is done with."""
+        self._join()
+
+
+# Found without a look through the classes, for each of the simple queue's calls.
+_get, _put = _manyhands.Queue.get, _manyhands.Queue.put
+
+
+class SimpleQueue(_Queue[T]):
     """A queue without a bound and without timeouts."""
 
     def __init__(self, *, ctx: Any = None) -> None:
         _note_children_of(ctx)
         self._create(0)
 
-    def __getstate__(self) -> tuple[int, int]:
-        return self._handle()
-
-    def __setstate__(self, state: tuple[int, int]) -> None:
-        self._attach(*state)
+    def _poll(self, timeout: float | None = 0.0) -> bool:
+        return super()._poll(timeout)
 
     def close(self) -> None:
         """This process will neither put nor get any more."""
@@ -112,14 +207,16 @@ class SimpleQueue(_manyhands.Queue, Generic[T]):
         """Take the next item, waiting for it."""
         if self._closed:
             raise OSError("handle is closed")
-        item: T = super().get()
-        return item
+        return _get(self)  # type: ignore[no-any-return]
 
-    def put(self, obj: T) -> None:  # type: ignore[override]
-        """Put an item."""
+    def put(self, obj: T, *, move: bool = False) -> None:  # type: ignore[override]
+        """Put an item; ``move`` as in `Queue.put`."""
         if self._closed:
             raise OSError("handle is closed")
-        super().put(obj)
+        if move:
+            super().put(obj, move=True)
+        else:
+            _put(self, obj)
 
     def empty(self) -> bool:
         """Whether no item lies in the queue."""

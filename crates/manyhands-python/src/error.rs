@@ -62,6 +62,7 @@ pub(crate) fn open(error: OpenError) -> PyErr {
 pub(crate) fn send(error: SendError) -> PyErr {
     match error {
         SendError::OutOfMemory { .. } => PyMemoryError::new_err(error.to_string()),
+        SendError::Shut => Python::attach(shut),
         SendError::Full | SendError::Busy | SendError::Corrupted => {
             PyOSError::new_err((5, error.to_string()))
         }
@@ -70,6 +71,7 @@ pub(crate) fn send(error: SendError) -> PyErr {
 
 pub(crate) fn receive(error: ReceiveError) -> PyErr {
     match error {
+        ReceiveError::Shut => Python::attach(shut),
         ReceiveError::Empty | ReceiveError::Busy | ReceiveError::Corrupted => {
             PyOSError::new_err((5, error.to_string()))
         }
@@ -117,6 +119,11 @@ pub(crate) fn full(py: Python<'_>) -> PyErr {
 /// `queue.Empty`.
 pub(crate) fn empty(py: Python<'_>) -> PyErr {
     named(py, "queue", "Empty")
+}
+
+/// `manyhands.queues.ShutDown`.
+fn shut(py: Python<'_>) -> PyErr {
+    named(py, "manyhands.queues", "ShutDown")
 }
 
 /// A new exception of a class that Python code defines, or what kept it from being made.

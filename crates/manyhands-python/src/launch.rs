@@ -7,6 +7,7 @@ use crate::pickling;
 use manyhands::family::{self, Family, FamilyError, Place};
 use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
 use manyhands::process::Process;
+use manyhands::queue_watch;
 use manyhands::{Deadline, Handle, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -367,6 +368,7 @@ pub(crate) fn note_exit(status: i32) -> PyResult<()> {
 /// Before a fork, whoever asks for it.
 #[pyfunction]
 pub(crate) fn before_fork() {
+    queue_watch::before_fork();
     if let Some(family) = Family::existing() {
         family.before_fork();
     }
@@ -376,6 +378,7 @@ pub(crate) fn before_fork() {
 #[pyfunction]
 pub(crate) fn after_fork_in_parent() {
     family::after_fork_in_parent();
+    queue_watch::after_fork_in_parent();
 }
 
 /// In a forked child, whoever forked it.
@@ -385,4 +388,5 @@ pub(crate) fn after_fork_in_child() {
     if let Some(family) = Family::existing() {
         family.after_fork_in_child();
     }
+    queue_watch::after_fork_in_child();
 }

@@ -13,6 +13,7 @@ mod observe;
 mod pickling;
 mod pool;
 mod queue;
+mod queue_many;
 mod semaphore;
 mod shared;
 mod source;

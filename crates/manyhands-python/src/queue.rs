@@ -3,13 +3,17 @@
 use crate::blocking::{self, Wait};
 use crate::error;
 use crate::pickling;
+use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
-use manyhands::{Deadline, Handle, Locking, Message, Patience};
+use manyhands::queue_watch::{self, Doorbell};
+use manyhands::{Block, Deadline, Handle, Locking, Message, Patience};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::cell::Cell;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A queue in shared memory; `manyhands.queues` gives it the standard library's face.
@@ -18,6 +22,8 @@ use std::sync::{Mutex, OnceLock};
 pub(crate) struct PyQueue {
     queue: OnceLock<Queue>,
     own: Mutex<Own>,
+    /// Whether `own` has a doorbell: looked at after each `get`.
+    watched: AtomicBool,
 }
 
 /// What belongs to this process's object, not to the queue.
@@ -26,6 +32,8 @@ struct Own {
     closed: bool,
     used: bool,
     patience: Patience,
+    doorbell: Option<Doorbell>,
+    writable: Option<OwnedFd>,
 }
 
 thread_local! {
@@ -39,8 +47,9 @@ impl PyQueue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        let own = Own { closed: false, used: false, patience: Patience::new() };
-        Self { queue: OnceLock::new(), own: Mutex::new(own) }
+        let own =
+            Own { closed: false, used: false, patience: Patience::new(), doorbell: None, writable: None };
+        Self { queue: OnceLock::new(), own: Mutex::new(own), watched: AtomicBool::new(false) }
     }
 
     /// Makes a new queue.
@@ -75,23 +84,148 @@ impl PyQueue {
         Ok(self.queue()?.bound())
     }
 
-    /// Put an item into the queue. See `manyhands.queues.Queue.put`.
-    #[pyo3(signature = (obj, block=true, timeout=None))]
-    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+    /// Put an item.
+    ///
+    /// It is pickled here, so an error is raised here. Waits while the queue holds `maxsize` items, `timeout` seconds at
+    /// most; not at all without `block`. With `move` the queue may take the object's memory instead of copying it: the
+    /// caller promises not to use the object again.
+    ///
+    /// Raises `Full` when there was no room in that time, `ShutDown` when the queue was shut, `ValueError` when this object
+    /// of it was closed, `MemoryError` when there is no shared memory.
+    #[pyo3(signature = (obj, block=true, timeout=None, *, r#move=false))]
+    fn put(
+        slf: &Bound<'_, Self>,
+        obj: &Bound<'_, PyAny>,
+        block: bool,
+        timeout: Option<f64>,
+        r#move: bool,
+    ) -> PyResult<()> {
         let py = slf.py();
         Self::check_open(slf)?;
         // WAYPOINT message 1/8: `Queue.put`; the subclass in queues.py adds nothing on this way.
-        let (bytes, carried) = pickling::dumps_carrying(obj)?;
+        let (bytes, carried) = Self::bytes_of(obj, r#move)?;
         let this = slf.get();
         this.own()?.used = true;
-        this.send(py, Message { parts: &[bytes.as_bytes()], carried: &carried }, block, timeout)
+        let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
+        this.send(py, message, blocking::deadline(block, timeout)?)
     }
 
-    /// Take an item out of the queue. See `manyhands.queues.Queue.get`.
+    /// Take the next item.
+    ///
+    /// Waits while there is none, `timeout` seconds at most; not at all without `block`. Raises `Empty` when nothing came in
+    /// that time, `ShutDown` when nothing is left and the queue was shut, `ValueError` when this object of it was closed.
     #[pyo3(signature = (block=true, timeout=None))]
     fn get<'py>(slf: &Bound<'py, Self>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         Self::check_open(slf)?;
         slf.get().receive(slf.py(), block, timeout)
+    }
+
+    /// Put each item of an iterable, as a loop over `put` would, at a fraction of its cost.
+    ///
+    /// Items are put some hundred at a time: one lock and one wake for all of them. An iterable that is no list or tuple, and
+    /// takes more than 0.1 ms for an item, has what it gave put before it is asked again; one that stalls after it was fast
+    /// holds up to 255 items back. `timeout` is for all items together.
+    ///
+    /// Raises what `put` and the iterable raise. What came before is then in the queue, and the exception's attribute
+    /// `items_put` says how many items that are.
+    #[pyo3(signature = (items, block=true, timeout=None))]
+    fn put_many(
+        slf: &Bound<'_, Self>,
+        items: &Bound<'_, PyAny>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        Self::check_open(slf)?;
+        let this = slf.get();
+        this.own()?.used = true;
+        queue_many::put_many(this, items, blocking::deadline(block, timeout)?)
+    }
+
+    /// Take what is there, at least one item and at most `max_items`, as a list.
+    ///
+    /// Waits for the first item as `get` does, and for no other. Raises what `get` raises. When an item cannot be unpickled,
+    /// its error is raised, and its attribute `items` is the list of the others that were taken.
+    #[pyo3(signature = (max_items=256, block=true, timeout=None))]
+    fn get_many<'py>(
+        slf: &Bound<'py, Self>,
+        max_items: i64,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        Self::check_open(slf)?;
+        let this = slf.get();
+        let got = queue_many::get_many(slf.py(), this, max_items, block, timeout);
+        this.look_at_doorbell()?;
+        got
+    }
+
+    /// Nothing is put any more, in no process: `put` raises `ShutDown`.
+    ///
+    /// `get` raises it when what was put before has been taken; with `immediate` at once, and what lies in the queue is thrown
+    /// away and counts as done. Everybody who waits is told. As in `queue.Queue` of Python 3.13, on every version.
+    #[pyo3(signature = (immediate=false))]
+    fn shutdown(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
+        let queue = self.queue()?;
+        py.detach(|| queue.shut(immediate)).map_err(error::send)?;
+        self.look_at_doorbell()
+    }
+
+    /// An item is done with. See `manyhands.queues.JoinableQueue.task_done`.
+    fn _task_done(&self) -> PyResult<()> {
+        let too_many = |_| PyValueError::new_err("task_done() called too many times");
+        self.queue()?.task_done().map_err(too_many)
+    }
+
+    /// Waits until all items are done with. See `manyhands.queues.JoinableQueue.join`.
+    fn _join(&self, py: Python<'_>) -> PyResult<()> {
+        let queue = self.queue()?;
+        let mut patience = Patience::new();
+        while !py.detach(|| queue.all_done()) {
+            let wait = |patience: &mut Patience| queue.wait_for_all_done(patience, Deadline::NEVER);
+            blocking::wait(py, &mut patience, wait)?;
+        }
+        Ok(())
+    }
+
+    /// How many items are not done with.
+    fn _unfinished(&self) -> PyResult<u32> {
+        Ok(self.queue()?.unfinished())
+    }
+
+    /// Waits until `get` need not wait; `False` when the time was over first. `None` is for ever.
+    #[pyo3(signature = (timeout))]
+    fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let queue = self.queue()?;
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+        let mut patience = Patience::new();
+        loop {
+            if py.detach(|| queue.is_ready_at_a_closer_look()) {
+                return Ok(true);
+            }
+            let wait = |patience: &mut Patience| queue.wait_for_message(patience, deadline);
+            if blocking::wait(py, &mut patience, wait)? == Wait::TimedOut {
+                return Ok(queue.is_ready());
+            }
+        }
+    }
+
+    /// The number of a descriptor that is readable while there is something to get, as it is at this moment.
+    fn _doorbell(&self) -> PyResult<i32> {
+        let queue = self.queue()?;
+        let mut own = self.own_open()?;
+        let number = own.doorbell.get_or_insert_with(|| Doorbell::new(queue)).descriptor();
+        self.watched.store(true, Ordering::Relaxed);
+        number.map_err(error::os)
+    }
+
+    /// The number of a descriptor that is always writable.
+    fn _always_writable(&self) -> PyResult<i32> {
+        let mut own = self.own_open()?;
+        if let Some(descriptor) = &own.writable {
+            return Ok(descriptor.as_raw_fd());
+        }
+        let descriptor = queue_watch::always_writable().map_err(error::os)?;
+        Ok(own.writable.insert(descriptor).as_raw_fd())
     }
 
     /// How many items lie in the queue.
@@ -117,13 +251,15 @@ impl PyQueue {
 
     /// This process will neither put nor get any more.
     fn close(&self) -> PyResult<()> {
-        self.own()?.closed = true;
+        let mut own = self.own()?;
+        own.closed = true;
+        (own.doorbell, own.writable) = (None, None);
         Ok(())
     }
 }
 
 impl PyQueue {
-    fn queue(&self) -> PyResult<&Queue> {
+    pub(crate) fn queue(&self) -> PyResult<&Queue> {
         self.queue.get().ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() not called"))
     }
 
@@ -135,6 +271,12 @@ impl PyQueue {
         self.own.lock().map_err(|_| PyValueError::new_err("the queue's state was left by a panic"))
     }
 
+    /// As the standard library's connections, which are closed with their queue.
+    fn own_open(&self) -> PyResult<std::sync::MutexGuard<'_, Own>> {
+        let own = self.own()?;
+        if own.closed { Err(PyOSError::new_err("handle is closed")) } else { Ok(own) }
+    }
+
     fn check_open(slf: &Bound<'_, Self>) -> PyResult<()> {
         if slf.get().own()?.closed {
             return Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?)));
@@ -142,11 +284,34 @@ impl PyQueue {
         Ok(())
     }
 
-    fn send(&self, py: Python<'_>, message: Message<'_>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+    /// What is sent for an object. `_moving` says that its sender gives up the memory it lies in.
+    fn bytes_of<'py>(
+        object: &Bound<'py, PyAny>,
+        _moving: bool,
+    ) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
+        pickling::dumps_carrying(object)
+    }
+
+    /// After a `get`: its doorbell, if there is one, is as the queue is when that returns.
+    fn look_at_doorbell(&self) -> PyResult<()> {
+        if self.watched.load(Ordering::Relaxed)
+            && let Some(doorbell) = &self.own()?.doorbell
+        {
+            doorbell.look();
+        }
+        Ok(())
+    }
+
+    /// Sends one message, waiting for room until the deadline; not at all without one.
+    pub(crate) fn send(
+        &self,
+        py: Python<'_>,
+        message: Message<'_>,
+        deadline: Option<Deadline>,
+    ) -> PyResult<()> {
         // WAYPOINT message 3/8: one try with the GIL held; only waiting releases it.
         let queue = self.queue()?;
         let short = message.parts.iter().all(|part| part.len() < blocking::LONG_COPY_BYTES);
-        let deadline = blocking::deadline(block, timeout)?;
         let (mut locking, mut patience) = (Locking::Try, Patience::new());
         loop {
             let sent = match locking {
@@ -162,7 +327,7 @@ impl PyQueue {
         }
     }
 
-    fn wait_for_room(
+    pub(crate) fn wait_for_room(
         &self,
         py: Python<'_>,
         patience: &mut Patience,
@@ -187,17 +352,10 @@ impl PyQueue {
         let mut buffer = BUFFER.take();
         buffer.clear();
         let received = self.receive_into(py, &mut buffer, block, timeout);
+        self.look_at_doorbell()?;
         let object = match received {
             Ok(Received::Inline) => pickling::loads(py, &buffer),
-            Ok(Received::Block(block)) => PyBytes::new_with(py, block.len(), |to| {
-                block.copy_to(to);
-                Ok(())
-            })
-            .and_then(|bytes| {
-                // What the message carries is there for as long as the block is.
-                let _carrier = block.carries().then_some(block);
-                pickling::loads_bytes(&bytes)
-            }),
+            Ok(Received::Block(block)) => object_in(py, block),
             Err(error) => Err(error),
         };
         BUFFER.set(buffer);
@@ -225,19 +383,24 @@ impl PyQueue {
                 Err(ReceiveError::Empty) => {
                     let deadline = match deadline {
                         Some(deadline) => deadline,
-                        None => {
-                            self.own()?.patience.start_over();
-                            *deadline.insert(blocking::deadline(block, timeout)?)
-                        }
+                        None => *deadline.insert(self.begin_wait(block, timeout)?),
                     };
                     self.wait_for_message(py, deadline)?;
                 }
-                Err(ReceiveError::Corrupted) => return Err(error::receive(ReceiveError::Corrupted)),
+                Err(error @ (ReceiveError::Shut | ReceiveError::Corrupted)) => {
+                    return Err(error::receive(error));
+                }
             }
         }
     }
 
-    fn wait_for_message(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<()> {
+    /// Until when a `get` that has found nothing waits.
+    pub(crate) fn begin_wait(&self, block: bool, timeout: Option<f64>) -> PyResult<Option<Deadline>> {
+        self.own()?.patience.start_over();
+        blocking::deadline(block, timeout)
+    }
+
+    pub(crate) fn wait_for_message(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<()> {
         let Some(deadline) = deadline else { return Err(error::empty(py)) };
         let mut patience = std::mem::take(&mut self.own()?.patience);
         let queue = self.queue()?;
@@ -250,4 +413,15 @@ impl PyQueue {
             Wait::TimedOut => Err(error::empty(py)),
         }
     }
+}
+
+/// The object of a long message.
+pub(crate) fn object_in(py: Python<'_>, block: Block) -> PyResult<Bound<'_, PyAny>> {
+    let bytes = PyBytes::new_with(py, block.len(), |to| {
+        block.copy_to(to);
+        Ok(())
+    })?;
+    // What the message carries is there for as long as the block is.
+    let _carrier = block.carries().then_some(block);
+    pickling::loads_bytes(&bytes)
 }

@@ -105,6 +105,10 @@ steps! {
     BarrierTripped = 103, "barrier: the next generation has begun, nobody has been woken";
     BarrierLeft = 104, "barrier: a party is counted out, its place is not given back";
     BarrierBroken = 105, "barrier: it is broken or reset, nobody has been woken";
+    QueueShut = 110, "queue: nothing more is put, nobody has been woken, and it is not shut at once if it was to be";
+    QueueDiscardCounted = 111, "queue: what lies in it is counted to be discarded, it is not shut at once yet";
+    QueueShutAtOnce = 112, "queue: it is shut at once, nobody has been woken and what lies in it is not freed";
+    QueueTaskDone = 113, "queue: an item is counted as done, nobody has been woken";
 }
 
 #[cfg(loom)]

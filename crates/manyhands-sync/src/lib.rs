@@ -19,6 +19,7 @@ pub mod notes;
 pub mod pool_header;
 pub mod primitive;
 pub mod process_table;
+pub mod queue_header;
 pub mod ring;
 pub mod seat;
 pub mod semaphore;

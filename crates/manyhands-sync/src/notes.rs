@@ -52,6 +52,8 @@ pub enum WaitKind {
     Condition = 10,
     /// A barrier; the object is the barrier's offset.
     Barrier = 11,
+    /// All items of a queue to be done with; the object is the queue's offset.
+    AllDone = 12,
 }
 
 impl WaitKind {
@@ -68,6 +70,7 @@ impl WaitKind {
             Self::Event,
             Self::Condition,
             Self::Barrier,
+            Self::AllDone,
         ];
         kinds.into_iter().find(|&kind| kind as u8 == number)
     }

@@ -119,6 +119,35 @@ impl WaitWord {
         self.sleep_until(ready, deadline)
     }
 
+    /// As [`WaitWord::wait`], but "may": after [`LONGEST_SLEEP`] in vain it says `Ready`, so that the caller looks closer.
+    /// What `note` returns is dropped after the sleep; when there is none, `note` is not called.
+    pub fn wait_noting<N>(
+        &self,
+        mut ready: impl FnMut() -> bool,
+        patience: &mut Patience,
+        deadline: Deadline,
+        note: impl FnOnce(&mut Patience) -> N,
+    ) -> Waited {
+        // Before any clock is read: the partner is often faster than that.
+        if patience.spin_and_yield(&mut ready) {
+            return Waited::Ready;
+        }
+        let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
+            return if ready() { Waited::Ready } else { Waited::TimedOut };
+        };
+        let _noted = note(patience);
+        match self.sleep_until(ready, Deadline::after(slice)) {
+            Waited::TimedOut if !deadline.passed() => Waited::Ready,
+            other => other,
+        }
+    }
+
+    /// Whether somebody may be asleep here, as far as one can tell without a fence.
+    #[inline]
+    pub fn may_have_sleepers(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & SLEEPERS != 0
+    }
+
     /// As [`WaitWord::wait`], for a caller whose patience is at its end already.
     pub(crate) fn sleep_until(&self, mut ready: impl FnMut() -> bool, deadline: Deadline) -> Waited {
         loop {

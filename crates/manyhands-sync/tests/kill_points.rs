@@ -14,6 +14,8 @@ mod lock;
 mod meeting;
 #[path = "kill_points/notes.rs"]
 mod notes;
+#[path = "kill_points/queue.rs"]
+mod queue;
 #[path = "kill_points/ring.rs"]
 mod ring;
 #[path = "kill_points/seat.rs"]
@@ -245,6 +247,7 @@ fn every_step_has_its_test() {
         wait_word::POINTS,
         notes::POINTS,
         meeting::POINTS,
+        queue::POINTS,
         lock::POINTS,
         lock::SEMAPHORE,
         ledger::POINTS,

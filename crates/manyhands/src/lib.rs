@@ -26,6 +26,9 @@ pub mod process_pool;
 pub mod program;
 pub mod queue;
 mod queue_blocking;
+pub mod queue_many;
+pub mod queue_tasks;
+pub mod queue_watch;
 #[cfg(test)]
 mod random_bytes;
 pub mod semaphore;

@@ -13,7 +13,8 @@ use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError, Stal
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::notes::WaitKind;
-use manyhands_sync::ring::{Locking, PutError, Ring, RingHeader, TakeError};
+use manyhands_sync::queue_header::QueueHeader;
+use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
 use manyhands_sync::wait_word::{Patience, Waited};
 use std::sync::Arc;
 
@@ -23,8 +24,9 @@ use std::sync::Arc;
 /// that carry its handle. A process that is killed holds nothing.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    arena: Arena<Extents>,
-    ring: Ring<Extents>,
+    pub(crate) arena: Arena<Extents>,
+    pub(crate) header: &'static QueueHeader,
+    pub(crate) ring: Ring<Extents>,
     hold: Arc<Hold>,
 }
 
@@ -35,6 +37,8 @@ pub enum SendError {
     Full,
     /// Another sender is at it: try again, or wait for it.
     Busy,
+    /// The queue was shut: see [`Queue::shut`].
+    Shut,
     /// There is no shared memory left.
     OutOfMemory {
         /// How many bytes were wanted.
@@ -53,6 +57,8 @@ pub enum ReceiveError {
     Empty,
     /// Another receiver is at it: try again, or wait for it.
     Busy,
+    /// There is none, and there will be none: the queue was shut.
+    Shut,
     /// The queue's words make no sense.
     Corrupted,
 }
@@ -77,6 +83,7 @@ impl std::fmt::Display for SendError {
         match self {
             Self::Full => f.write_str("the queue is full"),
             Self::Busy => f.write_str("another sender holds the queue"),
+            Self::Shut => f.write_str("the queue was shut"),
             Self::OutOfMemory { wanted_bytes, limit_bytes } => write!(
                 f,
                 "no shared memory for a message of {wanted_bytes} bytes: the family's limit is {limit_bytes} bytes \
@@ -95,6 +102,7 @@ impl std::fmt::Display for ReceiveError {
         f.write_str(match self {
             Self::Empty => "the queue is empty",
             Self::Busy => "another receiver holds the queue",
+            Self::Shut => "the queue was shut, and is empty",
             Self::Corrupted => "the queue's shared memory is damaged",
         })
     }
@@ -135,17 +143,18 @@ impl Queue {
     /// When there is no shared memory left.
     pub fn create(family: &Family, bound: u32) -> Result<Self, SendError> {
         let arena = family.arena();
-        let handle = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64)?;
-        let header = Ring::new_header(&arena, bound).inspect_err(|_| {
+        let handle = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64)?;
+        let ring = Ring::new_header(&arena, bound).inspect_err(|_| {
             let _ = arena.free(handle);
         })?;
-        let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
-        let ring = Ring::found(arena, header, handle);
+        let header = arena.backing().place_new(handle.offset, QueueHeader::new(ring));
+        let header = header.ok_or(SendError::Corrupted)?;
+        let ring = Ring::found(arena, &header.ring, handle);
         let hold = family.hold(Kind::Ring, handle).map_err(|error| match error {
             ReferError::Allocate(error) => error.into(),
             ReferError::Stale => SendError::Corrupted,
         })?;
-        Ok(Self { arena, ring, hold: Arc::new(hold) })
+        Ok(Self { arena, header, ring, hold: Arc::new(hold) })
     }
 
     /// The queue with that handle.
@@ -155,8 +164,9 @@ impl Queue {
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
         let arena = family.arena();
         let hold = family.hold(Kind::Ring, handle).map_err(|_| OpenError::Stale)?;
-        let header = arena.backing().place(handle.offset).ok_or(OpenError::Stale)?;
-        Ok(Self { arena, ring: Ring::new(arena, header, handle), hold: Arc::new(hold) })
+        let header: &QueueHeader = arena.backing().place(handle.offset).ok_or(OpenError::Stale)?;
+        let ring = Ring::new(arena, &header.ring, handle);
+        Ok(Self { arena, header, ring, hold: Arc::new(hold) })
     }
 
     /// By what another member opens the queue.
@@ -171,16 +181,16 @@ impl Queue {
         self.ring.bound()
     }
 
-    /// How many messages lie in it.
+    /// How many messages lie in it; none when it was shut at once.
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.ring.len()
+        if self.header.is_shut_at_once() { 0 } else { self.ring.len() }
     }
 
     /// Whether no message lies in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ring.is_empty()
+        self.len() == 0
     }
 
     /// Whether it holds as many messages as it may.
@@ -207,6 +217,9 @@ impl Queue {
         if message.fits_inline(0) {
             return self.put(INLINE, message.parts, locking);
         }
+        if self.header.is_shut() {
+            return Err(SendError::Shut);
+        }
         if self.is_full() {
             return Err(SendError::Full);
         }
@@ -219,13 +232,20 @@ impl Queue {
 
     fn put(&self, tag: u32, parts: &[&[u8]], locking: Locking) -> Result<(), SendError> {
         loop {
-            match self.ring.try_put(tag, parts, locking) {
-                Ok(_bell) => return Ok(()),
-                Err(PutError::NoRoom) => self.ring.grow(parts)?,
-                Err(PutError::Full) => return Err(SendError::Full),
-                Err(PutError::Busy) => return Err(SendError::Busy),
-                Err(PutError::TooLong | PutError::Corrupted) => return Err(SendError::Corrupted),
+            let mut putting = self.ring.putting(locking).map_err(not_put)?;
+            if self.header.is_shut() {
+                return Err(SendError::Shut);
             }
+            match putting.put(tag, parts) {
+                Ok(()) => {
+                    putting.finish();
+                    self.header.wake_for_arrival();
+                    return Ok(());
+                }
+                Err(PutError::NoRoom) => drop(putting),
+                Err(error) => return Err(not_put(error)),
+            }
+            self.ring.grow(parts)?;
         }
     }
 
@@ -235,16 +255,19 @@ impl Queue {
     /// See [`ReceiveError`].
     pub fn receive(&self, out: &mut Vec<u8>, locking: Locking) -> Result<Received, ReceiveError> {
         let start = out.len();
-        let tag = self.ring.try_take(out, locking).map_err(|error| match error {
-            TakeError::Empty => ReceiveError::Empty,
-            TakeError::Busy => ReceiveError::Busy,
-            TakeError::Corrupted => ReceiveError::Corrupted,
-        })?;
+        let tag = match self.take(out, locking) {
+            // It may have come just before the queue was shut.
+            Err(ReceiveError::Empty) if self.header.is_shut() => match self.take(out, locking) {
+                Err(ReceiveError::Empty) => return Err(ReceiveError::Shut),
+                taken => taken?,
+            },
+            taken => taken?,
+        };
         // WAYPOINT message 7/8: a message in a block is handed on as the block; its bytes are copied once.
         match tag {
             INLINE => Ok(Received::Inline),
             BLOCK => {
-                let block = Block::named_by(self.arena, &out[start..]).map(Block::taken);
+                let block = self.block_named_by(&out[start..]);
                 out.truncate(start);
                 block.map(Received::Block).ok_or(ReceiveError::Corrupted)
             }
@@ -255,11 +278,29 @@ impl Queue {
         }
     }
 
+    /// Takes one frame; its tag.
+    fn take(&self, out: &mut Vec<u8>, locking: Locking) -> Result<u32, ReceiveError> {
+        let mut taking = self.ring.taking(locking).map_err(not_taken)?;
+        if self.header.is_shut_at_once() {
+            return Err(ReceiveError::Shut);
+        }
+        let frame = taking.peek().map_err(not_taken)?.ok_or(ReceiveError::Empty)?;
+        taking.read(frame, out).map_err(not_taken)?;
+        taking.commit();
+        self.header.wake_if_emptied(&self.ring);
+        Ok(frame.tag)
+    }
+
+    /// The block of a message that this process has taken.
+    pub(crate) fn block_named_by(&self, frame: &[u8]) -> Option<Block> {
+        Block::named_by(self.arena, frame).map(Block::taken)
+    }
+
     /// Waits until there may be a message, the deadline passes or a signal arrives. A receiver that is told
     /// `Ready` tries, and waits again if another was faster.
     pub fn wait_for_message(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
         self.ring.wait_for_frame_or(
-            || false,
+            || self.header.is_shut(),
             patience,
             deadline,
             |patience| waiting::note(WaitKind::Message, self.handle().offset, patience, deadline),
@@ -268,9 +309,37 @@ impl Queue {
 
     /// Waits until there may be room, the deadline passes or a signal arrives; as [`Queue::wait_for_message`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.wait_for_room_noting(patience, deadline, |patience| {
-            waiting::note(WaitKind::Room, self.handle().offset, patience, deadline)
-        })
+        self.ring.wait_for_room_or(
+            || self.header.is_shut(),
+            patience,
+            deadline,
+            |patience| waiting::note(WaitKind::Room, self.handle().offset, patience, deadline),
+        )
+    }
+
+    /// Whether whoever receives need not wait: for a message, or to be told that there will be none.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.header.is_ready(&self.ring)
+    }
+
+    /// As [`Queue::is_ready`], what a sender that was killed has not counted included.
+    #[must_use]
+    pub fn is_ready_at_a_closer_look(&self) -> bool {
+        self.is_ready() || {
+            let _ = self.ring.settle_tail();
+            self.is_ready()
+        }
+    }
+
+    /// Sleeps until [`Queue::is_ready`] may not be as it `was`, until one is `called`, or for a second.
+    pub(crate) fn watch(&self, was: bool, called: impl Fn() -> bool) {
+        self.header.watch(&self.ring, was, called);
+    }
+
+    /// Those who watch look again.
+    pub(crate) fn wake_watchers(&self) {
+        self.header.wake_watchers();
     }
 
     /// How often somebody was killed in the middle of sending, and of receiving, and the next one put it right.
@@ -280,10 +349,32 @@ impl Queue {
     }
 }
 
+pub(crate) fn not_put(error: PutError) -> SendError {
+    match error {
+        PutError::Full => SendError::Full,
+        PutError::Busy => SendError::Busy,
+        PutError::NoRoom | PutError::TooLong | PutError::Corrupted => SendError::Corrupted,
+    }
+}
+
+pub(crate) fn not_taken(error: TakeError) -> ReceiveError {
+    match error {
+        TakeError::Empty => ReceiveError::Empty,
+        TakeError::Busy => ReceiveError::Busy,
+        TakeError::Corrupted => ReceiveError::Corrupted,
+    }
+}
+
 /// Frees what lies in a queue that nobody holds any more.
 pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
     let Some(header) = arena.backing().place(handle.offset) else { return };
     let ring = Ring::new(arena, header, handle);
+    discard(arena, &ring);
+    ring.dismantle();
+}
+
+/// Takes everything and frees it.
+pub(crate) fn discard(arena: Arena<Extents>, ring: &Ring<Extents>) {
     let mut frame = Vec::new();
     while let Ok(tag) = ring.try_take(&mut frame, Locking::Wait) {
         if tag == BLOCK {
@@ -291,7 +382,6 @@ pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
         }
         frame.clear();
     }
-    ring.dismantle();
 }
 
 #[cfg(test)]

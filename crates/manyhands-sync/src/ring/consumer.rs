@@ -98,6 +98,16 @@ impl<B: Backing> Ring<B> {
         Ok(())
     }
 
+    /// Runs `look` under the head lock, with the exact total of frames taken.
+    ///
+    /// # Errors
+    /// `Corrupted`.
+    pub fn at_head(&self, look: impl FnOnce(u32)) -> Result<(), TakeError> {
+        let _guard = self.header.consumers.lock.lock(|| self.repair_and_settle(|_| {}))?;
+        look(self.taken_total());
+        Ok(())
+    }
+
     fn head_segment(&self) -> Option<Segment> {
         Segment::open(self.arena.backing(), self.header.consumers.segment.load(Ordering::Acquire))
     }

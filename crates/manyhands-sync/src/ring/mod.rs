@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 use crate::memory::Shareable;
 use crate::mutex::{LockError, RobustMutex};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::wait_word::{LONGEST_SLEEP, Patience, WaitWord, Waited};
+use crate::wait_word::{Patience, WaitWord, Waited};
 use segment::{SMALLEST_CAPACITY, Segment};
 
 /// The longest payload a frame may have; longer ones go into a block of their own.
@@ -203,6 +203,11 @@ impl<B: Backing> Ring<B> {
         self.header.consumers.total.0.load(Ordering::Acquire)
     }
 
+    /// Frames that were ever put, modulo 2^32. Exact only while the caller holds the tail lock.
+    pub fn put_total(&self) -> u32 {
+        self.header.producers.total.0.load(Ordering::Acquire)
+    }
+
     /// How often somebody died holding one of its locks: the tail's, the head's.
     pub fn recoveries(&self) -> (u32, u32) {
         let of = |side: &Side| side.recoveries.load(Ordering::Relaxed);
@@ -222,7 +227,7 @@ impl<B: Backing> Ring<B> {
 
     /// Waits on `not_empty` until there may be a frame to take, the deadline passes or a signal arrives.
     ///
-    /// "May": after [`LONGEST_SLEEP`] in vain this says `Ready` so that the caller tries to take. A producer that
+    /// "May": after [`LONGEST_SLEEP`](crate::wait_word::LONGEST_SLEEP) in vain this says `Ready` so that the caller tries to take. A producer that
     /// was killed between its commit and its count leaves a frame that only the marks know of.
     pub fn wait_for_frame(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
         self.wait_for_frame_or(|| false, patience, deadline, |_| ())
@@ -237,45 +242,24 @@ impl<B: Backing> Ring<B> {
         deadline: Deadline,
         note: impl FnOnce(&mut Patience) -> N,
     ) -> Waited {
-        self.wait_on(&self.header.not_empty, || !self.is_empty() || called(), patience, deadline, note)
+        self.header.not_empty.wait_noting(|| !self.is_empty() || called(), patience, deadline, note)
     }
 
     /// Waits on `not_full` until there may be room under the bound, the deadline passes or a signal arrives; "may"
     /// as in [`Ring::wait_for_frame`].
     pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.wait_for_room_noting(patience, deadline, |_| ())
+        self.wait_for_room_or(|| false, patience, deadline, |_| ())
     }
 
-    /// As [`Ring::wait_for_room`]; `note` as in [`Ring::wait_for_frame_or`].
-    pub fn wait_for_room_noting<N>(
+    /// As [`Ring::wait_for_room`]; `called` and `note` as in [`Ring::wait_for_frame_or`].
+    pub fn wait_for_room_or<N>(
         &self,
+        called: impl Fn() -> bool,
         patience: &mut Patience,
         deadline: Deadline,
         note: impl FnOnce(&mut Patience) -> N,
     ) -> Waited {
-        self.wait_on(&self.header.not_full, || !self.is_full(), patience, deadline, note)
-    }
-
-    fn wait_on<N>(
-        &self,
-        word: &WaitWord,
-        mut ready: impl FnMut() -> bool,
-        patience: &mut Patience,
-        deadline: Deadline,
-        note: impl FnOnce(&mut Patience) -> N,
-    ) -> Waited {
-        // Before any clock is read: the partner is often faster than that.
-        if patience.spin_and_yield(&mut ready) {
-            return Waited::Ready;
-        }
-        let Some(slice) = deadline.slice(LONGEST_SLEEP) else {
-            return if ready() { Waited::Ready } else { Waited::TimedOut };
-        };
-        let _noted = note(patience);
-        match word.sleep_until(ready, Deadline::after(slice)) {
-            Waited::TimedOut if !deadline.passed() => Waited::Ready,
-            other => other,
-        }
+        self.header.not_full.wait_noting(|| !self.is_full() || called(), patience, deadline, note)
     }
 
     /// Frees every segment. Nobody may use the ring afterwards.

@@ -111,7 +111,7 @@ impl From<SendError> for ProcessPoolError {
         match error {
             SendError::OutOfMemory { .. } => Self::Memory(error),
             // A pool's rings have no bound, and whoever waits for a lock gets it.
-            SendError::Full | SendError::Busy | SendError::Corrupted => Self::Corrupted,
+            SendError::Full | SendError::Busy | SendError::Shut | SendError::Corrupted => Self::Corrupted,
         }
     }
 }

@@ -19,6 +19,12 @@ pub(crate) fn ring(bell: &OwnedFd) {
     let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
 }
 
+/// Makes the bell unreadable.
+pub(crate) fn silence(bell: &OwnedFd) {
+    // EAGAIN means that it was silent.
+    let _ = rustix::io::read(bell, &mut [0; 8]);
+}
+
 /// No sleep is longer: a ring that died with its ringer costs at most this.
 const LONGEST: Duration = Duration::from_secs(1);
 

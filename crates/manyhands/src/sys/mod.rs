@@ -12,6 +12,7 @@ pub(crate) mod passing;
 pub(crate) mod pidfd;
 pub(crate) mod plain;
 pub(crate) mod posix_spawn;
+pub(crate) mod quiet_thread;
 pub(crate) mod shared_bytes;
 pub(crate) mod stat;
 

@@ -1,0 +1,137 @@
+//! Items that are worked on, and the end of a queue. The words are in `queue_header.rs` of manyhands-sync.
+
+use crate::queue::{Queue, SendError, discard};
+use crate::waiting;
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::notes::WaitKind;
+pub use manyhands_sync::queue_header::TooManyDone;
+use manyhands_sync::wait_word::{Patience, Waited};
+
+impl Queue {
+    /// From now on nothing can be sent; what lies in the queue can still be received, then [`ReceiveError::Shut`] comes. With
+    /// `at_once` what lies there is thrown away, and counts as done. Whoever waits is told.
+    ///
+    /// [`ReceiveError::Shut`]: crate::queue::ReceiveError::Shut
+    ///
+    /// ```
+    /// use manyhands::queue::{ReceiveError, SendError};
+    /// use manyhands::{Deadline, Queue, family::Family};
+    ///
+    /// let queue = Queue::create(Family::current()?, 0)?;
+    /// queue.send_by(b"last", Deadline::NEVER)?;
+    /// queue.shut(false)?;
+    /// assert_eq!(queue.send_by(b"too late", Deadline::NEVER), Err(SendError::Shut));
+    /// assert_eq!(queue.receive_by(Deadline::NEVER)?, b"last");
+    /// assert_eq!(queue.receive_by(Deadline::NEVER), Err(ReceiveError::Shut));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError::Corrupted`] when the queue's memory makes no sense.
+    pub fn shut(&self, at_once: bool) -> Result<(), SendError> {
+        self.header.shut(&self.ring, at_once).map_err(|_| SendError::Corrupted)?;
+        if at_once {
+            discard(self.arena, &self.ring);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing can be sent any more.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.header.is_shut()
+    }
+
+    /// One of the messages that were received is done with: see [`Queue::wait_for_all_done`].
+    ///
+    /// # Errors
+    /// When as many are done with as were ever sent.
+    pub fn task_done(&self) -> Result<(), TooManyDone> {
+        self.header.task_done(&self.ring)
+    }
+
+    /// How many messages are in the queue or with a receiver that has not said that it is done with them. One whose receiver
+    /// was killed counts for ever.
+    #[must_use]
+    pub fn unfinished(&self) -> u32 {
+        self.header.unfinished(&self.ring)
+    }
+
+    /// Whether every message that was sent is done with.
+    #[must_use]
+    pub fn all_done(&self) -> bool {
+        self.header.all_done(&self.ring)
+    }
+
+    /// Waits until every message may be done with, the deadline passes or a signal arrives. Whoever is told `Ready` asks
+    /// [`Queue::all_done`], and waits again if need be.
+    pub fn wait_for_all_done(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
+        self.header.wait_for_all_done(&self.ring, patience, deadline, |patience| {
+            waiting::note(WaitKind::AllDone, self.handle().offset, patience, deadline)
+        })
+    }
+
+    /// Waits until every message that was sent is done with; `false` when the deadline passed first. Signals do not end the
+    /// wait.
+    #[must_use]
+    pub fn join_by(&self, deadline: Deadline) -> bool {
+        let mut patience = Patience::new();
+        loop {
+            if self.all_done() {
+                return true;
+            }
+            if self.wait_for_all_done(&mut patience, deadline) == Waited::TimedOut {
+                return self.all_done();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::Family;
+    use crate::queue::ReceiveError;
+    use std::time::Duration;
+
+    fn queue() -> Queue {
+        Queue::create(Family::current().expect("memory"), 0).expect("memory")
+    }
+
+    #[test]
+    fn as_many_are_done_with_as_were_sent() {
+        let queue = queue();
+        assert_eq!(queue.task_done(), Err(TooManyDone));
+        assert!(queue.join_by(Deadline::NEVER));
+        for _ in 0..3 {
+            queue.send_by(b"task", Deadline::NEVER).expect("room");
+        }
+        assert_eq!(queue.unfinished(), 3);
+        assert!(!queue.join_by(Deadline::after(Duration::from_millis(1))));
+        for _ in 0..3 {
+            assert!(!queue.all_done());
+            queue.receive_by(Deadline::NEVER).expect("there");
+            queue.task_done().expect("unfinished");
+        }
+        assert!(queue.join_by(Deadline::NEVER));
+        assert_eq!(queue.task_done(), Err(TooManyDone));
+    }
+
+    #[test]
+    fn what_is_thrown_away_is_done_with_and_what_was_taken_is_not() {
+        let queue = queue();
+        for _ in 0..5 {
+            queue.send_by(&[1; 20_000], Deadline::NEVER).expect("room");
+        }
+        queue.receive_by(Deadline::NEVER).expect("there");
+        queue.shut(true).expect("sound");
+        queue.shut(true).expect("sound");
+        queue.shut(false).expect("sound");
+        assert_eq!((queue.len(), queue.unfinished()), (0, 1));
+        assert_eq!(queue.receive_by(Deadline::NEVER), Err(ReceiveError::Shut));
+        assert_eq!(queue.send_by(b"", Deadline::NEVER), Err(SendError::Shut));
+        queue.task_done().expect("one was taken");
+        assert_eq!(queue.task_done(), Err(TooManyDone));
+        assert!(queue.all_done());
+    }
+}
