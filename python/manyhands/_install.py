@@ -22,6 +22,7 @@ _REPLACED = {
         "BaseContext DefaultContext ForkContext ForkProcess ForkServerContext ForkServerProcess Process SpawnContext"
         " SpawnProcess _concrete_contexts _default_context _force_start_method"
     ),
+    "connection": "Client Connection Listener Pipe XmlClient XmlListener rebuild_connection reduce_connection wait",
     "queues": "Queue SimpleQueue",
     "synchronize": "Barrier BoundedSemaphore Condition Event Lock RLock Semaphore",
     "pool": "ApplyResult AsyncResult IMapIterator IMapUnorderedIterator MapResult Pool",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, Literal
 
     from . import synchronize
+    from .connection import Connection
     from .pool import Pool
     from .queues import Queue, SimpleQueue
 else:
@@ -65,6 +66,12 @@ class BaseContext(_std.BaseContext):
     current_process = staticmethod(process.current_process)
     parent_process = staticmethod(process.parent_process)
     active_children = staticmethod(process.active_children)
+
+    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:  # type: ignore[override]
+        """Two ends of a new connection; see `manyhands.connection.Pipe`."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
 
     def Queue(self, maxsize: int = 0) -> Queue[Any]:  # type: ignore[override]
         """A queue in shared memory; see `manyhands.queues.Queue`."""

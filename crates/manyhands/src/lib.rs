@@ -12,6 +12,7 @@
 pub mod barrier;
 pub mod condition;
 mod condvar;
+pub mod connection;
 pub mod event;
 pub mod family;
 pub mod launch;
