@@ -16,7 +16,7 @@ from . import _manyhands
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, SupportsIndex
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "answer_challenge", "deliver_challenge", "wait"]
 
@@ -46,6 +46,9 @@ class Connection(_manyhands.Connection, _std.Connection):
     A queue, lock or value of ours that is sent must be kept by somebody until the receiver has it: nobody but the
     receiver knows when a message is read.
     """
+
+    def __init__(self, handle: SupportsIndex, readable: bool = True, writable: bool = True) -> None:
+        self._open(handle.__index__(), bool(readable), bool(writable))
 
 
 def _ours(conn: Any) -> Connection:

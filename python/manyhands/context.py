@@ -67,10 +67,15 @@ class BaseContext(_std.BaseContext):
     parent_process = staticmethod(process.parent_process)
     active_children = staticmethod(process.active_children)
 
-    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:  # type: ignore[override]
+    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
         """Two ends of a new connection; see `manyhands.connection.Pipe`."""
         from .connection import Pipe
 
+        if self.get_start_method(allow_none=True) not in (None, "fork"):
+            # Something may be sent before the first child is started that will receive it.
+            from . import _pickler
+
+            _pickler.note_fresh_children()
         return Pipe(duplex)
 
     def Queue(self, maxsize: int = 0) -> Queue[Any]:  # type: ignore[override]

@@ -209,9 +209,10 @@ impl Patience {
         self.yield_unless_tired(ready)
     }
 
-    /// As [`Patience::spin_and_yield`], for a condition that a system call looks at: it is looked at between yields only.
+    /// As [`Patience::spin_and_yield`], for a condition that a system call looks at and that did not hold just now: it is
+    /// looked at after yields only.
     pub fn only_yield(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
-        ready() || (yields_worth_trying() && self.yield_unless_tired(ready))
+        yields_worth_trying() && self.yield_unless_tired(ready)
     }
 
     fn yield_unless_tired(&mut self, ready: &mut impl FnMut() -> bool) -> bool {

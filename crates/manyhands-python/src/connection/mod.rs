@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use waiting::wait;
 
-/// One end of a connection; `manyhands.connection` gives it the standard library's face, and its `__init__`.
+/// One end of a connection; `manyhands.connection` gives it the standard library's face.
 #[pyclass(name = "Connection", module = "manyhands._manyhands", subclass, frozen)]
 #[derive(Debug)]
 pub(crate) struct PyConnection {
@@ -29,7 +29,7 @@ pub(crate) struct PyConnection {
 
 #[pymethods]
 impl PyConnection {
-    /// Closed, whatever it is made with: the standard library's `__init__` sets the rest.
+    /// Closed, whatever a subclass is made with: `_open` gives it its descriptor.
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
@@ -39,6 +39,21 @@ impl PyConnection {
             writable: AtomicBool::new(false),
             patience: Mutex::new(Patience::new()),
         }
+    }
+
+    /// Becomes the end with that descriptor.
+    fn _open(&self, number: i32, readable: bool, writable: bool) -> PyResult<()> {
+        if number < 0 {
+            return Err(PyValueError::new_err("invalid handle"));
+        }
+        if !readable && !writable {
+            let text = "at least one of `readable` and `writable` must be True";
+            return Err(PyValueError::new_err(text));
+        }
+        self.end.become_number(Some(number));
+        self.readable.store(readable, Ordering::Relaxed);
+        self.writable.store(writable, Ordering::Relaxed);
+        Ok(())
     }
 
     #[getter(_handle)]

@@ -27,6 +27,10 @@ impl PyConnection {
                 Ok(count) => {
                     left -= count;
                     IoSlice::advance_slices(&mut parts, count);
+                    if waiting && left > 0 {
+                        // That is how a call ends that a signal interrupts in the middle.
+                        py.check_signals()?;
+                    }
                 }
                 Err(TransferError::MustWait) => waiting = true,
                 Err(TransferError::Interrupted) => py.check_signals()?,
@@ -85,6 +89,10 @@ impl<'a, 'py> Source<'a, 'py> {
 
     /// How many bytes have come; at least one.
     fn read(&mut self, to: &mut [MaybeUninit<u8>]) -> PyResult<usize> {
+        if self.begun {
+            // Less came than was asked for: that is how a call ends, too, that a signal interrupts in the middle.
+            self.py.check_signals()?;
+        }
         match self.read_some(to)? {
             // As the standard library: an end within a part is another error than one between two.
             0 if self.begun => Err(PyOSError::new_err("got end of file during message")),

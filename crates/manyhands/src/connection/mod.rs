@@ -123,7 +123,7 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::try_read`], while it gives the processor to others for a little while.
+    /// As [`Connection::try_read`], for who has tried just now: gives the processor to others for a little while.
     ///
     /// # Errors
     /// `MustWait` when nothing came.
@@ -141,7 +141,8 @@ impl Connection {
             return read;
         }
         let mut watch = Watch::new(&[self.raw()]).map_err(TransferError::Os)?;
-        if watch.await_briefly(patience) { self.read(to) } else { Err(TransferError::MustWait) }
+        let came = watch.look().map_err(TransferError::Os)? || watch.await_briefly(patience);
+        if came { self.read(to) } else { Err(TransferError::MustWait) }
     }
 
     /// Reads, waiting for the first byte; of a socket for all of them.

@@ -35,7 +35,7 @@ impl Watch {
         }
     }
 
-    /// For a little while, gives the processor to others until one is ready; whether one is.
+    /// For who has looked just now: for a little while, gives the processor to others until one is ready; whether one is.
     pub fn await_briefly(&mut self, patience: &mut Patience) -> bool {
         patience.only_yield(&mut || descriptor::poll(&mut self.0, Some(Duration::ZERO)) != Ok(0))
     }
