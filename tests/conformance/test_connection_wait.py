@@ -67,8 +67,9 @@ def test_everything_that_has_a_descriptor(ctx: Any, wait: Any, pairs: Any) -> No
     os.write(write, b"x")
     assert wait(things) == [read, one, first]
     pairs[1][1].send("end")
-    child.join(LONG)
+    assert wait([child.sentinel], LONG) == [child.sentinel]
     assert wait(things) == things
+    child.join(LONG)
     for number in (read, write):
         os.close(number)
     one.close()
