@@ -188,7 +188,7 @@ impl PyConnection {
     }
 
     /// Whether there is something to receive, or the other end is gone; waits for that at most `timeout` seconds.
-    #[pyo3(signature = (timeout=Some(0.0)))]
+    #[pyo3(signature = (timeout=Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.check_readable()?;
         let mut watch = Watch::new(&[self.fileno()?]).map_err(error::transfer)?;

@@ -197,3 +197,95 @@ pub fn one_way() -> Result<(i32, i32), OsError> {
 fn numbers((first, second): (OwnedFd, OwnedFd)) -> (i32, i32) {
     (first.into_raw_fd(), second.into_raw_fd())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs() -> [(Connection, Connection); 2] {
+        let (first, second) = duplex().expect("descriptors");
+        let (reader, writer) = one_way().expect("descriptors");
+        [(Connection::new(first), Connection::new(second)), (Connection::new(reader), Connection::new(writer))]
+    }
+
+    fn close(ends: (Connection, Connection)) {
+        for end in [ends.0, ends.1] {
+            end.close().expect("open until now");
+            assert_eq!(end.number(), None);
+            end.close().expect("closed already");
+        }
+    }
+
+    #[test]
+    fn a_try_does_not_wait() {
+        for (reader, writer) in pairs() {
+            let mut room = [MaybeUninit::uninit(); 8];
+            assert_eq!(reader.try_read(&mut room), Err(TransferError::MustWait));
+            assert_eq!(reader.read_soon(&mut room, &mut Patience::new()), Err(TransferError::MustWait));
+            assert_eq!(writer.write(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]), Ok(4));
+            assert_eq!(reader.read_soon(&mut room[..3], &mut Patience::new()), Ok(3));
+            assert_eq!(reader.read(&mut room[..1]), Ok(1));
+            close((reader, writer));
+        }
+    }
+
+    #[test]
+    fn a_full_socket_makes_a_try_wait() {
+        let [(first, second), others] = pairs();
+        let piece = [7; 4096];
+        let mut written = 0;
+        while let Ok(count) = first.try_write(&[IoSlice::new(&piece)]) {
+            written += count;
+        }
+        assert!(written >= piece.len());
+        assert_eq!(first.try_write(&[IoSlice::new(&piece)]), Err(TransferError::MustWait));
+        close((first, second));
+        close(others);
+    }
+
+    #[test]
+    fn the_end_is_seen_from_both_sides() {
+        for (reader, writer) in pairs() {
+            writer.write(&[IoSlice::new(b"last")]).expect("there is room");
+            writer.close().expect("open");
+            let mut room = [MaybeUninit::uninit(); 8];
+            assert_eq!(reader.read_soon(&mut room, &mut Patience::new()), Ok(4));
+            assert_eq!(reader.read(&mut room), Ok(0));
+            reader.close().expect("open");
+            assert!(matches!(reader.read(&mut room), Err(TransferError::Os(error)) if error.errno == libc::EBADF));
+        }
+    }
+
+    #[test]
+    fn a_number_that_means_another_file() {
+        let [(first, second), (reader, writer)] = pairs();
+        let mut room = [MaybeUninit::uninit(); 8];
+        assert_eq!(first.try_read(&mut room), Err(TransferError::MustWait));
+        // Found to be a socket; the number it has now is a pipe's.
+        let socket = first.number().expect("open");
+        first.number.store(reader.number().expect("open"), Ordering::Relaxed);
+        assert_eq!(first.try_read(&mut room), Err(TransferError::MustWait));
+        writer.write(&[IoSlice::new(b"x")]).expect("there is room");
+        assert_eq!(first.read(&mut room), Ok(1));
+        first.become_number(Some(socket));
+        close((first, second));
+        close((reader, writer));
+    }
+
+    #[test]
+    fn a_watch_says_which() {
+        let [(first, second), (reader, writer)] = pairs();
+        let numbers = [first.number().expect("open"), reader.number().expect("open")];
+        let mut watch = Watch::new(&numbers).expect("no negative number");
+        assert_eq!(watch.look(), Ok(false));
+        writer.write(&[IoSlice::new(b"x")]).expect("there is room");
+        assert_eq!(watch.look(), Ok(true));
+        assert_eq!(watch.ready().collect::<Vec<_>>(), [1]);
+        second.close().expect("open");
+        assert_eq!(watch.look(), Ok(true));
+        assert_eq!(watch.ready().collect::<Vec<_>>(), [0, 1]);
+        close((first, writer));
+        reader.close().expect("open");
+        assert!(Watch::new(&[-1]).is_err());
+    }
+}
