@@ -750,7 +750,7 @@ class Zygote:
         the caller's."""
 
 def pipe(duplex: bool) -> tuple[int, int]:
-    """The descriptors of a new connection; if it is not duplex, the first is to read from and the second to write to."""
+    """The descriptors of a new connection; if it is not duplex, to read from and to write to."""
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Waits until some of these have something to read, or have ended; which, in their order. Each is the number of a

@@ -157,7 +157,7 @@ def test_one_that_nobody_kept(ctx: Any, pipes: Any) -> None:
     """Nobody knows when a message is read, so a message in a pipe keeps nothing."""
     mine, theirs = pipes()
     mine.send(ctx.Queue())
-    with pytest.raises(OSError, match="gone|stale|no longer"):
+    with pytest.raises(OSError, match=r"gone|stale|no longer"):
         theirs.recv()
 
 

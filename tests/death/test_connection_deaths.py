@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -105,8 +106,6 @@ def test_at_random_moments(ctx: Any, figure: Any) -> None:
 
 
 def _send(conn: Any, message: bytes) -> None:
-    try:
+    # The receiving thread hears of it, too.
+    with contextlib.suppress(OSError):
         conn.send_bytes(message)
-    except OSError:
-        # The receiving thread hears of it, too.
-        pass

@@ -74,7 +74,8 @@ impl View {
         let view = Self::of(object)?;
         if view.0.readonly() {
             let class = object.get_type();
-            let text = format!("a read-write bytes-like object is required, not {:?}", class.name()?.to_string());
+            let text =
+                format!("a read-write bytes-like object is required, not {:?}", class.name()?.to_string());
             return Err(PyTypeError::new_err(text));
         }
         Ok(view)

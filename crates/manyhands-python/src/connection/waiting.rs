@@ -41,7 +41,10 @@ pub(super) fn any(py: Python<'_>, watch: &mut Watch, timeout: Option<f64>) -> Py
 /// Waits until some of these can be read from; which. See `manyhands.connection.wait`.
 #[pyfunction]
 #[pyo3(signature = (object_list, timeout=None))]
-pub(crate) fn wait<'py>(object_list: &Bound<'py, PyAny>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+pub(crate) fn wait<'py>(
+    object_list: &Bound<'py, PyAny>,
+    timeout: Option<f64>,
+) -> PyResult<Bound<'py, PyList>> {
     let py = object_list.py();
     let mut objects = Vec::new();
     let mut numbers = Vec::new();

@@ -205,7 +205,10 @@ mod tests {
     fn pairs() -> [(Connection, Connection); 2] {
         let (first, second) = duplex().expect("descriptors");
         let (reader, writer) = one_way().expect("descriptors");
-        [(Connection::new(first), Connection::new(second)), (Connection::new(reader), Connection::new(writer))]
+        [
+            (Connection::new(first), Connection::new(second)),
+            (Connection::new(reader), Connection::new(writer)),
+        ]
     }
 
     fn close(ends: (Connection, Connection)) {
@@ -252,7 +255,9 @@ mod tests {
             assert_eq!(reader.read_soon(&mut room, &mut Patience::new()), Ok(4));
             assert_eq!(reader.read(&mut room), Ok(0));
             reader.close().expect("open");
-            assert!(matches!(reader.read(&mut room), Err(TransferError::Os(error)) if error.errno == libc::EBADF));
+            assert!(
+                matches!(reader.read(&mut room), Err(TransferError::Os(error)) if error.errno == libc::EBADF)
+            );
         }
     }
 
