@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from connections import LONG, connection_of
 pytestmark = pytest.mark.standard
 
 IMPLEMENTATIONS = ("manyhands", "multiprocessing")
-KEYS = [None, b"", b"a secret"]
+# With an empty key a listener of 3.11 does not ask, and the client waits to be asked.
+KEYS = [None, b"a secret", *([b""] if sys.version_info >= (3, 12) else [])]
 
 
 def addresses(folder: Path) -> list[Any]:
