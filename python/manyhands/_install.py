@@ -23,6 +23,7 @@ _REPLACED = {
         " SpawnProcess _concrete_contexts _default_context _force_start_method"
     ),
     "queues": "JoinableQueue Queue SimpleQueue",
+    "connection": "Client Connection Listener Pipe XmlClient XmlListener rebuild_connection reduce_connection wait",
     "synchronize": "Barrier BoundedSemaphore Condition Event Lock RLock Semaphore",
     "pool": "ApplyResult AsyncResult IMapIterator IMapUnorderedIterator MapResult Pool",
     "forkserver": "ForkServer _forkserver ensure_running get_inherited_fds set_forkserver_preload",

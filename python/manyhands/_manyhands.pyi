@@ -17,6 +17,7 @@ __all__ = [
     "Block",
     "Calls",
     "Condition",
+    "Connection",
     "Event",
     "Job",
     "Lock",
@@ -45,7 +46,9 @@ __all__ = [
     "keep_locks",
     "note_exit",
     "note_label",
+    "pipe",
     "unpack",
+    "wait",
 ]
 
 #: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a
@@ -245,6 +248,63 @@ class Lock:
 
     def _count(self) -> int:
         """How often this process has taken the lock and not released it."""
+
+@disjoint_base
+class Connection:
+    """One end of a connection; `manyhands.connection` gives it the standard library's face."""
+
+    _handle: int | None
+    _readable: bool
+    _writable: bool
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Closed, whatever a subclass is made with: ``_open`` gives it its descriptor."""
+
+    def _open(self, number: int, readable: bool, writable: bool) -> None:
+        """Becomes the end with that descriptor, which is the connection's from then on."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether it can be read from."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether it can be written to."""
+
+    def fileno(self) -> int:
+        """The number of its descriptor; `OSError` when it is closed."""
+
+    def close(self) -> None:
+        """Close it; again does nothing."""
+
+    def _close(self) -> None:
+        """What the standard library's finalizer calls."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...
+    def send(self, obj: Any) -> None:
+        """Send an object as a pickle; `BrokenPipeError` when nobody holds the other end any more."""
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Send a message of plain bytes: ``size`` bytes of a buffer from ``offset`` on, or all that follow."""
+
+    def recv(self) -> Any:
+        """Receive an object; `EOFError` when there is none and nobody holds the other end any more."""
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Receive a message as bytes; `OSError` when it has more than ``maxlength``, after which no other can be
+        received."""
+
+    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
+        """Receive a message into a writable buffer, ``offset`` bytes from its beginning; how many bytes it has.
+        `BufferTooShort`, with the message, when it does not fit."""
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is something to receive, or nobody holds the other end any more; waits for that at most
+        ``timeout`` seconds, or for as long as it takes."""
 
 @disjoint_base
 class Event:
@@ -715,6 +775,13 @@ class Zygote:
         """In the child, which keeps nothing of the server's: its request. A child in reserve waits for it; ``None``
         when the server is gone. The slot is taken; the descriptors of the job, the life pipe and what was passed are
         the caller's."""
+
+def pipe(duplex: bool) -> tuple[int, int]:
+    """The descriptors of a new connection; if it is not duplex, to read from and to write to."""
+
+def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
+    """Waits until some of these have something to read, or have ended; which, in their order. Each is the number of a
+    descriptor or has a ``fileno``."""
 
 def family_descriptor() -> int:
     """The number of the family's descriptor; founds the family if there is none."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, Literal
 
     from . import synchronize
+    from .connection import Connection
     from .pool import Pool
     from .queues import JoinableQueue, Queue, SimpleQueue
 else:
@@ -65,6 +66,17 @@ class BaseContext(_std.BaseContext):
     current_process = staticmethod(process.current_process)
     parent_process = staticmethod(process.parent_process)
     active_children = staticmethod(process.active_children)
+
+    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
+        """Two ends of a new connection; see `manyhands.connection.Pipe`."""
+        from .connection import Pipe
+
+        if self.get_start_method(allow_none=True) not in (None, "fork"):
+            # Something may be sent before the first child is started that will receive it.
+            from . import _pickler
+
+            _pickler.note_fresh_children()
+        return Pipe(duplex)
 
     def Queue(self, maxsize: int = 0) -> Queue[Any]:  # type: ignore[override]
         """A queue in shared memory; see `manyhands.queues.Queue`."""

@@ -114,6 +114,17 @@ QUEUE = [
     "cancel_join_thread",
 ]
 SIMPLE_QUEUE = ["put", "get", "empty", "close"]
+CONNECTION = [
+    "__init__",
+    "send",
+    "recv",
+    "send_bytes",
+    "recv_bytes",
+    "recv_bytes_into",
+    "poll",
+    "fileno",
+    "close",
+]
 POOL = [
     "__init__",
     "apply",
@@ -171,6 +182,30 @@ def test_futures_have_the_same_methods(theirs: type, name: str) -> None:
     assert issubclass(ours, theirs) or theirs.__name__ == "ProcessPoolExecutor"
     assert issubclass(manyhands.futures.ProcessPoolExecutor, concurrent.futures.Executor)
     assert accepts(getattr(ours, name), getattr(theirs, name)) == []
+
+
+@pytest.mark.parametrize("name", CONNECTION)
+def test_connections_have_the_same_methods(name: str) -> None:
+    import multiprocessing.connection
+
+    import manyhands.connection
+
+    ours, theirs = manyhands.connection.Connection, multiprocessing.connection.Connection
+    assert issubclass(ours, theirs)
+    assert accepts(getattr(ours, name), getattr(theirs, name)) == []
+
+
+def test_the_module_connection_has_the_standard_librarys_names() -> None:
+    import multiprocessing.connection
+
+    import manyhands.connection
+
+    for name in multiprocessing.connection.__all__:
+        ours, theirs = getattr(manyhands.connection, name), getattr(multiprocessing.connection, name)
+        assert ours.__module__ == "manyhands.connection"
+        assert accepts(ours, theirs) == []
+    for name in ("families", "default_family", "address_type", "SocketListener", "AuthenticationError"):
+        assert getattr(manyhands.connection, name) is getattr(multiprocessing.connection, name)
 
 
 def test_futures_has_the_executors_names() -> None:

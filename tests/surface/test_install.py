@@ -13,6 +13,7 @@ import manyhands
 manyhands.install()
 import concurrent.futures
 import multiprocessing
+import multiprocessing.connection
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import ThreadPool
 
@@ -27,6 +28,12 @@ def executors_module():
 
 def report(queue):
     queue.put((type(multiprocessing.current_process()).__module__, multiprocessing.Queue.__module__))
+
+
+def send_class(conn):
+    with conn, multiprocessing.connection.Listener() as listener:
+        assert type(listener).__module__ == "manyhands.connection"
+        conn.send(type(conn).__module__)
 
 
 if __name__ == "__main__":
@@ -49,6 +56,15 @@ if __name__ == "__main__":
         assert list(executor.map(square, range(10))) == [n * n for n in range(10)]
     with ThreadPool(2) as threads:
         assert threads.map(square, range(10)) == [n * n for n in range(10)]
+    mine, theirs = multiprocessing.Pipe()
+    assert type(mine) is multiprocessing.connection.Connection
+    assert type(mine).__module__ == "manyhands.connection"
+    process = multiprocessing.Process(target=send_class, args=(theirs,))
+    process.start()
+    assert mine.recv() == "manyhands.connection", "not installed in the child"
+    process.join()
+    with multiprocessing.Manager() as manager:
+        assert manager.dict(a=1).copy() == {"a": 1}
     joinable = multiprocessing.JoinableQueue()
     joinable.put(1)
     assert joinable.get() == 1

@@ -9,12 +9,27 @@ use manyhands::shared::SharedError;
 use manyhands::{AllocateError, LockError, OsError};
 use pyo3::exceptions::{PyAssertionError, PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 /// `OSError` with its errno, so that Python chooses the subclass.
 pub(crate) fn os(error: OsError) -> PyErr {
+    PyOSError::new_err((error.errno, format!("{} ({})", reason(error), error.call)))
+}
+
+/// As [`os`], in the words of Python's own functions: of a connection's descriptor.
+pub(crate) fn transfer(error: OsError) -> PyErr {
+    PyOSError::new_err((error.errno, reason(error)))
+}
+
+fn reason(error: OsError) -> String {
     let text = std::io::Error::from_raw_os_error(error.errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-    PyOSError::new_err((error.errno, format!("{text} ({})", error.call)))
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// `multiprocessing.BufferTooShort`, with the message that did not fit.
+pub(crate) fn buffer_too_short(message: &Bound<'_, PyBytes>) -> PyErr {
+    let class = message.py().import("multiprocessing.context").and_then(|m| m.getattr("BufferTooShort"));
+    class.and_then(|class| class.call1((message,))).map_or_else(|error| error, PyErr::from_value)
 }
 
 pub(crate) fn family(error: FamilyError) -> PyErr {

@@ -4,6 +4,7 @@ mod barrier;
 mod blocking;
 mod codec;
 mod condition;
+mod connection;
 mod error;
 mod event;
 mod fast_methods;
@@ -28,6 +29,8 @@ mod _manyhands {
     use super::barrier::PyBarrier;
     #[pymodule_export]
     use super::condition::PyCondition;
+    #[pymodule_export]
+    use super::connection::{PyConnection, pipe, wait};
     #[pymodule_export]
     use super::event::PyEvent;
     #[pymodule_export]

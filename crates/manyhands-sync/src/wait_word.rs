@@ -235,6 +235,16 @@ impl Patience {
             }
             pause();
         }
+        self.yield_unless_tired(ready)
+    }
+
+    /// As [`Patience::spin_and_yield`], for a condition that a system call looks at and that did not hold just now: it is
+    /// looked at after yields only.
+    pub fn only_yield(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
+        yields_worth_trying() && self.yield_unless_tired(ready)
+    }
+
+    fn yield_unless_tired(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
         let tired = self.failures >= FAILURES_BEFORE_REST && !self.failures.is_multiple_of(TRY_AGAIN_EVERY);
         if !tired && Self::yield_until(ready) {
             self.failures = 0;

@@ -13,6 +13,7 @@ pub mod barrier;
 pub mod codec;
 pub mod condition;
 mod condvar;
+pub mod connection;
 pub mod event;
 pub mod family;
 pub mod launch;

@@ -3,6 +3,7 @@
 pub(crate) mod at_exit;
 pub(crate) mod bell;
 pub(crate) mod clock;
+pub(crate) mod descriptor;
 mod error;
 mod extents;
 pub(crate) mod inherited;

@@ -1,0 +1,119 @@
+//! Memory of Python objects, as the kernel reads and fills it: nothing is copied on the way.
+#![allow(unsafe_code)] // a bytes object is filled after it was made; buffers are lent to the kernel
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::mem::MaybeUninit;
+
+/// Fills memory bit by bit: `read` says how many bytes it has put at the beginning of what it was given, as
+/// [`manyhands::connection::Connection::read`] does, and never none.
+fn fill(
+    mut rest: &mut [MaybeUninit<u8>],
+    mut read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
+) -> PyResult<()> {
+    while !rest.is_empty() {
+        let count = read(rest)?;
+        rest = &mut rest[count..];
+    }
+    Ok(())
+}
+
+/// A new bytes object of that length, filled by `read`. Nothing of it is touched before: a length that a peer invents
+/// takes address space, and memory only as bytes come.
+pub(super) fn filled<'py>(
+    py: Python<'py>,
+    len: usize,
+    read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    if len == 0 {
+        return Ok(PyBytes::new(py, b""));
+    }
+    let size = ffi::Py_ssize_t::try_from(len)?;
+    // SAFETY: attached to the interpreter; a null pointer asks for an object whose bytes are not set.
+    let made = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
+    // SAFETY: a new reference, or null with an exception set.
+    let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
+    // SAFETY: a bytes object.
+    let start = unsafe { ffi::PyBytes_AsString(made.as_ptr()) }.cast::<MaybeUninit<u8>>();
+    // SAFETY: `len` bytes from `start` are the object's, which is not the shared empty one and which nobody else has.
+    fill(unsafe { std::slice::from_raw_parts_mut(start, len) }, read)?;
+    // SAFETY: a bytes object, as above; from here on all of it is set.
+    Ok(unsafe { made.cast_into_unchecked::<PyBytes>() })
+}
+
+/// So many bytes that `read` fills.
+pub(super) fn filled_array<const N: usize>(
+    read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
+) -> PyResult<[u8; N]> {
+    let mut bytes = [MaybeUninit::uninit(); N];
+    fill(&mut bytes, read)?;
+    // SAFETY: all were filled.
+    Ok(bytes.map(|byte| unsafe { byte.assume_init() }))
+}
+
+/// What an object lends that has the buffer protocol: one piece of memory. It stays where it is while this lives; the
+/// object's other users may write to it meanwhile, as they may while Python's own `os.write` reads it.
+pub(super) struct View(PyUntypedBuffer);
+
+impl View {
+    /// To read from.
+    pub(super) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyUntypedBuffer::get(object)?;
+        if buffer.is_c_contiguous() {
+            Ok(Self(buffer))
+        } else {
+            Err(PyBufferError::new_err("memoryview: underlying buffer is not C-contiguous"))
+        }
+    }
+
+    /// To write to.
+    pub(super) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let view = Self::of(object)?;
+        if view.0.readonly() {
+            let class = object.get_type();
+            let text =
+                format!("a read-write bytes-like object is required, not {:?}", class.name()?.to_string());
+            return Err(PyTypeError::new_err(text));
+        }
+        Ok(view)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len_bytes()
+    }
+
+    /// Its bytes, for the kernel to read.
+    pub(super) fn as_slice(&self) -> &[u8] {
+        if self.len() == 0 {
+            return &[];
+        }
+        // SAFETY: the object lends so many bytes from there, until the view is dropped. Only the kernel reads them, for
+        // whom it does not matter that others write.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.len()) }
+    }
+
+    /// Has `read` fill `len` bytes from `at` on; of a view to write to.
+    ///
+    /// # Panics
+    /// When the view ends before.
+    pub(super) fn fill(
+        &mut self,
+        at: usize,
+        len: usize,
+        read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
+    ) -> PyResult<()> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len()), "the message fits");
+        assert!(!self.0.readonly(), "made by View::writable");
+        if len == 0 {
+            return Ok(());
+        }
+        // SAFETY: `at` is within what the object lends.
+        let start = unsafe { self.0.buf_ptr().cast::<MaybeUninit<u8>>().add(at) };
+        // SAFETY: so are the bytes behind it, as was checked above; only the kernel writes them, and no reference to
+        // them is given out elsewhere.
+        fill(unsafe { std::slice::from_raw_parts_mut(start, len) }, read)
+    }
+}

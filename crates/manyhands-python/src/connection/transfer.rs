@@ -1,0 +1,136 @@
+//! Frames in and out. What can be done at once is done with the GIL held; only waiting, and long copies, release it.
+
+use super::PyConnection;
+use super::memory;
+use crate::blocking::LONG_COPY_BYTES;
+use crate::error;
+use manyhands::connection::TransferError;
+use manyhands::connection::frame::{self, Head, Said};
+use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+
+impl PyConnection {
+    /// Writes a frame, in one call if the kernel takes it.
+    pub(super) fn write_frame(&self, py: Python<'_>, payload: &[u8]) -> PyResult<()> {
+        let head = Head::of(payload.len());
+        let mut left = head.as_bytes().len() + payload.len();
+        let mut parts = [IoSlice::new(head.as_bytes()), IoSlice::new(payload)];
+        let mut parts = &mut parts[..];
+        let mut waiting = left >= LONG_COPY_BYTES;
+        while left > 0 {
+            let written =
+                if waiting { py.detach(|| self.end.write(parts)) } else { self.end.try_write(parts) };
+            match written {
+                Ok(count) => {
+                    left -= count;
+                    IoSlice::advance_slices(&mut parts, count);
+                    if waiting && left > 0 {
+                        // That is how a call ends that a signal interrupts in the middle.
+                        py.check_signals()?;
+                    }
+                }
+                Err(TransferError::MustWait) => waiting = true,
+                Err(TransferError::Interrupted) => py.check_signals()?,
+                Err(TransferError::Os(error)) => return Err(error::transfer(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the head of the next frame: how many bytes follow. `None` when that is no length.
+    pub(super) fn read_len(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        let mut source = Source::new(self, py);
+        source.soon = true;
+        match frame::read_head(memory::filled_array(|to| source.read(to))?) {
+            Said::Len(len) => Ok(Some(len)),
+            Said::Nonsense => Ok(None),
+            Said::LongFollows => {
+                let mut source = Source::new(self, py);
+                Ok(frame::long_len(memory::filled_array(|to| source.read(to))?))
+            }
+        }
+    }
+
+    /// Reads a frame's bytes.
+    pub(super) fn read_payload<'py>(&self, py: Python<'py>, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let mut source = Source::new(self, py);
+        memory::filled(py, len, |to| source.read(to))
+    }
+
+    /// Reads a frame's bytes to where there is room for them.
+    pub(super) fn read_payload_into(
+        &self,
+        py: Python<'_>,
+        len: usize,
+        view: &mut memory::View,
+        at: usize,
+    ) -> PyResult<()> {
+        let mut source = Source::new(self, py);
+        view.fill(at, len, |to| source.read(to))
+    }
+}
+
+/// One part of a frame, on its way in.
+struct Source<'a, 'py> {
+    connection: &'a PyConnection,
+    py: Python<'py>,
+    /// It may be about to come: worth a short wait before sleeping.
+    soon: bool,
+    begun: bool,
+}
+
+impl<'a, 'py> Source<'a, 'py> {
+    fn new(connection: &'a PyConnection, py: Python<'py>) -> Self {
+        Self { connection, py, soon: false, begun: false }
+    }
+
+    /// How many bytes have come; at least one.
+    fn read(&mut self, to: &mut [MaybeUninit<u8>]) -> PyResult<usize> {
+        if self.begun {
+            // Less came than was asked for: that is how a call ends, too, that a signal interrupts in the middle.
+            self.py.check_signals()?;
+        }
+        match self.read_some(to)? {
+            // As the standard library: an end within a part is another error than one between two.
+            0 if self.begun => Err(PyOSError::new_err("got end of file during message")),
+            0 => Err(PyEOFError::new_err(())),
+            count => {
+                self.begun = true;
+                Ok(count)
+            }
+        }
+    }
+
+    fn read_some(&self, to: &mut [MaybeUninit<u8>]) -> PyResult<usize> {
+        let Self { connection: PyConnection { end, patience, .. }, py, .. } = *self;
+        let mut read = Err(TransferError::MustWait);
+        if to.len() < LONG_COPY_BYTES {
+            read = end.try_read(to);
+        }
+        if self.soon && read == Err(TransferError::MustWait) {
+            read = py.detach(|| {
+                // Another thread may have it, or have had it when this process was forked.
+                match patience.try_lock() {
+                    Ok(mut patience) => end.read_soon(to, &mut patience),
+                    Err(_) => Err(TransferError::MustWait),
+                }
+            });
+            if read == Err(TransferError::MustWait) {
+                // A signal that came meanwhile interrupts no sleep that begins now.
+                py.check_signals()?;
+            }
+        }
+        loop {
+            match read {
+                Ok(count) => return Ok(count),
+                Err(TransferError::MustWait) => {}
+                Err(TransferError::Interrupted) => py.check_signals()?,
+                Err(TransferError::Os(error)) => return Err(error::transfer(error)),
+            }
+            read = py.detach(|| end.read(to));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Waiting for connections and whatever else has a descriptor.
+
+use crate::blocking;
+use crate::error;
+use manyhands::connection::Watch;
+use manyhands::{Deadline, Patience, Waited};
+use pyo3::exceptions::{PyAttributeError, PyKeyError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyList};
+use std::cell::Cell;
+use std::collections::HashSet;
+
+thread_local! {
+    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
+}
+
+/// Waits until one of the descriptors is ready; whether one is. No timeout is for ever, one that is not positive is now.
+pub(super) fn any(py: Python<'_>, watch: &mut Watch, timeout: Option<f64>) -> PyResult<bool> {
+    let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+    if watch.look().map_err(error::transfer)? {
+        return Ok(true);
+    }
+    if timeout.is_some_and(|seconds| seconds <= 0.0) {
+        return Ok(false);
+    }
+    let mut patience = PATIENCE.take();
+    let mut ready = py.detach(|| watch.await_briefly(&mut patience));
+    PATIENCE.set(patience);
+    while !ready {
+        // A signal that came before a sleep does not interrupt it.
+        py.check_signals()?;
+        match py.detach(|| watch.sleep(deadline)).map_err(error::transfer)? {
+            Waited::Ready => ready = true,
+            Waited::TimedOut => return Ok(false),
+            Waited::Interrupted => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Waits until some of these can be read from; which. See `manyhands.connection.wait`.
+#[pyfunction]
+#[pyo3(signature = (object_list, timeout=None))]
+pub(crate) fn wait<'py>(
+    object_list: &Bound<'py, PyAny>,
+    timeout: Option<f64>,
+) -> PyResult<Bound<'py, PyList>> {
+    let py = object_list.py();
+    let mut objects = Vec::new();
+    let mut numbers = Vec::new();
+    let mut known = HashSet::new();
+    for object in object_list.try_iter()? {
+        let object = object?;
+        let number = number_of(&object)?;
+        if !known.insert(number) {
+            let text = format!("{} (FD {number}) is already registered", object.repr()?);
+            return Err(PyKeyError::new_err(text));
+        }
+        objects.push(object);
+        numbers.push(number);
+    }
+    let mut watch = Watch::new(&numbers).map_err(error::transfer)?;
+    any(py, &mut watch, timeout)?;
+    PyList::new(py, watch.ready().map(|at| &objects[at]).collect::<Vec<_>>())
+}
+
+/// The descriptor that an object is or has.
+fn number_of(object: &Bound<'_, PyAny>) -> PyResult<i32> {
+    let number = if object.is_instance_of::<PyInt>() {
+        object.extract::<i32>()
+    } else {
+        object.call_method0("fileno").and_then(|number| number.extract::<i32>())
+    };
+    let number = number.map_err(|error| {
+        let py = object.py();
+        let invalid = error.is_instance_of::<PyAttributeError>(py)
+            || error.is_instance_of::<PyTypeError>(py)
+            || error.is_instance_of::<PyValueError>(py);
+        match object.repr() {
+            Ok(name) if invalid => PyValueError::new_err(format!("Invalid file object: {name}")),
+            _ => error,
+        }
+    })?;
+    if number < 0 {
+        return Err(PyValueError::new_err(format!("Invalid file descriptor: {number}")));
+    }
+    Ok(number)
+}

@@ -1,0 +1,296 @@
+//! A connection: a descriptor over which frames go, to whoever is at its other end.
+//!
+//! The other end need not be of this family, nor speak through this crate, and both ends may be held by several
+//! processes: so nothing is read beyond the frame that is asked for, nothing is kept between two calls, and what
+//! [`frame`] describes is all that is on the wire. A peer that dies is seen as the end of what there is to read, or as
+//! `EPIPE`.
+//!
+//! A try does not wait: `MSG_DONTWAIT` on a socket, where one call does it. Of anything else it is not known what waits,
+//! so a try only says that it could not. Callers that hold something while they try, let go of it to wait.
+
+pub mod frame;
+mod watch;
+
+use crate::sys::{OsError, descriptor};
+use manyhands_sync::wait_word::Patience;
+use rustix::io::Errno;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+pub use watch::Watch;
+
+/// Why nothing was read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferError {
+    /// It would have to wait.
+    MustWait,
+    /// A signal arrived in this thread.
+    Interrupted,
+    /// The kernel refused.
+    Os(OsError),
+}
+
+fn os(call: &'static str, errno: Errno) -> TransferError {
+    match errno {
+        Errno::INTR => TransferError::Interrupted,
+        errno => TransferError::Os(OsError::new(call)(errno)),
+    }
+}
+
+/// One end, by the number of its descriptor.
+///
+/// The number may be closed or given to another file behind its back: a call then fails, or concerns that file.
+#[derive(Debug)]
+pub struct Connection {
+    /// Negative when it is closed.
+    number: AtomicI32,
+    kind: AtomicU8,
+}
+
+/// Nobody has asked yet.
+const UNKNOWN: u8 = 0;
+const SOCKET: u8 = 1;
+/// A pipe, a terminal, what may be.
+const OTHER: u8 = 2;
+
+impl Connection {
+    /// The end with that number; a negative one is closed.
+    #[must_use]
+    pub fn new(number: i32) -> Self {
+        Self { number: AtomicI32::new(number), kind: AtomicU8::new(UNKNOWN) }
+    }
+
+    /// Its descriptor; `None` when it is closed.
+    #[must_use]
+    pub fn number(&self) -> Option<i32> {
+        let number = self.raw();
+        (number >= 0).then_some(number)
+    }
+
+    fn raw(&self) -> i32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Takes another number, or with `None` lets go of it without closing it.
+    pub fn become_number(&self, number: Option<i32>) {
+        self.kind.store(UNKNOWN, Ordering::Relaxed);
+        self.number.store(number.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// Closes the descriptor; of several threads that do, one does.
+    ///
+    /// # Errors
+    /// What the kernel says; it counts as closed all the same.
+    pub fn close(&self) -> Result<(), OsError> {
+        let number = self.number.swap(-1, Ordering::Relaxed);
+        if number < 0 { Ok(()) } else { descriptor::close(number).map_err(OsError::new("close")) }
+    }
+
+    fn is_socket(&self) -> bool {
+        match self.kind.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let socket = descriptor::is_socket(self.raw());
+                self.kind.store(if socket { SOCKET } else { OTHER }, Ordering::Relaxed);
+                socket
+            }
+            kind => kind == SOCKET,
+        }
+    }
+
+    /// What a try of a socket came to. One that is no socket any more is somebody else's by now, who is asked again.
+    fn tried(&self, call: &'static str, done: Result<usize, Errno>) -> Result<usize, TransferError> {
+        match done {
+            Err(Errno::AGAIN) => Err(TransferError::MustWait),
+            Err(Errno::NOTSOCK) => {
+                self.kind.store(UNKNOWN, Ordering::Relaxed);
+                Err(TransferError::MustWait)
+            }
+            done => done.map_err(|errno| os(call, errno)),
+        }
+    }
+
+    /// Reads what is there, without waiting: how many bytes of `to` were written to, from the beginning. None at the
+    /// end.
+    ///
+    /// # Errors
+    /// `MustWait` also when nobody can tell.
+    pub fn try_read(&self, to: &mut [MaybeUninit<u8>]) -> Result<usize, TransferError> {
+        if self.is_socket() {
+            self.tried("recv", descriptor::receive_now(self.raw(), to))
+        } else {
+            Err(TransferError::MustWait)
+        }
+    }
+
+    /// As [`Connection::try_read`], for who has tried just now: gives the processor to others for a little while.
+    ///
+    /// # Errors
+    /// `MustWait` when nothing came.
+    pub fn read_soon(
+        &self,
+        to: &mut [MaybeUninit<u8>],
+        patience: &mut Patience,
+    ) -> Result<usize, TransferError> {
+        if self.is_socket() {
+            let mut read = Err(TransferError::MustWait);
+            patience.only_yield(&mut || {
+                read = self.try_read(to);
+                read != Err(TransferError::MustWait)
+            });
+            return read;
+        }
+        let mut watch = Watch::new(&[self.raw()]).map_err(TransferError::Os)?;
+        let came = watch.look().map_err(TransferError::Os)? || watch.await_briefly(patience);
+        if came { self.read(to) } else { Err(TransferError::MustWait) }
+    }
+
+    /// Reads, waiting for the first byte; of a socket for all of them.
+    ///
+    /// # Errors
+    /// `MustWait` never: a descriptor that was made not to wait refuses with `EAGAIN`.
+    pub fn read(&self, to: &mut [MaybeUninit<u8>]) -> Result<usize, TransferError> {
+        if self.is_socket() {
+            descriptor::receive_all(self.raw(), to).map_err(|errno| os("recv", errno))
+        } else {
+            descriptor::read(self.raw(), to).map_err(|errno| os("read", errno))
+        }
+    }
+
+    /// Writes what there is room for, without waiting.
+    ///
+    /// # Errors
+    /// As [`Connection::try_read`].
+    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
+        if self.is_socket() {
+            self.tried("sendmsg", descriptor::send_now(self.raw(), parts))
+        } else {
+            Err(TransferError::MustWait)
+        }
+    }
+
+    /// Writes, waiting until all is written; less when a signal arrives.
+    ///
+    /// # Errors
+    /// As [`Connection::read`].
+    pub fn write(&self, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
+        descriptor::write(self.raw(), parts).map_err(|errno| os("writev", errno))
+    }
+}
+
+/// Two ends of a new connection, both to read from and to write to: a pair of sockets.
+///
+/// # Errors
+/// When there are no more descriptors.
+pub fn duplex() -> Result<(i32, i32), OsError> {
+    descriptor::socket_pair().map(numbers).map_err(OsError::new("socketpair"))
+}
+
+/// Two ends of a new connection, the first to read from, the second to write to: a pipe.
+///
+/// # Errors
+/// When there are no more descriptors.
+pub fn one_way() -> Result<(i32, i32), OsError> {
+    descriptor::pipe().map(numbers).map_err(OsError::new("pipe2"))
+}
+
+fn numbers((first, second): (OwnedFd, OwnedFd)) -> (i32, i32) {
+    (first.into_raw_fd(), second.into_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs() -> [(Connection, Connection); 2] {
+        let (first, second) = duplex().expect("descriptors");
+        let (reader, writer) = one_way().expect("descriptors");
+        [
+            (Connection::new(first), Connection::new(second)),
+            (Connection::new(reader), Connection::new(writer)),
+        ]
+    }
+
+    fn close(ends: (Connection, Connection)) {
+        for end in [ends.0, ends.1] {
+            end.close().expect("open until now");
+            assert_eq!(end.number(), None);
+            end.close().expect("closed already");
+        }
+    }
+
+    #[test]
+    fn a_try_does_not_wait() {
+        for (reader, writer) in pairs() {
+            let mut room = [MaybeUninit::uninit(); 8];
+            assert_eq!(reader.try_read(&mut room), Err(TransferError::MustWait));
+            assert_eq!(reader.read_soon(&mut room, &mut Patience::new()), Err(TransferError::MustWait));
+            assert_eq!(writer.write(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]), Ok(4));
+            assert_eq!(reader.read_soon(&mut room[..3], &mut Patience::new()), Ok(3));
+            assert_eq!(reader.read(&mut room[..1]), Ok(1));
+            close((reader, writer));
+        }
+    }
+
+    #[test]
+    fn a_full_socket_makes_a_try_wait() {
+        let [(first, second), others] = pairs();
+        let piece = [7; 4096];
+        let mut written = 0;
+        while let Ok(count) = first.try_write(&[IoSlice::new(&piece)]) {
+            written += count;
+        }
+        assert!(written >= piece.len());
+        assert_eq!(first.try_write(&[IoSlice::new(&piece)]), Err(TransferError::MustWait));
+        close((first, second));
+        close(others);
+    }
+
+    #[test]
+    fn the_end_is_seen_from_both_sides() {
+        for (reader, writer) in pairs() {
+            writer.write(&[IoSlice::new(b"last")]).expect("there is room");
+            writer.close().expect("open");
+            let mut room = [MaybeUninit::uninit(); 8];
+            assert_eq!(reader.read_soon(&mut room, &mut Patience::new()), Ok(4));
+            assert_eq!(reader.read(&mut room), Ok(0));
+            reader.close().expect("open");
+            assert!(
+                matches!(reader.read(&mut room), Err(TransferError::Os(error)) if error.errno == libc::EBADF)
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_that_means_another_file() {
+        let [(first, second), (reader, writer)] = pairs();
+        let mut room = [MaybeUninit::uninit(); 8];
+        assert_eq!(first.try_read(&mut room), Err(TransferError::MustWait));
+        // Found to be a socket; the number it has now is a pipe's.
+        let socket = first.number().expect("open");
+        first.number.store(reader.number().expect("open"), Ordering::Relaxed);
+        assert_eq!(first.try_read(&mut room), Err(TransferError::MustWait));
+        writer.write(&[IoSlice::new(b"x")]).expect("there is room");
+        assert_eq!(first.read(&mut room), Ok(1));
+        first.become_number(Some(socket));
+        close((first, second));
+        close((reader, writer));
+    }
+
+    #[test]
+    fn a_watch_says_which() {
+        let [(first, second), (reader, writer)] = pairs();
+        let numbers = [first.number().expect("open"), reader.number().expect("open")];
+        let mut watch = Watch::new(&numbers).expect("no negative number");
+        assert_eq!(watch.look(), Ok(false));
+        writer.write(&[IoSlice::new(b"x")]).expect("there is room");
+        assert_eq!(watch.look(), Ok(true));
+        assert_eq!(watch.ready().collect::<Vec<_>>(), [1]);
+        second.close().expect("open");
+        assert_eq!(watch.look(), Ok(true));
+        assert_eq!(watch.ready().collect::<Vec<_>>(), [0, 1]);
+        close((first, writer));
+        reader.close().expect("open");
+        assert!(Watch::new(&[-1]).is_err());
+    }
+}

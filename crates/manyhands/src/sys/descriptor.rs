@@ -1,0 +1,93 @@
+//! Descriptors by number, as Python's `os.read` takes them: nobody here owns them, and a number may be closed or mean
+//! another file at any time. A call then fails, or concerns that other file; no memory is at stake.
+#![allow(unsafe_code)] // a number is borrowed for one call, or closed
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+fn named(number: i32) -> Result<BorrowedFd<'static>, Errno> {
+    if number < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: not -1. Every caller in this file makes one call with it and drops it; a number that is no descriptor
+    // makes that call fail.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// `read`: how many bytes of `to` were written to, from the beginning; 0 at the end.
+pub(crate) fn read(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    rustix::io::read(named(number)?, to).map(|(read, _)| read.len())
+}
+
+/// As [`read`], by `recv(MSG_DONTWAIT)`.
+pub(crate) fn receive_now(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    rustix::net::recv(named(number)?, to, RecvFlags::DONTWAIT).map(|((read, _), _)| read.len())
+}
+
+/// As [`read`], by `recv(MSG_WAITALL)`: less than asked for only at the end, or when a signal arrives.
+pub(crate) fn receive_all(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    rustix::net::recv(named(number)?, to, RecvFlags::WAITALL).map(|((read, _), _)| read.len())
+}
+
+/// `getsockopt(SO_TYPE)`: whether it is a socket.
+pub(crate) fn is_socket(number: i32) -> bool {
+    named(number).is_ok_and(|fd| rustix::net::sockopt::socket_type(fd).is_ok())
+}
+
+/// `writev`.
+pub(crate) fn write(number: i32, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    rustix::io::writev(named(number)?, parts)
+}
+
+/// `sendmsg(MSG_DONTWAIT)`.
+pub(crate) fn send_now(number: i32, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    rustix::net::sendmsg(named(number)?, parts, &mut SendAncillaryBuffer::default(), SendFlags::DONTWAIT)
+}
+
+/// `close`.
+pub(crate) fn close(number: i32) -> Result<(), Errno> {
+    named(number)?;
+    // close(2) of a number that is no descriptor only says so; which rustix's function does not let one learn.
+    // SAFETY: no memory is involved.
+    match unsafe { libc::close(number) } {
+        0 => Ok(()),
+        // Linux has closed it when it says that a signal came.
+        _ => match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR) | None => Ok(()),
+            Some(errno) => Err(Errno::from_raw_os_error(errno)),
+        },
+    }
+}
+
+/// What `poll` is to look at.
+pub(crate) type Watched = PollFd<'static>;
+
+/// A descriptor that somebody wants to read from.
+pub(crate) fn watched(number: i32) -> Result<Watched, Errno> {
+    Ok(PollFd::from_borrowed_fd(named(number)?, PollFlags::IN))
+}
+
+/// `ppoll`, how many are ready. One that ended, failed or is no descriptor is.
+pub(crate) fn poll(watched: &mut [Watched], timeout: Option<Duration>) -> Result<usize, Errno> {
+    let timeout = timeout.map(|timeout| rustix::time::Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    rustix::event::poll(watched, timeout.as_ref())
+}
+
+/// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)`.
+pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+}
+
+/// `pipe2(O_CLOEXEC)`: read end, write end.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+}
