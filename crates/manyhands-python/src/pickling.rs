@@ -16,6 +16,8 @@ struct Pickling {
     /// `manyhands._pickler.dumps`, which knows the reducers registered with the standard library's
     /// `ForkingPickler`.
     dumps: Py<PyAny>,
+    /// `_pickle.dumps`, for objects on which no reducer can have a say.
+    plain_dumps: Py<PyAny>,
     /// `_pickle.loads`.
     loads: Py<PyAny>,
 }
@@ -24,9 +26,11 @@ static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
 
 fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
     PICKLING.get_or_try_init(py, || {
+        let pickle = py.import("_pickle")?;
         Ok(Pickling {
             dumps: py.import("manyhands._pickler")?.getattr("dumps")?.unbind(),
-            loads: py.import("_pickle")?.getattr("loads")?.unbind(),
+            plain_dumps: pickle.getattr("dumps")?.unbind(),
+            loads: pickle.getattr("loads")?.unbind(),
         })
     })
 }
@@ -72,6 +76,15 @@ impl<'py> Dumped<'py> {
             Self::Pickle(bytes) => bytes.as_bytes(),
         }
     }
+}
+
+/// The pickle of an object, for somebody who knows nothing of the codec. What that would have encoded asks no reducer.
+pub(crate) fn standard_pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if codec::encode(object).is_none() {
+        return pickle(object);
+    }
+    let py = object.py();
+    Ok(pickling(py)?.plain_dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
 }
 
 /// The pickle of an object, whatever it is.

@@ -2,7 +2,7 @@
 
 use crate::blocking::{self, Wait};
 use crate::error;
-use crate::pickling;
+use crate::pickling::{self, Dumped};
 use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
@@ -285,10 +285,7 @@ impl PyQueue {
     }
 
     /// What is sent for an object. `_moving` says that its sender gives up the memory it lies in.
-    fn bytes_of<'py>(
-        object: &Bound<'py, PyAny>,
-        _moving: bool,
-    ) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
+    fn bytes_of<'py>(object: &Bound<'py, PyAny>, _moving: bool) -> PyResult<(Dumped<'py>, Vec<Handle>)> {
         pickling::dumps_carrying(object)
     }
 

@@ -133,7 +133,7 @@ impl PyConnection {
     /// Send an object. See `manyhands.connection.Connection`.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check_writable()?;
-        let bytes = pickling::dumps(obj)?;
+        let bytes = pickling::standard_pickle(obj)?;
         // Pickling runs the user's code, which may have closed it.
         self.check_writable()?;
         self.write_frame(obj.py(), bytes.as_bytes())
