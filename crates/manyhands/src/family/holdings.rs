@@ -8,6 +8,7 @@ use super::member::Place;
 use super::{Extents, Family, FamilyError, reclaim};
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
+use crate::sys::alone;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
 use manyhands_sync::memory::{Memory, Shareable};
@@ -116,6 +117,7 @@ impl Family {
     /// Before a fork, whoever asks for it: takes the references that the child will hold.
     pub fn before_fork(&self) {
         let (arena, announced) = (self.arena(), lock(&ANNOUNCED).take());
+        alone::before_fork(arena.backing().descriptor());
         let holdings = lock(&HOLDINGS);
         // A pool belongs to the process that made it: a forked child cannot use it.
         let mut shared =
