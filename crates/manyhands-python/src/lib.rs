@@ -10,6 +10,7 @@ mod launch;
 mod lock;
 mod observe;
 mod pickling;
+mod plane;
 mod pool;
 mod queue;
 mod semaphore;
@@ -38,6 +39,8 @@ mod _manyhands {
     use super::lock::PyLock;
     #[pymodule_export]
     use super::observe::{doctor, note_label};
+    #[pymodule_export]
+    use super::plane::{PyParcel, PySink};
     #[pymodule_export]
     use super::pool::{PyCalls, PyJob, PyPool};
     #[pymodule_export]

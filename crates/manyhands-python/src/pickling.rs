@@ -1,10 +1,13 @@
 //! Objects to bytes and back: the interpreter's C pickler, called as cheaply as it can be.
 
+use crate::plane::{self, LONG_BYTES, Packed, PySink, Way};
+use manyhands::shared::{MANIFEST, Parcel};
 use manyhands::Handle;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use std::cell::RefCell;
+use std::ops::Deref;
 
 /// The callables used for every message; looked up once.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ struct Pickling {
     /// `manyhands._pickler.dumps`, which knows the reducers registered with the standard library's
     /// `ForkingPickler`.
     dumps: Py<PyAny>,
+    /// `manyhands._pickler.dump_into`, which does the same into a [`PySink`].
+    dump_into: Py<PyAny>,
     /// `_pickle.loads`.
     loads: Py<PyAny>,
 }
@@ -22,10 +27,11 @@ static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
 
 fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
     PICKLING.get_or_try_init(py, || {
-        let pickle = py.import("_pickle")?;
+        let (pickle, ours) = (py.import("_pickle")?, py.import("manyhands._pickler")?);
         Ok(Pickling {
             plain_dumps: pickle.getattr("dumps")?.unbind(),
-            dumps: py.import("manyhands._pickler")?.getattr("dumps")?.unbind(),
+            dumps: ours.getattr("dumps")?.unbind(),
+            dump_into: ours.getattr("dump_into")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
         })
     })
@@ -63,13 +69,56 @@ pub(crate) fn carrying<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, 
     Ok((pickled?, carried))
 }
 
-/// As [`dumps`], with the queues that the object names.
+/// What a message carries: queues and the like that the object names, and the parcels that its long parts lie in.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    handles: Vec<Handle>,
+    /// There until the message has references of its own.
+    _parcels: Vec<Parcel>,
+}
+
+impl Deref for Carried {
+    type Target = [Handle];
+
+    fn deref(&self) -> &[Handle] {
+        &self.handles
+    }
+}
+
+/// As [`dumps`], for a message that one process receives, with what it carries: long parts of the object lie beside it.
 pub(crate) fn dumps_carrying<'py>(
     object: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
+) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
+    dumps_into(object, Way::Copying)
+}
+
+/// As [`dumps_carrying`]; what this process has received itself, and alone uses, goes to the receiver as it is. Whoever
+/// asks for that must not use it any more.
+#[allow(dead_code, reason = "for the queues' move=True")]
+pub(crate) fn dumps_moving<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
+    dumps_into(object, Way::Moving)
+}
+
+fn dumps_into<'py>(
+    object: &Bound<'py, PyAny>,
+    way: Way,
+) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
+    let py = object.py();
     if is_plain(object) {
-        return Ok((dumps(object)?, Vec::new()));
+        return Ok((dumps(object)?, Carried::default()));
     }
+    let dump = pickling(py)?.dump_into.bind(py);
+    let sink = Bound::new(py, PySink::new(way))?;
+    let ((), mut handles) = carrying(|| dump.call1((object, &sink)).map(drop))?;
+    let Packed { bytes, parcels } = sink.borrow_mut().pack(py)?;
+    handles.extend(parcels.iter().map(Parcel::handle));
+    Ok((bytes, Carried { handles, _parcels: parcels }))
+}
+
+/// As [`dumps`], for bytes that several processes may read: all of the object is in them. With what it names.
+pub(crate) fn dumps_for_many<'py>(
+    object: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
     carrying(|| dumps(object))
 }
 
@@ -81,7 +130,11 @@ pub(crate) fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, P
 /// WAYPOINT message 8/8: bytes become an object, with no lock held.
 pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     let py = bytes.py();
-    pickling(py)?.loads.bind(py).call1((bytes,))
+    let loads = pickling(py)?.loads.bind(py);
+    match bytes.as_bytes() {
+        [MANIFEST, ..] => plane::loads(bytes, loads),
+        _ => loads.call1((bytes,)),
+    }
 }
 
 /// Exact built-in scalars, and small tuples and dicts of those: pickling them asks no reducer and runs no code.
@@ -119,8 +172,8 @@ fn is_plain_down_to(object: &Bound<'_, PyAny>, levels: u8) -> bool {
 
 fn is_scalar(object: &Bound<'_, PyAny>) -> bool {
     object.is_exact_instance_of::<PyInt>()
-        || object.is_exact_instance_of::<PyString>()
-        || object.is_exact_instance_of::<PyBytes>()
+        || (object.is_exact_instance_of::<PyString>() || object.is_exact_instance_of::<PyBytes>())
+            && object.len().is_ok_and(|len| len < LONG_BYTES)
         || object.is_exact_instance_of::<PyFloat>()
         || object.is_none()
         || object.is_exact_instance_of::<PyBool>()

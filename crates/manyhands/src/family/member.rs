@@ -3,7 +3,7 @@
 //! The number of the own slot lies in a page that the kernel wipes in every forked child, whoever forked it: so a
 //! process that does not know its slot is a new process, and finds one when it first needs it.
 
-use super::{Family, FamilyError};
+use super::{Family, FamilyError, reclaim};
 use crate::sys::{clock, memory};
 use manyhands_sync::arena::Owner;
 use manyhands_sync::kill_point;
@@ -209,6 +209,7 @@ impl Family {
 
     /// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.
     pub fn note_exit(&self, status: i32) {
+        reclaim::trim_at_end();
         let Ok(own) = own() else { return };
         if let Owner::Member(index, _) = Owner::from_word(own.member.load(Ordering::Relaxed)) {
             self.process_table().note_exit(index, status);
@@ -286,6 +287,7 @@ impl Drop for Slot {
             if self.family.arena().wants_sweep() {
                 self.family.sweep();
             }
+            reclaim::trim_at_end();
         }
     }
 }

@@ -11,10 +11,12 @@
 //! operations of the integers.
 
 mod block;
+mod manifest;
 mod parcel;
 mod typed;
 
 pub use crate::sys::plain::{Integer, Plain};
 pub use block::{SharedBlock, SharedError, UnheldBlock};
+pub use manifest::{MANIFEST, Manifest, Part};
 pub use parcel::{Parcel, UnheldParcel};
 pub use typed::{Shared, SharedSlice};

@@ -120,7 +120,7 @@ impl Parcel {
             ReferError::Allocate(error) => SharedError::wanting(len, error),
         })?;
         let bytes = SharedBytes::resolve(arena.backing(), start, len).ok_or(SharedError::Stale)?;
-        alone::enter(bytes.start(), start, pages as usize);
+        alone::enter(bytes.start(), handle, start, pages as usize);
         Ok(Self { bytes, handle, hold: Some(hold) })
     }
 
@@ -155,11 +155,13 @@ impl Parcel {
         self.bytes.start()
     }
 
-    /// Whether it can be given away as it is: it cannot once this process has forked, because its bytes are in two
-    /// processes then.
+    /// The parcel in which `len` bytes at `address` lie, to be given to another process as it is, and where in it they
+    /// begin; `None` when they lie in none, or in one that cannot be given away (again): this process has forked since it
+    /// received it, so that the bytes are in two processes. Who gives a parcel away must not use it any more.
     #[must_use]
-    pub fn can_move(&self) -> bool {
-        alone::find(self.as_ptr().addr().get(), self.len()).is_some()
+    pub fn give(family: &Family, address: usize, len: usize) -> Option<(Self, usize)> {
+        let (handle, at) = alone::give(address, len)?;
+        Some((Self::open(family, handle, at + len).ok()?, at))
     }
 }
 

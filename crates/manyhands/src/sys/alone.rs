@@ -8,6 +8,7 @@
 #![allow(unsafe_code)] // replaces mappings
 
 use super::OsError;
+use manyhands_sync::arena::Handle;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -20,6 +21,8 @@ const MOST_RANGES: usize = 8_192;
 /// Whole pages that this process uses alone.
 #[derive(Clone, Copy, Debug)]
 struct Range {
+    /// The block they are of.
+    handle: Handle,
     /// Where they begin in the arena.
     offset: u64,
     bytes: usize,
@@ -27,6 +30,8 @@ struct Range {
     users: u32,
     /// Whether a fork made them this process's in the kernel's eyes too.
     private: bool,
+    /// Whether this process has given them to another one, though it has objects of them still.
+    given: bool,
 }
 
 /// By their address.
@@ -42,9 +47,10 @@ pub(crate) fn is_full() -> bool {
 }
 
 /// From now on this process uses these bytes alone; `place` and `bytes` are those of whole pages.
-pub(crate) fn enter(place: NonNull<u8>, offset: u64, bytes: usize) {
+pub(crate) fn enter(place: NonNull<u8>, handle: Handle, offset: u64, bytes: usize) {
     let mut ranges = ranges();
-    let range = ranges.entry(place.addr().get()).or_insert(Range { offset, bytes, users: 0, private: false });
+    let fresh = Range { handle, offset, bytes, users: 0, private: false, given: false };
+    let range = ranges.entry(place.addr().get()).or_insert(fresh);
     range.users += 1;
     range.bytes = range.bytes.max(bytes);
 }
@@ -63,13 +69,17 @@ pub(crate) fn leave(place: NonNull<u8>, fd: BorrowedFd<'_>) -> bool {
     !range.private || remap(place.addr().get(), &range, MapFlags::SHARED, fd).is_ok()
 }
 
-/// Whether `len` bytes at `address` lie in a range that this process uses alone, and has not forked since: where the
-/// range begins.
-pub(crate) fn find(address: usize, len: usize) -> Option<usize> {
-    let ranges = ranges();
-    let (&start, range) = ranges.range(..=address).next_back()?;
+/// The block in which `len` bytes at `address` lie and how far behind its range's beginning, if this process uses them
+/// alone: it has neither forked since it got them nor given them away. Given away they are from now on.
+pub(crate) fn give(address: usize, len: usize) -> Option<(Handle, usize)> {
+    let mut ranges = ranges();
+    let (&start, range) = ranges.range_mut(..=address).next_back()?;
     let inside = address.checked_add(len)? <= start + range.bytes;
-    (inside && !range.private).then_some(start)
+    if !inside || range.private || range.given {
+        return None;
+    }
+    range.given = true;
+    Some((range.handle, address - start))
 }
 
 /// Before a fork: what this process uses alone, its child will have a copy of.
