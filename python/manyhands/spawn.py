@@ -47,8 +47,8 @@ def _dumps(obj: object) -> bytes:
 
 def _dump(obj: object, file: Any) -> None:
     pickler = ForkingPickler(file)
-    if _pickler.own_reducers:
-        pickler.dispatch_table = pickler.dispatch_table.new_child(_pickler.own_reducers)
+    # The table is the pickler's own copy.
+    pickler.dispatch_table.update(_pickler.own_reducers)  # type: ignore[attr-defined]
     pickler.dump(obj)
 
 

@@ -74,7 +74,14 @@ pub(crate) fn carrying<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, 
 pub(crate) struct Carried {
     handles: Vec<Handle>,
     /// There until the message has references of its own.
-    _parcels: Vec<Parcel>,
+    parcels: Vec<Parcel>,
+}
+
+impl Carried {
+    /// How many bytes lie in parcels.
+    pub(crate) fn long_bytes(&self) -> usize {
+        self.parcels.iter().map(Parcel::len).sum()
+    }
 }
 
 impl Deref for Carried {
@@ -112,7 +119,7 @@ fn dumps_into<'py>(
     let ((), mut handles) = carrying(|| dump.call1((object, &sink)).map(drop))?;
     let Packed { bytes, parcels } = sink.borrow_mut().pack(py)?;
     handles.extend(parcels.iter().map(Parcel::handle));
-    Ok((bytes, Carried { handles, _parcels: parcels }))
+    Ok((bytes, Carried { handles, parcels }))
 }
 
 /// As [`dumps`], for bytes that several processes may read: all of the object is in them. With what it names.

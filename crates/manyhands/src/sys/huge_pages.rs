@@ -1,22 +1,31 @@
 //! Fresh memory of large blocks in pages of 2 MiB, where the system has them: filling it takes a fifth of the time.
 //!
 //! No setting of the administrator's is needed: `MADV_COLLAPSE` (Linux 6.1) makes huge pages of ordinary ones on demand.
-//! It may take some milliseconds while other processors are busy, so it is only asked for memory that will be used again
-//! and again, with no lock held. Where the system refuses, pages stay as they are.
+//! The kernel waits for every processor to give up pages it has set aside, which takes a moment on an idle machine and
+//! 100 ms where others keep the processors: so no lock is held meanwhile, and a call that took longer than ordinary pages
+//! would have is not repeated for a while. Where the system refuses, pages stay as they are.
 #![allow(unsafe_code)] // maps room, advises the kernel
 
-use super::memory;
+use super::{clock, memory};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A huge page of x86-64, and of aarch64 with pages of 4 KiB.
 pub(crate) const HUGE_BYTES: u64 = 2 << 20;
 const MADV_COLLAPSE: i32 = 25;
 
-/// The kernel said no: it will not be asked again.
-static REFUSED: AtomicBool = AtomicBool::new(false);
+/// Ordinary pages are filled at about this speed.
+const ORDINARY_BYTES_A_MILLISECOND: u64 = 1 << 20;
+/// How long the kernel is left alone after a call that took long: twice as long each time.
+const SHORTEST_REST: u64 = 1_000;
+const LONGEST_REST: u64 = 60_000;
+
+/// When the kernel may be asked again, in milliseconds; never once it has said no.
+static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
+/// How long the last rest was.
+static REST: AtomicU64 = AtomicU64::new(0);
 
 /// Reserved addresses for a mapping of so many bytes, at a multiple of a huge page; `None` when it is too short for one,
 /// or there is no room.
@@ -47,7 +56,8 @@ pub(super) fn collapse(fd: BorrowedFd<'_>, offset: u64, len: u64, place: NonNull
     let (first, end) = (offset.next_multiple_of(HUGE_BYTES), (offset + len) / HUGE_BYTES * HUGE_BYTES);
     let start = place.as_ptr().wrapping_add((first - offset) as usize);
     let fits = first < end && start.addr().is_multiple_of(HUGE_BYTES as usize);
-    if !fits || REFUSED.load(Ordering::Relaxed) {
+    let before = milliseconds();
+    if !fits || before < NOT_BEFORE.load(Ordering::Relaxed) {
         return;
     }
     // What has no page at all is not made a huge one.
@@ -59,6 +69,15 @@ pub(super) fn collapse(fd: BorrowedFd<'_>, offset: u64, len: u64, place: NonNull
     // SAFETY: the range is mapped until the process ends, and its contents stay what they are.
     let refused = unsafe { libc::madvise(start.cast(), (end - first) as usize, MADV_COLLAPSE) } != 0;
     if refused && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
-        REFUSED.store(true, Ordering::Relaxed);
+        return NOT_BEFORE.store(u64::MAX, Ordering::Relaxed);
     }
+    let now = milliseconds();
+    let slow = now - before > (end - first) / ORDINARY_BYTES_A_MILLISECOND + 1;
+    let rest = if slow { (2 * REST.load(Ordering::Relaxed)).clamp(SHORTEST_REST, LONGEST_REST) } else { 0 };
+    REST.store(rest, Ordering::Relaxed);
+    NOT_BEFORE.store(now + rest, Ordering::Relaxed);
+}
+
+fn milliseconds() -> u64 {
+    clock::monotonic_nanoseconds() / 1_000_000
 }
