@@ -16,12 +16,11 @@ from ._manyhands import Block
 from ._shared_array import SharedArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import SupportsIndex
+    from collections.abc import Iterable
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    Shape = SupportsIndex | Sequence[SupportsIndex]
+    Shape = int | Iterable[int]
 
 __all__ = ["asarray", "empty", "zeros"]
 
@@ -45,7 +44,7 @@ def zeros(shape: Shape, dtype: DTypeLike = float) -> NDArray[Any]:
     return _new(shape, dtype, Block)
 
 
-def asarray(a: ArrayLike, dtype: DTypeLike = None) -> NDArray[Any]:
+def asarray(a: ArrayLike, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """The same as an array that is sent by reference: itself if it is one already, else a copy in new memory.
 
     A `SharedArray` becomes an array over its memory (which `numpy.asarray` makes of it too, but one that is sent as a

@@ -29,7 +29,8 @@ def dump_into(obj: object, sink: Sink) -> None:
     """As `_pickler.dump_into`, functions and classes without a name by value. The sink is empty."""
     pickler = _Pickler(sink)
     try:
-        return pickler.dump(obj)
+        pickler.dump(obj)
+        return
     except Exception:
         if not pickler.has_sent_globals or _pickler.main_by_value():
             raise

@@ -8,9 +8,9 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from types import CodeType
-from typing import Any, Self, TypeAlias, TypeVar, final
+from typing import Any, Self, SupportsIndex, TypeAlias, TypeVar, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
     "Barrier",
@@ -20,11 +20,13 @@ __all__ = [
     "Event",
     "Job",
     "Lock",
+    "Parcel",
     "Pool",
     "Process",
     "Queue",
     "Semaphore",
     "SharedArray",
+    "Sink",
     "Start",
     "Synchronized",
     "SynchronizedArray",

@@ -48,7 +48,7 @@ def _dumps(obj: object) -> bytes:
 def _dump(obj: object, file: Any) -> None:
     pickler = ForkingPickler(file)
     # The table is the pickler's own copy.
-    pickler.dispatch_table.update(_pickler.own_reducers)  # type: ignore[attr-defined]
+    pickler.dispatch_table.update(_pickler.own_reducers)
     pickler.dump(obj)
 
 

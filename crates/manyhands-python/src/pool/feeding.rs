@@ -40,9 +40,10 @@ impl PyPool {
             match self.encode_task(py, &mut batch, task, &arguments) {
                 Ok(0) => {}
                 Ok(long) => {
+                    let workers = self.state().workers.seats();
                     match &mut this.state().form {
                         Form::Map(map) => map.weigh(long),
-                        Form::Stream(stream) => stream.weigh(long, self.size()),
+                        Form::Stream(stream) => stream.weigh(long, workers),
                         Form::Fresh | Form::Single | Form::Over => {}
                     }
                     // The workers begin while the next one is copied.
