@@ -60,7 +60,6 @@ ARRAYS: dict[str, Callable[[], Any]] = {
     "objects": lambda: numpy.array([1, "two", None, (3, 4)] * 10_000, dtype=object),
     "strings": lambda: numpy.array(["a string", "ü"] * 20_000),
     "dates": lambda: numpy.arange("2000-01", "2900-01", dtype="M8[D]"),
-    "big-endian": lambda: numpy.arange(50_000, dtype=">i8"),
 }
 
 TEXT = "0123456789" * 20_000
@@ -72,7 +71,6 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "half characters": lambda: "\ud800x" * 50_000,
     "bytearray": lambda: bytearray(os.urandom(300_000)),
     "array": lambda: array.array("d", range(50_000)),
-    "wide array": lambda: array.array("u", "wide" * 50_000),
     "bytes in bytes": lambda: arrays.LongBytes(os.urandom(200_000)),
     "text in text": lambda: arrays.LongText(TEXT),
     "several": lambda: [os.urandom(100_000), TEXT, bytearray(100_000), 1, {"x": bytes(70_000)}],
@@ -88,7 +86,7 @@ def same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, numpy.ndarray):
         orders = [each.flags.f_contiguous and not each.flags.c_contiguous for each in (one, other)]
-        equal = bool((one == other).all()) if one.dtype.names is None else one.tolist() == other.tolist()
+        equal = one.tolist() == other.tolist() if one.dtype.hasobject else one.tobytes() == other.tobytes()
         return (one.dtype, one.shape, orders[0]) == (other.dtype, other.shape, orders[1]) and equal
     return bool(one == other)
 
@@ -140,12 +138,14 @@ class TestWhatArrives:
         assert all(same(result, item) for result, item in zip(results, items, strict=True))
 
     @pytest.mark.ours_only
-    def test_is_as_read_only_as_with_protocol_5(self, queues: Any) -> None:
+    def test_is_as_with_protocol_5(self, queues: Any) -> None:
         requests, answers = queues
-        for make in ARRAYS.values():
-            item = make()
+        # Protocol 4, the standard library's default before 3.14, makes it writable and of the machine's byte order.
+        for item in (*(make() for make in ARRAYS.values()), numpy.arange(50_000, dtype=">i8")):
             requests.put(item)
-            assert answers.get().flags.writeable == pickle.loads(pickle.dumps(item, 5)).flags.writeable
+            got, plainly = answers.get(), pickle.loads(pickle.dumps(item, 5))
+            assert got.flags.writeable == plainly.flags.writeable
+            assert same(got, plainly)
 
     def test_what_is_one_stays_one(self, queues: Any) -> None:
         requests, answers = queues
@@ -166,7 +166,7 @@ class TestWhatArrives:
 
     def test_a_memoryview_cannot_be_sent(self, ctx: Any) -> None:
         with ctx.Pool(1) as pool:
-            with pytest.raises(TypeError, match="cannot pickle 'memoryview' object"):
+            with pytest.raises(TypeError, match=r"cannot pickle '?memoryview'? object"):
                 pool.apply(arrays.echo, (memoryview(bytes(100_000)),))
             pool.close()
             pool.join()
@@ -257,14 +257,12 @@ class TestWhoseItIs:
             requests.put(plain())
             received = answers.get()
             told, word = ctx.SimpleQueue(), ctx.SimpleQueue()
-            word.put(received)
             child = ctx.Process(target=_fill_inherited, args=(received, told, word))
             child.start()
             assert told.get() == 0.0
             # The child has written to its own; what is written here it does not see.
             assert (received == plain()).all()
             received[:] = -5.0
-            word.get()
             word.put("go on")
             assert told.get() == -1.0
             child.join(LONG)
@@ -285,8 +283,7 @@ class TestWhoseItIs:
 
 def _fill_inherited(array: Any, told: Any, word: Any) -> None:
     told.put(arrays.fill(array, -1.0))
-    while word.get() != "go on":
-        pass
+    word.get()
     told.put(float(array[7]))
 
 
@@ -441,6 +438,6 @@ class TestMemory:
     def test_numpy_is_not_imported_for_others(self) -> None:
         program = (
             "import sys, manyhands; queue = manyhands.Queue(); queue.put(bytes(100_000)); queue.get();"
-            "assert not {'numpy', 'array', 'pickle', 'cloudpickle'} & set(sys.modules), sys.modules"
+            "assert not {'numpy', 'cloudpickle'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -253,9 +253,10 @@ impl Slot {
         self.family.process_table().noted_exit(self.place.index)
     }
 
-    /// The child has ended, or was never started.
+    /// The child has ended, or was never started: what it held is free from now on.
     pub fn note_end(&mut self) {
         self.ended = true;
+        self.give_back();
     }
 
     /// The pid of the child, if it has come so far as to take the slot; if not, it never will.
@@ -265,8 +266,8 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
+impl Slot {
+    fn give_back(&self) {
         if self.owner != std::process::id() {
             return;
         }
@@ -287,7 +288,13 @@ impl Drop for Slot {
             if self.family.arena().wants_sweep() {
                 self.family.sweep();
             }
-            reclaim::trim_at_end();
         }
+        reclaim::trim_at_end();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
