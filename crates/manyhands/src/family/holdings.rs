@@ -226,14 +226,16 @@ impl Drop for Hold {
         }
         let (reference, owner, kind) = (holding.reference, holding.owner, holding.kind);
         holdings.remove(&self.handle.offset);
+        let is_last = matches!(kind, Kind::Ring | Kind::Pool | Kind::Bytes)
+            && !holdings.values().any(|other| matches!(other.kind, Kind::Ring | Kind::Pool));
         drop(holdings);
         // What this process can reach no more it can release no more: for the others it stays locked.
         if let (Kind::Lock, Some(name)) = (kind, family.own_name()) {
             keep_lock(arena, self.handle.offset, name);
         }
         // A copy of the parent's table, made by a fork that nobody told us of.
-        if owner == arena.me() {
-            reclaim::release(arena, reference);
+        if owner == arena.me() && reclaim::release(arena, reference) && is_last {
+            reclaim::trim_now(arena);
         }
     }
 }

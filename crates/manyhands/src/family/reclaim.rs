@@ -89,9 +89,15 @@ pub(super) fn destroy(arena: Arena<Extents>, kind: Kind, target: Handle) {
     }
 }
 
-/// Releases a reference, and frees what it was the last one to.
-pub(crate) fn release(arena: Arena<Extents>, reference: Handle) {
-    if let Ok(Some((kind, target))) = arena.release_reference(reference) {
-        destroy(arena, kind, target);
-    }
+/// Releases a reference, and frees what it was the last one to; whether it was.
+pub(crate) fn release(arena: Arena<Extents>, reference: Handle) -> bool {
+    let Ok(Some((kind, target))) = arena.release_reference(reference) else { return false };
+    destroy(arena, kind, target);
+    true
+}
+
+/// The last channel of a process without others, or bytes that came through one, are gone: nobody waits for this memory
+/// here.
+pub(super) fn trim_now(arena: Arena<Extents>) {
+    arena.trim(0);
 }
