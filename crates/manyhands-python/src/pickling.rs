@@ -1,8 +1,8 @@
 //! Objects to bytes and back: the interpreter's C pickler, called as cheaply as it can be.
 
 use crate::plane::{self, LONG_BYTES, Packed, PySink, Way};
-use manyhands::shared::{MANIFEST, Parcel};
 use manyhands::Handle;
+use manyhands::shared::{MANIFEST, Parcel};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
@@ -93,9 +93,7 @@ impl Deref for Carried {
 }
 
 /// As [`dumps`], for a message that one process receives, with what it carries: long parts of the object lie beside it.
-pub(crate) fn dumps_carrying<'py>(
-    object: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
+pub(crate) fn dumps_carrying<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
     dumps_into(object, Way::Copying)
 }
 
@@ -106,10 +104,7 @@ pub(crate) fn dumps_moving<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'
     dumps_into(object, Way::Moving)
 }
 
-fn dumps_into<'py>(
-    object: &Bound<'py, PyAny>,
-    way: Way,
-) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
+fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
     let py = object.py();
     if is_plain(object) {
         return Ok((dumps(object)?, Carried::default()));

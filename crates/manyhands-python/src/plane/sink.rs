@@ -69,7 +69,8 @@ impl PySink {
             return self.write_bytes(py, bytes);
         }
         // The text of a string, a bytearray: only now what it is.
-        let view = View::of(piece)?.ok_or_else(|| PyTypeError::new_err("a piece of a pickle is contiguous"))?;
+        let view =
+            View::of(piece)?.ok_or_else(|| PyTypeError::new_err("a piece of a pickle is contiguous"))?;
         if self.way == Way::InOne {
             return self.write_bytes(py, &PyBytes::new(py, view.bytes()));
         }

@@ -19,9 +19,8 @@ impl View {
     pub(super) fn of(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let mut view = Box::new(MaybeUninit::<ffi::Py_buffer>::zeroed());
         // SAFETY: the interpreter fills the view it is given, or says that it has not.
-        let got = unsafe {
-            ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_ANY_CONTIGUOUS)
-        };
+        let got =
+            unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_ANY_CONTIGUOUS) };
         if got == -1 {
             let error = PyErr::fetch(object.py());
             return if error.is_instance_of::<PyBufferError>(object.py()) { Ok(None) } else { Err(error) };

@@ -8,12 +8,12 @@
 #![allow(unsafe_code)] // functions that the interpreter calls, with its raw pointers
 
 use super::synchronized::{PySynchronizedBase, PySynchronizedValue};
+use pyo3::Borrowed;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
-use pyo3::Borrowed;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -76,7 +76,8 @@ fn answering<'py>(module: &Bound<'py, PyModule>, class: &Bound<'py, PyType>) -> 
 /// Whether instances of the class have the attribute that is answered for: a subclass may have one of its own.
 pub(super) fn is_answered_for(class: &Bound<'_, PyType>) -> bool {
     let py = class.py();
-    let Some(ours) = ATTRIBUTE.get(py).filter(|_| class.is_subclass_of::<PySynchronizedValue>().unwrap_or(false))
+    let Some(ours) =
+        ATTRIBUTE.get(py).filter(|_| class.is_subclass_of::<PySynchronizedValue>().unwrap_or(false))
     else {
         return false;
     };

@@ -52,9 +52,7 @@ impl<B: Backing> Arena<B> {
         let kept = self.stop_keeping(handle, bytes);
         let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES);
         match block {
-            Some(block) if kept => {
-                (u64::from(block.committed_mib.load(Ordering::Relaxed)) << 20).min(bytes)
-            }
+            Some(block) if kept => (u64::from(block.committed_mib.load(Ordering::Relaxed)) << 20).min(bytes),
             _ => 0,
         }
     }
