@@ -103,6 +103,7 @@ proofs: build
 	MANYHANDS_POOLS=1000 $(PYTEST) tests/death/test_many_pools.py
 	MANYHANDS_LEFTOVERS=520 $(PYTEST) tests/death/test_leftovers.py
 	MANYHANDS_HOLDERS=1000 $(PYTEST) tests/death/test_lock_holders.py
+	MANYHANDS_ARRAYS=10000 MANYHANDS_PARCEL_KILLS=200 $(PYTEST) tests/death/test_parcels.py
 	MANYHANDS_SHARED=100000 $(PYTEST) tests/death/test_shared_leftovers.py
 
 .PHONY: sanitize ## The shared-memory tests under valgrind, the address and the thread sanitizer
