@@ -5,10 +5,9 @@ Needs numpy. The images are made here, so that the program runs anywhere.
 
 from __future__ import annotations
 
+import manyhands
 import numpy
 from numpy.typing import NDArray
-
-import manyhands
 
 Image = NDArray[numpy.float32]
 
@@ -40,7 +39,9 @@ def main() -> None:
     with manyhands.Pool(4) as pool:
         # Each image is copied once, into shared memory, and each result once on its way back.
         smoothed = pool.map(smooth, images)
-        print(f"{COUNT} images of {images[0].nbytes >> 20} MiB: noise {spread(images)} before, {spread(smoothed)} after")
+        print(
+            f"{COUNT} images of {images[0].nbytes >> 20} MiB: noise {spread(images)} before, {spread(smoothed)} after"
+        )
         # What was sent is not what the workers have changed.
         assert all((image == make_image(number)).all() for number, image in enumerate(images))
 

@@ -1,8 +1,8 @@
 """`empty`, `zeros` and `asarray`: numpy arrays whose memory is the family's, and which are sent by reference.
 
-Sending such an array, or any view of it, copies nothing: the receiver's array is the same memory. That holds for queues,
-for arguments, items and results of pools and executors, and for arguments of processes; what the plain `pickle` module
-makes of it is a copy, as of any array.
+Sending such an array, or any view of it, copies nothing: the receiver's array is the same memory. That holds for
+queues, for arguments, items and results of pools and executors, and for arguments of processes; what the plain
+`pickle` module makes of it is a copy, as of any array.
 """
 
 from __future__ import annotations

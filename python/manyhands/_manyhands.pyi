@@ -126,8 +126,8 @@ class Parcel:
 
 @final
 class Sink:
-    """Where the pickler writes to. Its pieces are kept as they come; what could change before the message is sent is copied
-    into a parcel at once."""
+    """Where the pickler writes to. Its pieces are kept as they come; what could change before the message is sent is
+    copied into a parcel at once."""
 
     def __new__(cls, in_one: bool = False) -> Self:
         """With `in_one`, one that takes no buffers: everything is in the pickle."""

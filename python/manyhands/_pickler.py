@@ -79,8 +79,8 @@ class _Pickler(_CPickler):
 
 
 def dump_into(obj: object, sink: Sink) -> None:
-    """The object for another process of the family: what the pickler writes goes to the engine's sink, and so do the long
-    buffers that it is offered, if the sink takes any.
+    """The object for another process of the family: what the pickler writes goes to the engine's sink, and so do the
+    long buffers that it is offered, if the sink takes any.
 
     What cannot be named is sent by value. What cannot be sent at all raises the standard library's error, with a note
     why it does not go by value either.
@@ -88,13 +88,14 @@ def dump_into(obj: object, sink: Sink) -> None:
     try:
         _Pickler(sink, _PROTOCOL, True, sink.keep).dump(obj)
     except Exception as error:
-        return _by_value_after(error, obj, sink)
+        _by_value_after(error, obj, sink)
+        return
     if _fresh_children:
         main = sys.modules["__main__"]
         changed = len(vars(main)) != _looked_at
-        if changed or _below or getattr(main, "__file__", None) is not _importable_file:
-            if _lacks_main(sink):
-                _by_value_instead(obj, sink)
+        stale = changed or _below or getattr(main, "__file__", None) is not _importable_file
+        if stale and _lacks_main(sink):
+            _by_value_instead(obj, sink)
 
 
 def dumps(obj: object) -> bytes:
@@ -130,10 +131,12 @@ def _by_value_after(error: Exception, obj: object, sink: Sink) -> None:
         from . import _by_value
 
         sink.clear()
-        return _by_value.dump_into(obj, sink)
+        _by_value.dump_into(obj, sink)
     except Exception as second:
         # In the standard library the first error is the only one.
         error.add_note(f"It cannot be sent by value either: {type(second).__name__}: {second}")
+    else:
+        return
     raise error
 
 
