@@ -435,6 +435,23 @@ class TestMemory:
         assert "the family's limit is 268435456 bytes (MANYHANDS_ARENA_MAX)" in refused
         assert after == "100000.0"
 
+    @pytest.mark.deadline(240)
+    @pytest.mark.parametrize("gibibytes", [2, 4])
+    def test_beyond_what_32_bits_count(self, gibibytes: int) -> None:
+        if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < (gibibytes + 2) << 30:
+            pytest.skip("needs more memory")
+        import manyhands
+
+        queue = manyhands.SimpleQueue()
+        # Nothing but zeroes that take no memory, up to the end.
+        array = numpy.zeros((gibibytes << 30) + 4_099, "u1")
+        array[-1] = 7
+        queue.put([array, 1])
+        got, one = queue.get()
+        assert (got.nbytes, int(got[-2]), int(got[-1]), one) == (array.nbytes, 0, 7, 1)
+        assert int(got[gibibytes << 30 :].sum()) == 7
+        queue.close()
+
     def test_numpy_is_not_imported_for_others(self) -> None:
         program = (
             "import sys, manyhands; queue = manyhands.Queue(); queue.put(bytes(100_000)); queue.get();"

@@ -215,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn a_parcel_is_given_away_once_and_whole_or_in_part() {
+        let parcel = parcel(&[5; 200_000]);
+        let address = parcel.as_ptr().addr().get();
+        assert!(Parcel::give(family(), address, 10_000_000).is_none());
+        assert!(Parcel::give(family(), std::ptr::from_ref(&address).addr(), 8).is_none());
+        let (given, at) = Parcel::give(family(), address + 100, 5_000).expect("it is this process's alone");
+        assert_eq!((given.handle(), given.len(), at), (parcel.handle(), 5_100, 100));
+        assert!(Parcel::give(family(), address, 1).is_none());
+        drop(given);
+        assert_eq!(parcel.bytes.load::<u8>(199_999), Some(5));
+    }
+
+    #[test]
     fn a_parcel_grows_with_what_is_in_it() {
         let mut growing = UnheldParcel::new(family(), 5_000).expect("memory");
         assert!(growing.fill(0, &[1; 5_000]));
