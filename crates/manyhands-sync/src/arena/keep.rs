@@ -12,7 +12,7 @@ use crate::primitive::Ordering;
 
 /// Blocks of at least this many bytes are committed before they are handed out, and count against the cap on what is
 /// kept when they are freed.
-pub(super) const LARGE_BYTES: u64 = 64 << 10;
+pub(super) const LARGE_BYTES: u64 = if cfg!(loom) { 1 << 10 } else { 64 << 10 };
 /// How many bytes of freed large blocks keep their pages, at most.
 const MOST_KEPT_BYTES: u64 = 256 << 20;
 /// And at most this part of the arena's limit.
