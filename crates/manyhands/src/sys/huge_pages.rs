@@ -2,8 +2,9 @@
 //!
 //! No setting of the administrator's is needed: `MADV_COLLAPSE` (Linux 6.1) makes huge pages of ordinary ones on demand.
 //! The kernel waits for every processor to give up pages it has set aside, which takes a moment on an idle machine and
-//! 100 ms where others keep the processors: so no lock is held meanwhile, and a call that took longer than ordinary pages
-//! would have is not repeated for a while. Where the system refuses, pages stay as they are.
+//! 100 ms where others keep the processors: so no lock is held meanwhile, it is not asked while more threads want to run
+//! than there are processors for, and a call that took longer than ordinary pages would have is not repeated for a while.
+//! Where the system refuses, pages stay as they are.
 #![allow(unsafe_code)] // maps room, advises the kernel
 
 use super::{clock, memory};
@@ -57,7 +58,7 @@ pub(super) fn collapse(fd: BorrowedFd<'_>, offset: u64, len: u64, place: NonNull
     let start = place.as_ptr().wrapping_add((first - offset) as usize);
     let fits = first < end && start.addr().is_multiple_of(HUGE_BYTES as usize);
     let before = milliseconds();
-    if !fits || before < NOT_BEFORE.load(Ordering::Relaxed) {
+    if !fits || before < NOT_BEFORE.load(Ordering::Relaxed) || is_crowded() {
         return;
     }
     // What has no page at all is not made a huge one.
@@ -76,6 +77,15 @@ pub(super) fn collapse(fd: BorrowedFd<'_>, offset: u64, len: u64, place: NonNull
     let rest = if slow { (2 * REST.load(Ordering::Relaxed)).clamp(SHORTEST_REST, LONGEST_REST) } else { 0 };
     REST.store(rest, Ordering::Relaxed);
     NOT_BEFORE.store(now + rest, Ordering::Relaxed);
+}
+
+/// Whether more threads want to run than there are processors, and one: then the kernel's own may have to wait for long.
+fn is_crowded() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let running = load.split(' ').nth(3).and_then(|field| field.split('/').next()?.parse::<i64>().ok());
+    // SAFETY: no memory is involved.
+    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    running.is_some_and(|running| running > processors + 1)
 }
 
 fn milliseconds() -> u64 {
