@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import context
+    from ._arrays import asarray as asarray
+    from ._arrays import empty as empty
+    from ._arrays import zeros as zeros
     from ._doctor import doctor as doctor
     from ._install import install as install
     from ._shared_array import SharedArray as SharedArray
@@ -134,9 +137,14 @@ _OURS = {
     "ShutDown": "queues",
     "TaskError": "errors",
     "WorkerDied": "errors",
+    "asarray": "_arrays",
     "doctor": "_doctor",
+    "empty": "_arrays",
     "install": "_install",
+    "zeros": "_arrays",
 }
+#: Not in `__all__`: they import numpy, which need not be there.
+_WITH_NUMPY = {"asarray", "empty", "zeros"}
 
 
 def __getattr__(name: str) -> Any:
@@ -155,4 +163,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_IMPORTED_WITH_PACKAGE})
+    return sorted({*globals(), *__all__, *_IMPORTED_WITH_PACKAGE, *_WITH_NUMPY})

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copyreg
 import importlib
-import io
 import sys
 import types
 import weakref
@@ -19,22 +18,25 @@ from typing import Any
 import cloudpickle
 
 from . import _pickler
+from ._manyhands import Sink
 
-__all__ = ["dumps"]
+__all__ = ["dump_into"]
 
 _MAIN = ("__main__", "__mp_main__")
 
 
-def dumps(obj: object) -> bytes:
-    """The object as bytes, functions and classes without a name by value."""
-    pickler = _Pickler(io.BytesIO())
+def dump_into(obj: object, sink: Sink) -> None:
+    """As `_pickler.dump_into`, functions and classes without a name by value. The sink is empty."""
+    pickler = _Pickler(sink)
     try:
-        return pickler.pickled(obj)
+        pickler.dump(obj)
+        return
     except Exception:
         if not pickler.has_sent_globals or _pickler.main_by_value():
             raise
     # The receiver's main module has its own of what is named there: locks, connections and the like may stay behind.
-    return _Pickler(io.BytesIO(), _Sendable()).pickled(obj)
+    sink.clear()
+    _Pickler(sink, _Sendable()).dump(obj)
 
 
 class _Reducers:
@@ -53,22 +55,18 @@ def _registered(cls: type) -> Any:
     reduction: Any = sys.modules.get("multiprocessing.reduction")
     if reduction is None and cls.__module__ == "socket":
         from multiprocessing import reduction
-    return reduction.ForkingPickler._extra_reducers.get(cls) if reduction is not None else None
+    registered = reduction.ForkingPickler._extra_reducers.get(cls) if reduction is not None else None
+    return registered or _pickler.own_reducers.get(cls)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table = _Reducers()
 
-    def __init__(self, buffer: io.BytesIO, sendable: _Sendable | None = None) -> None:
-        super().__init__(buffer)
-        self._buffer = buffer
+    def __init__(self, sink: Sink, sendable: _Sendable | None = None) -> None:
+        super().__init__(sink, buffer_callback=sink.keep)
         self._sendable = sendable
         #: Whether values of the main module's globals went along with a function.
         self.has_sent_globals = False
-
-    def pickled(self, obj: object) -> bytes:
-        self.dump(obj)
-        return self._buffer.getvalue()
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type):
@@ -127,7 +125,7 @@ class _Sendable:
             # A function may use itself; the value is kept so that its identity stays its own.
             self._known[id(value)] = (value, True)
             try:
-                _Pickler(io.BytesIO(), self).dump(value)
+                _Pickler(Sink(True), self).dump(value)
             except Exception:
                 self._known[id(value)] = (value, False)
         return self._known[id(value)][1]

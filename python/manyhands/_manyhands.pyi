@@ -8,9 +8,9 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from types import CodeType
-from typing import Any, Self, TypeAlias, TypeVar, final
+from typing import Any, Self, SupportsIndex, TypeAlias, TypeVar, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
     "Barrier",
@@ -21,11 +21,13 @@ __all__ = [
     "Event",
     "Job",
     "Lock",
+    "Parcel",
     "Pool",
     "Process",
     "Queue",
     "Semaphore",
     "SharedArray",
+    "Sink",
     "Start",
     "Synchronized",
     "SynchronizedArray",
@@ -135,6 +137,45 @@ class Block:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __reduce__(self) -> tuple[type[Block], tuple[int, int, int]]: ...
+    @classmethod
+    def unset(cls, size: int) -> Block:
+        """A new block, whatever is in it."""
+
+    @property
+    def _address(self) -> int:
+        """Where it begins in this process."""
+
+@final
+class Parcel:
+    """Bytes that came with a message: a writable buffer, in shared memory that this process alone uses. It pickles as a
+    `bytearray` of the same bytes."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[type[bytearray], tuple[object]]: ...
+
+@final
+class Sink:
+    """Where the pickler writes to. Its pieces are kept as they come; what could change before the message is sent is
+    copied into a parcel at once."""
+
+    def __new__(cls, in_one: bool = False) -> Self:
+        """With `in_one`, one that takes no buffers: everything is in the pickle."""
+
+    def write(self, piece: Buffer) -> int:
+        """What the pickler calls: a piece of the pickle."""
+
+    def keep(self, buffer: Buffer) -> bool:
+        """What the pickler calls for each buffer it is offered: whether it has to be written into the pickle."""
+
+    def clear(self) -> None:
+        """Forgets what was written: the object is pickled in another way."""
+
+    def contains(self, text: bytes) -> bool:
+        """Whether these bytes are in the pickle, but for what is somebody's long bytes or text."""
+
+    def pickle(self) -> bytes:
+        """The pickle as bytes."""
 
 @disjoint_base
 class SharedArray:

@@ -12,18 +12,23 @@ for them.
 from __future__ import annotations
 
 import copyreg
-import io
 import os
 import sys
+from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
-from _pickle import PicklingError
+
+from ._manyhands import Sink
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["dumps", "dumps_with", "main_is_importable", "names_below", "note_fresh_children"]
+__all__ = ["dump_into", "dumps", "dumps_with", "main_is_importable", "names_below", "note_fresh_children"]
+
+#: With 5, types offer their long parts as buffers; the standard library's default is 4 before Python 3.14.
+_PROTOCOL = 5
 
 
 class _Reducers:
@@ -37,7 +42,34 @@ class _Reducers:
             reducer = reduction.ForkingPickler._extra_reducers.get(cls)  # pyright: ignore[reportAttributeAccessIssue]
             if reducer is not None:
                 return reducer  # type: ignore[no-any-return]
+        if cls in own_reducers:
+            return own_reducers[cls]
+        if cls.__module__ == "array":
+            return _reduce_array
         return copyreg.dispatch_table[cls]
+
+
+#: Reducers of this package's for others' types, by type; see `_arrays`.
+own_reducers: dict[type, Callable[[Any], Any]] = {}
+
+
+def _reduce_array(array: array[Any]) -> tuple[Any, ...]:
+    """An `array.array`, whose own way makes a bytes object of it first."""
+    if len(array) * array.itemsize < _LONG_ARRAY or array.typecode == "u":
+        return array.__reduce_ex__(_PROTOCOL)  # type: ignore[return-value]
+    return _array_of, (array.typecode, PickleBuffer(array))
+
+
+#: Shorter ones are copied once more instead of being opened.
+_LONG_ARRAY = 64 << 10
+
+
+def _array_of(typecode: str, items: Any) -> array[Any]:
+    from array import array
+
+    made: array[Any] = array(typecode)
+    made.frombytes(items)
+    return made
 
 
 class _Pickler(_CPickler):
@@ -46,51 +78,65 @@ class _Pickler(_CPickler):
     dispatch_table = _Reducers()  # type: ignore[assignment]
 
 
-def dumps(obj: object) -> bytes:
-    """The object as bytes for another process of the family.
+def dump_into(obj: object, sink: Sink) -> None:
+    """The object for another process of the family: what the pickler writes goes to the engine's sink, and so do the
+    long buffers that it is offered, if the sink takes any.
 
     What cannot be named is sent by value. What cannot be sent at all raises the standard library's error, with a note
     why it does not go by value either.
     """
-    buffer = io.BytesIO()
     try:
-        _Pickler(buffer).dump(obj)
+        _Pickler(sink, _PROTOCOL, True, sink.keep).dump(obj)
     except Exception as error:
-        return _by_value_after(error, obj)
-    pickled = buffer.getvalue()
+        _by_value_after(error, obj, sink)
+        return
     if _fresh_children:
         main = sys.modules["__main__"]
         changed = len(vars(main)) != _looked_at
-        if changed or _below or getattr(main, "__file__", None) is not _importable_file:
-            return _for_fresh_child(obj, pickled)
-    return pickled
+        stale = changed or _below or getattr(main, "__file__", None) is not _importable_file
+        if stale and _lacks_main(sink):
+            _by_value_instead(obj, sink)
 
 
-def dumps_with(by_name: Callable[[object], bytes], obj: object) -> bytes:
+def dumps(obj: object) -> bytes:
+    """As `dump_into`, all of the object as bytes, which any number of processes may read."""
+    sink = Sink(True)
+    dump_into(obj, sink)
+    return sink.pickle()
+
+
+def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
     """As `dumps`, for a child that is being started as a fresh interpreter, with another pickler for the first try."""
     note_fresh_children()
     _note_names()
+    sink = Sink(True)
     try:
-        pickled = by_name(obj)
+        by_name(obj, sink)
     except Exception as error:
-        return _by_value_after(error, obj)
-    return _for_fresh_child(obj, pickled)
+        _by_value_after(error, obj, sink)
+    else:
+        if _lacks_main(sink):
+            _by_value_instead(obj, sink)
+    return sink.pickle()
 
 
 # --- when something goes by value ---
 
 
-def _by_value_after(error: Exception, obj: object) -> bytes:
+def _by_value_after(error: Exception, obj: object, sink: Sink) -> None:
     """By value, if the error says that something has no name; else the error goes on. Call while it is handled."""
     if not _is_of_naming(error):
         raise error
     try:
         from . import _by_value
 
-        return _by_value.dumps(obj)
+        sink.clear()
+        _by_value.dump_into(obj, sink)
     except Exception as second:
         # In the standard library the first error is the only one.
         error.add_note(f"It cannot be sent by value either: {type(second).__name__}: {second}")
+    else:
+        return
     raise error
 
 
@@ -197,14 +243,17 @@ def main_by_value() -> bool:
     return _fresh_children and not main_is_importable()
 
 
-def _for_fresh_child(obj: object, pickled: bytes) -> bytes:
-    """The pickle, or a new one by value if it names a main module that a fresh child does not have."""
-    if (main_is_importable() and not names_below()) or _MAIN not in pickled:
-        return pickled
+def _lacks_main(sink: Sink) -> bool:
+    """Whether the pickle names a main module that a fresh child does not have."""
+    return (not main_is_importable() or bool(names_below())) and sink.contains(_MAIN)
+
+
+def _by_value_instead(obj: object, sink: Sink) -> None:
     from . import _by_value
 
+    sink.clear()
     try:
-        return _by_value.dumps(obj)
+        _by_value.dump_into(obj, sink)
     except Exception as error:
         error.add_note("It is sent by value because child processes cannot import this main module.")
         raise

@@ -33,7 +33,7 @@ def job_of(popen: Any, process_obj: Any) -> int:
     set_spawning_popen(popen)
     try:
         head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
-        job = head + _pickler.dumps_with(_dumps, process_obj)
+        job = head + _pickler.dumps_with(_dump, process_obj)
     finally:
         set_spawning_popen(None)
     return _manyhands.job_descriptor(job)
@@ -41,8 +41,15 @@ def job_of(popen: Any, process_obj: Any) -> int:
 
 def _dumps(obj: object) -> bytes:
     buffer = io.BytesIO()
-    ForkingPickler(buffer).dump(obj)
+    _dump(obj, buffer)
     return buffer.getvalue()
+
+
+def _dump(obj: object, file: Any) -> None:
+    pickler = ForkingPickler(file)
+    # The table is the pickler's own copy.
+    pickler.dispatch_table.update(_pickler.own_reducers)
+    pickler.dump(obj)
 
 
 def without_missing_main(preparation: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ mod launch;
 mod lock;
 mod observe;
 mod pickling;
+mod plane;
 mod pool;
 mod queue;
 mod queue_many;
@@ -43,6 +44,8 @@ mod _manyhands {
     use super::lock::PyLock;
     #[pymodule_export]
     use super::observe::{doctor, note_label};
+    #[pymodule_export]
+    use super::plane::{PyParcel, PySink};
     #[pymodule_export]
     use super::pool::{PyCalls, PyJob, PyPool};
     #[pymodule_export]

@@ -1,14 +1,17 @@
 //! Objects to bytes and back: small plain ones by the codec, everything else by the interpreter's C pickler.
 //!
-//! A message's first byte says which it is: [`manyhands::codec::FIRST`], or 0x80, with which every pickle of the
-//! protocols that we write begins.
+//! A message's first byte says which it is: [`manyhands::codec::FIRST`]; [`MANIFEST`] for a pickle with long parts beside
+//! it; or 0x80, with which every pickle of the protocols that we write begins.
 
 use crate::codec;
+use crate::plane::{self, Packed, PySink, Way};
 use manyhands::Handle;
+use manyhands::shared::{MANIFEST, Parcel};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use std::cell::RefCell;
+use std::ops::Deref;
 
 /// The callables used for every pickle; looked up once.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ struct Pickling {
     /// `manyhands._pickler.dumps`, which knows the reducers registered with the standard library's
     /// `ForkingPickler`.
     dumps: Py<PyAny>,
+    /// `manyhands._pickler.dump_into`, which does the same into a [`PySink`].
+    dump_into: Py<PyAny>,
     /// `_pickle.dumps`, for objects on which no reducer can have a say.
     plain_dumps: Py<PyAny>,
     /// `_pickle.loads`.
@@ -26,9 +31,10 @@ static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
 
 fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
     PICKLING.get_or_try_init(py, || {
-        let pickle = py.import("_pickle")?;
+        let (pickle, ours) = (py.import("_pickle")?, py.import("manyhands._pickler")?);
         Ok(Pickling {
-            dumps: py.import("manyhands._pickler")?.getattr("dumps")?.unbind(),
+            dumps: ours.getattr("dumps")?.unbind(),
+            dump_into: ours.getattr("dump_into")?.unbind(),
             plain_dumps: pickle.getattr("dumps")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),
         })
@@ -87,6 +93,12 @@ pub(crate) fn standard_pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound
     Ok(pickling(py)?.plain_dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
 }
 
+/// The object of a pickle that may come from somebody who knows nothing of the codec, or who means harm by naming what
+/// only this family has.
+pub(crate) fn standard_unpickle<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    pickling(bytes.py())?.loads.bind(bytes.py()).call1((bytes,))
+}
+
 /// The pickle of an object, whatever it is.
 pub(crate) fn pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = object.py();
@@ -117,14 +129,59 @@ pub(crate) fn carrying<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, 
     Ok((pickled?, carried))
 }
 
-/// WAYPOINT message 2/8: an object becomes bytes, in the caller, so that an error is raised where it is made. With the
-/// bytes come the queues that the object names.
-pub(crate) fn dumps_carrying<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Dumped<'py>, Vec<Handle>)> {
-    if let Some(encoded) = codec::encode(object) {
-        return Ok((Dumped::Compact(encoded), Vec::new()));
+/// What a message carries: queues and the like that the object names, and the parcels that its long parts lie in.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    handles: Vec<Handle>,
+    /// There until the message has references of its own.
+    parcels: Vec<Parcel>,
+}
+
+impl Carried {
+    /// How many bytes lie in parcels.
+    pub(crate) fn long_bytes(&self) -> usize {
+        self.parcels.iter().map(Parcel::len).sum()
     }
-    let (pickled, carried) = carrying(|| pickle(object))?;
-    Ok((Dumped::Pickle(pickled), carried))
+}
+
+impl Deref for Carried {
+    type Target = [Handle];
+
+    fn deref(&self) -> &[Handle] {
+        &self.handles
+    }
+}
+
+/// WAYPOINT message 2/8: an object becomes bytes, in the caller, so that an error is raised where it is made. For a message
+/// that one process receives, with what it carries: long parts of the object lie beside it.
+pub(crate) fn dumps_carrying<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Dumped<'py>, Carried)> {
+    dumps_into(object, Way::Copying)
+}
+
+/// As [`dumps_carrying`]; what this process has received itself, and alone uses, goes to the receiver as it is. Whoever
+/// asks for that must not use it any more.
+pub(crate) fn dumps_moving<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Dumped<'py>, Carried)> {
+    dumps_into(object, Way::Moving)
+}
+
+fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Dumped<'py>, Carried)> {
+    if let Some(encoded) = codec::encode(object) {
+        return Ok((Dumped::Compact(encoded), Carried::default()));
+    }
+    let py = object.py();
+    let dump = pickling(py)?.dump_into.bind(py);
+    let sink = Bound::new(py, PySink::new(way))?;
+    let ((), mut handles) = carrying(|| dump.call1((object, &sink)).map(drop))?;
+    let Packed { bytes, parcels } = sink.borrow_mut().pack(py)?;
+    handles.extend(parcels.iter().map(Parcel::handle));
+    Ok((Dumped::Pickle(bytes), Carried { handles, parcels }))
+}
+
+/// As [`pickle`], for bytes that several processes may read: all of the object is in them. With what it names.
+pub(crate) fn dumps_for_many<'py>(
+    object: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
+    carrying(|| pickle(object))
 }
 
 /// WAYPOINT message 8/8: bytes become an object, with no lock held.
@@ -145,5 +202,9 @@ pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'p
 
 fn unpickle<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     let py = bytes.py();
-    pickling(py)?.loads.bind(py).call1((bytes,))
+    let loads = pickling(py)?.loads.bind(py);
+    match bytes.as_bytes() {
+        [MANIFEST, ..] => plane::loads(bytes, loads),
+        _ => loads.call1((bytes,)),
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::blocking::{self, Wait};
 use crate::error;
-use crate::pickling::{self, Dumped};
+use crate::pickling::{self, Carried, Dumped};
 use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
@@ -284,9 +284,9 @@ impl PyQueue {
         Ok(())
     }
 
-    /// What is sent for an object. `_moving` says that its sender gives up the memory it lies in.
-    fn bytes_of<'py>(object: &Bound<'py, PyAny>, _moving: bool) -> PyResult<(Dumped<'py>, Vec<Handle>)> {
-        pickling::dumps_carrying(object)
+    /// What is sent for an object. `moving` says that its sender gives up the memory it lies in.
+    fn bytes_of<'py>(object: &Bound<'py, PyAny>, moving: bool) -> PyResult<(Dumped<'py>, Carried)> {
+        if moving { pickling::dumps_moving(object) } else { pickling::dumps_carrying(object) }
     }
 
     /// After a `get`: its doorbell, if there is one, is as the queue is when that returns.

@@ -225,6 +225,10 @@ impl PyWorker {
                     answered => answered,
                 }
             }
+            // Long parts of a result are in shared memory before the answer is.
+            Err(full) if full.is_instance_of::<PyMemoryError>(py) => {
+                self.raised(py, task, offset, items, full)
+            }
             Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::OF_EXECUTOR != 0 => {
                 let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
                 self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?.as_bytes(), &[])

@@ -76,6 +76,7 @@ steps! {
     ReferencesRepaired = 30, "references: a dead member's change was undone, the lock is not declared consistent";
     SweepClaimed = 31, "sweep: a dead member's block belongs to the sweeper, nothing else has happened";
     SweepReleased = 32, "sweep: a dead member's reference is released, what it was the last of is not freed";
+    ArenaTrimmed = 36, "arena: a free block is off its list to give its pages back, nobody else knows it";
     SlotClaimed = 33, "process table: a slot is taken for a child, its words are the last member's";
     SlotNamed = 34, "process table: a process has written its pid into its slot and not registered";
     SweepCycleClaimed = 35, "sweep: a structure that nobody can reach belongs to the sweeper, perhaps not the next";

@@ -166,6 +166,49 @@ fn large_blocks_are_committed_before_they_are_handed_out_each_time_their_pages_a
 }
 
 #[test]
+fn a_trim_gives_back_what_is_kept_and_a_later_block_is_committed_again() {
+    let arena = arena(16);
+    let account = arena.backing().account;
+    let blocks: Vec<Handle> = [70_000, 1 << 20, 30 << 20, 70 << 20]
+        .into_iter()
+        .map(|bytes| arena.allocate_exactly(bytes).unwrap())
+        .collect();
+    let held = arena.allocate(1 << 20).unwrap();
+    for &block in &blocks {
+        arena.free(block).unwrap();
+    }
+    let kept = arena.kept_bytes();
+    assert!(kept >= 101 << 20);
+    // Somebody has wanted a block just now.
+    assert_eq!((arena.trim(1), arena.kept_bytes()), (0, kept));
+    assert_eq!((arena.trim(0), arena.kept_bytes(), arena.trim(0)), (kept, 0, 0));
+    assert!(account.given_back.load(Ordering::Relaxed) > kept - (1 << 20));
+    assert!(blocks.iter().all(|&block| arena.check(block) == Err(StaleHandle)));
+    arena.check(held).unwrap();
+    let committed = account.committed.load(Ordering::Relaxed);
+    let again = arena.allocate_exactly(30 << 20).unwrap();
+    assert!(blocks.iter().any(|block| block.offset == again.offset));
+    assert!(account.committed.load(Ordering::Relaxed) >= committed + (30 << 20));
+}
+
+#[test]
+fn only_what_is_wanted_of_a_large_block_is_committed() {
+    let arena = arena(8);
+    let account = arena.backing().account;
+    arena.allocate_exactly((32 << 20) + 1).unwrap();
+    let committed = account.committed.load(Ordering::Relaxed);
+    assert!((32 << 20..34 << 20).contains(&committed), "{committed}");
+}
+
+#[test]
+fn what_is_kept_is_a_part_of_the_limit_at_most() {
+    let arena = arena(4);
+    let blocks: Vec<Handle> = (0..4).map(|_| arena.allocate_exactly(20 << 20).unwrap()).collect();
+    blocks.into_iter().for_each(|block| arena.free(block).unwrap());
+    assert!((1..=64 << 20).contains(&arena.kept_bytes()), "{}", arena.kept_bytes());
+}
+
+#[test]
 fn a_system_without_memory_is_an_error_and_costs_the_arena_nothing() {
     let arena = arena(4);
     arena.backing().account.refuse.store(true, Ordering::Relaxed);

@@ -253,6 +253,7 @@ fn every_step_has_its_test() {
         ledger::POINTS,
         ledger::SWEEPING,
         ledger::TAKING,
+        ledger::TRIMMING,
         ABOVE,
     ]
     .concat();

@@ -21,6 +21,8 @@ use model::{Watched, killed_at, model};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const BYTES: u64 = 50;
+/// Enough for a block that keeps its pages when it is free.
+const LARGE_BYTES: u64 = 1_000;
 
 fn take(arena: &Arena<Watched>) -> Handle {
     arena.allocate(BYTES).unwrap()
@@ -125,6 +127,19 @@ fn two_who_need_a_new_extent_share_one() {
 }
 
 #[test]
+fn pages_are_given_back_while_another_takes_the_block() {
+    model("a trim beside a taker", 1, |arena| {
+        arena.free(arena.allocate(LARGE_BYTES).unwrap()).unwrap();
+        let trimmer = thread::spawn(move || _ = arena.trim(0));
+        let mine = arena.allocate(LARGE_BYTES).unwrap();
+        trimmer.join().unwrap();
+        let next = arena.allocate(LARGE_BYTES).unwrap();
+        assert_eq!(arena.kept_bytes(), 0);
+        give_back_all(&arena, &[mine, next]);
+    });
+}
+
+#[test]
 fn one_of_two_gets_the_last_extent() {
     model("the last extent", 2, |arena| {
         let large = move || arena.allocate_kind(Kind::Pool, CHUNK_BYTES / 2 + 1).ok();
@@ -144,6 +159,8 @@ enum Scene {
     Carving,
     /// The first chunk is full; the victim needs another.
     Growth,
+    /// A large block is free and keeps its pages; the victim gives them back.
+    Trim,
 }
 
 impl Scene {
@@ -152,6 +169,10 @@ impl Scene {
             Self::Lists => give_back_all(arena, &[take(arena), take(arena)]),
             Self::Carving => {}
             Self::Growth => fill_first_chunk(arena),
+            Self::Trim => {
+                arena.free(arena.allocate(LARGE_BYTES).unwrap()).unwrap();
+                assert!(arena.kept_bytes() > 0);
+            }
         }
     }
 
@@ -161,6 +182,7 @@ impl Scene {
             Self::Lists => arena.free(take(arena)).unwrap(),
             Self::Carving => _ = (take(arena), take(arena)),
             Self::Growth => _ = take_if_there_is_room(arena),
+            Self::Trim => _ = arena.trim(0),
         }
     }
 }
@@ -202,8 +224,10 @@ fn a_member_is_killed_at_each_step_while_another_goes_on() {
         if !name.starts_with("Arena") || name.ends_with("Repaired") {
             continue;
         }
-        let deaths: u32 =
-            [Scene::Lists, Scene::Carving, Scene::Growth].map(|scene| deaths_at(point, scene)).iter().sum();
+        let deaths: u32 = [Scene::Lists, Scene::Carving, Scene::Growth, Scene::Trim]
+            .map(|scene| deaths_at(point, scene))
+            .iter()
+            .sum();
         assert!(deaths > 0, "no scene leads to {point:?}: it needs one");
         println!("{point:?}: {deaths} deaths");
     }

@@ -52,6 +52,6 @@ pub use process_pool::{ProcessPool, ProcessPoolError, TaskError};
 pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
 pub use semaphore::Semaphore;
-pub use shared::{Shared, SharedBlock, SharedSlice};
+pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;

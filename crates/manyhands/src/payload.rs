@@ -73,7 +73,7 @@ impl Block {
     /// When the arena has no memory, or something that the message carries is gone.
     pub(crate) fn with(arena: Arena<Extents>, message: Message<'_>) -> Result<Self, AllocateError> {
         let (prefix, len) = (prefix_bytes(message.carried.len()), message.len());
-        let handle = arena.allocate((prefix + len) as u64)?;
+        let handle = arena.allocate_exactly((prefix + len) as u64)?;
         let block = Self { arena, handle, prefix, len };
         for (count, &carried) in (1..).zip(message.carried) {
             // Each reference belongs to the block from the start: it goes with the block, whatever happens to us.

@@ -1,7 +1,7 @@
 //! Noting in shared memory what this process's threads wait for, so that whoever looks can tell. Called only by a thread
 //! that is about to sleep; see `notes.rs` of manyhands-sync for the protocol.
 
-use crate::family::Family;
+use crate::family::{Family, reclaim};
 use crate::sys::{clock, memory};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::{Notes, Place, Wait, WaitKind};
@@ -13,11 +13,15 @@ use std::cell::Cell;
 pub(crate) struct NotedWait {
     notes: &'static Notes,
     place: Place,
+    /// When it was noted, in nanoseconds.
+    noted: u64,
 }
 
 impl Drop for NotedWait {
     fn drop(&mut self) {
         self.notes.end_wait(self.place);
+        let slept = clock::monotonic_nanoseconds().saturating_sub(self.noted);
+        reclaim::trim_at_rest(slept / 1_000_000);
     }
 }
 
@@ -56,5 +60,5 @@ pub(crate) fn note(
         now.saturating_add(left).max(1)
     });
     let wait = Wait { kind, object, thread: own_thread(slot), since: patience.since(now), deadline };
-    Some(NotedWait { notes, place: notes.begin_wait(wait) })
+    Some(NotedWait { notes, place: notes.begin_wait(wait), noted: now })
 }

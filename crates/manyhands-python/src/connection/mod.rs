@@ -155,7 +155,7 @@ impl PyConnection {
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.check_readable()?;
         let len = self.read_len(py)?.ok_or_else(|| self.give_up())?;
-        pickling::loads_bytes(&self.read_payload(py, len)?)
+        pickling::standard_unpickle(&self.read_payload(py, len)?)
     }
 
     /// Receive a message as bytes. See `manyhands.connection.Connection`.

@@ -10,10 +10,10 @@ use super::future;
 use super::job::{Outcome, call_arguments};
 use super::leadership::Driver;
 use crate::error;
-use crate::pickling::{self, Dumped};
+use crate::pickling::{self, Carried, Dumped};
 use crate::worker::kind;
 use manyhands::pool::{Action, Answer, Event, State, Status, Task, TaskBatch};
-use manyhands::{Deadline, Handle, Message};
+use manyhands::{Deadline, Message};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use std::sync::{MutexGuard, PoisonError};
@@ -350,7 +350,7 @@ impl PyPool {
     }
 }
 
-fn encode<'py>(py: Python<'py>, call: &Call) -> PyResult<(Dumped<'py>, Vec<Handle>)> {
+fn encode<'py>(py: Python<'py>, call: &Call) -> PyResult<(Dumped<'py>, Carried)> {
     let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
     let pair = call_arguments(py, call.args.bind(py), kwargs)?;
     if call.function.is_some() {

@@ -37,8 +37,19 @@ impl PyPool {
                 self.submit(py, job, &mut batch);
                 continue;
             };
-            if let Err(refused) = self.encode_task(py, &mut batch, task, &arguments) {
-                self.task_failed(py, job, task, refused);
+            match self.encode_task(py, &mut batch, task, &arguments) {
+                Ok(0) => {}
+                Ok(long) => {
+                    let workers = self.state().workers.seats();
+                    match &mut this.state().form {
+                        Form::Map(map) => map.weigh(long),
+                        Form::Stream(stream) => stream.weigh(long, workers),
+                        Form::Fresh | Form::Single | Form::Over => {}
+                    }
+                    // The workers begin while the next one is copied.
+                    self.submit(py, job, &mut batch);
+                }
+                Err(refused) => self.task_failed(py, job, task, refused),
             }
             if batch.len() >= SUBMIT_TOGETHER {
                 self.submit(py, job, &mut batch);
@@ -46,18 +57,20 @@ impl PyPool {
         }
     }
 
+    /// Appends the task to the batch; how many bytes of it are long parts.
     fn encode_task(
         &self,
         py: Python<'_>,
         batch: &mut TaskBatch,
         task: Task,
         arguments: &Arguments,
-    ) -> PyResult<()> {
+    ) -> PyResult<usize> {
         let object = arguments.object(py)?;
         let pickled = self.interrupts.firmly(py, || pickling::dumps_carrying(&object));
         let (bytes, carried) = pickled.map_err(|e| tame(py, e))?;
         let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
-        self.engine.batch_message(batch, task, arguments).map_err(error::send)
+        self.engine.batch_message(batch, task, arguments).map_err(error::send)?;
+        Ok(carried.long_bytes())
     }
 
     /// A task could not be sent, or not be read where it arrived. Several items are tried again one by one: then only

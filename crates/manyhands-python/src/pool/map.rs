@@ -12,6 +12,14 @@ use std::time::Duration;
 const GUIDED_AHEAD_PER_WORKER: usize = 2;
 /// Tasks given out ahead when sizes are fixed.
 const FIXED_AHEAD: usize = 2048;
+/// How many bytes may lie in shared memory for tasks ahead, beyond what keeps the workers busy.
+const BYTES_AHEAD: usize = 64 << 20;
+
+/// How many tasks with so many bytes are given out ahead at most: memory that is used again at once is filled much
+/// faster than fresh memory.
+pub(super) fn most_ahead_of(bytes: usize, workers: usize) -> usize {
+    (BYTES_AHEAD / bytes.max(1)).max(GUIDED_AHEAD_PER_WORKER * workers)
+}
 
 #[derive(Debug)]
 pub(super) struct Map {
@@ -22,6 +30,7 @@ pub(super) struct Map {
     function: Function,
     plan: ChunkPlan,
     most_ahead: usize,
+    workers: usize,
     /// What a dead worker left of its chunk.
     again: VecDeque<Range<usize>>,
     /// Tasks given out, by their first item that is not answered.
@@ -61,6 +70,7 @@ impl Map {
             function,
             plan,
             most_ahead,
+            workers,
             again: VecDeque::new(),
             pending: HashMap::new(),
             unsettled: total,
@@ -81,6 +91,11 @@ impl Map {
             Task { job, index: chunk.start as u32, items: items as u32, kind, function: self.function };
         self.pending.insert(task.index, Pending { left: task.items, items: task.items });
         Some((task, Arguments::Slice(self.items.clone_ref(py), chunk)))
+    }
+
+    /// The task that was given out last has so many bytes of long parts: of long tasks fewer are given out ahead.
+    pub(super) fn weigh(&mut self, bytes: usize) {
+        self.most_ahead = self.most_ahead.min(most_ahead_of(bytes, self.workers));
     }
 
     /// An answer: how many items it is for, and the list to put results into. `None` when they were answered before.

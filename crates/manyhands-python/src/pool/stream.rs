@@ -1,7 +1,7 @@
 //! Results one by one: `imap` in order, `imap_unordered` as they come.
 
 use super::job::{Manner, Outcome, Taken, task_kind};
-use super::map::Arguments;
+use super::map::{Arguments, most_ahead_of};
 use manyhands::pool::{Answer, Function, Task};
 use pyo3::prelude::*;
 use std::collections::{HashMap, VecDeque};
@@ -23,6 +23,8 @@ pub(super) struct Stream {
     /// Tasks given out, by where each begins.
     pending: HashMap<u32, Pending>,
     ahead: usize,
+    /// Tasks given out at most.
+    most_tasks: usize,
     arrived: HashMap<u32, Outcome>,
     arrivals: VecDeque<u32>,
     next: u32,
@@ -54,6 +56,7 @@ impl Stream {
             again: VecDeque::new(),
             pending: HashMap::new(),
             ahead: 0,
+            most_tasks: MOST_AHEAD,
             arrived: HashMap::new(),
             arrivals: VecDeque::new(),
             next: 0,
@@ -79,7 +82,7 @@ impl Stream {
     }
 
     pub(super) fn next_task(&mut self, py: Python<'_>, job: u32) -> Option<(Task, Arguments)> {
-        if self.ahead >= MOST_AHEAD {
+        if self.ahead >= MOST_AHEAD || self.pending.len() >= self.most_tasks {
             return None;
         }
         let pending = self.again.pop_front().or_else(|| self.take_waiting())?;
@@ -90,6 +93,11 @@ impl Stream {
         self.ahead += items;
         self.pending.insert(task.index, pending);
         Some((task, Arguments::Items(arguments)))
+    }
+
+    /// As [`super::map::Map::weigh`].
+    pub(super) fn weigh(&mut self, bytes: usize, workers: usize) {
+        self.most_tasks = self.most_tasks.min(most_ahead_of(bytes, workers));
     }
 
     fn take_waiting(&mut self) -> Option<Pending> {

@@ -31,6 +31,21 @@ impl PyBlock {
         Ok(Self { block: open_or_make(py, size, handle)? })
     }
 
+    /// A new block, whatever is in it.
+    #[classmethod]
+    fn unset<'py>(class: &Bound<'py, PyType>, size: usize) -> PyResult<Bound<'py, PyAny>> {
+        let py = class.py();
+        let family = Family::current().map_err(error::family)?;
+        let block = py.detach(|| UnheldBlock::unset(family, size)).and_then(UnheldBlock::hold);
+        Ok(Bound::new(py, Self { block: block.map_err(error::shared)? })?.into_any())
+    }
+
+    /// Where it begins in this process.
+    #[getter]
+    fn _address(&self) -> usize {
+        self.block.as_ptr().addr().get()
+    }
+
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (usize, u64, u32)) {
         let block = &slf.get().block;
         let handle = named(block);
@@ -50,7 +65,7 @@ impl PyBlock {
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let block = slf.get().block.clone();
         // SAFETY: the interpreter passes a view to be filled; the block is the object's own.
-        unsafe { buffer::fill_with_bytes(slf.into_any(), &block, view, flags) }
+        unsafe { buffer::fill_with_bytes(slf.into_any(), block.as_ptr(), block.len(), view, flags) }
     }
 }
 

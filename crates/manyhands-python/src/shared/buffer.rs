@@ -6,6 +6,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_int};
+use std::ptr::NonNull;
 
 /// What lies in a block of an array: kept by the object that gives out views of it.
 #[derive(Debug)]
@@ -19,25 +20,27 @@ pub(super) struct Layout<'a> {
 /// A writable view of plain bytes.
 ///
 /// # Safety
-/// `view` is what the interpreter passed to be filled, `block` belongs to `owner`.
-pub(super) unsafe fn fill_with_bytes(
+/// `view` is what the interpreter passed to be filled; the `len` bytes at `start` are mapped until the process ends, and
+/// are `owner`'s for as long as it lives.
+pub(crate) unsafe fn fill_with_bytes(
     owner: Bound<'_, PyAny>,
-    block: &SharedBlock,
+    start: NonNull<u8>,
+    len: usize,
     view: *mut ffi::Py_buffer,
     flags: c_int,
 ) -> PyResult<()> {
     let py = owner.py();
-    let len = ffi::Py_ssize_t::try_from(block.len())?;
-    let start = block.as_ptr().as_ptr().cast();
-    // SAFETY: the caller vouches for the view; the memory is mapped until the process ends, and the view keeps the owner.
-    let filled = unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start, len, 0, flags) };
+    let len = ffi::Py_ssize_t::try_from(len)?;
+    // SAFETY: the caller vouches for the view and the bytes; the view keeps the owner.
+    let filled =
+        unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start.as_ptr().cast(), len, 0, flags) };
     if filled == -1 { Err(PyErr::fetch(py)) } else { Ok(()) }
 }
 
 /// A writable view of an array in C order.
 ///
 /// # Safety
-/// As [`fill_with_bytes`]; the layout is the owner's, fits into the block, and does not change while the owner lives.
+/// As [`fill_with_bytes`], with the block's bytes; the layout is the owner's, fits into the block, and does not change while the owner lives.
 pub(super) unsafe fn fill_with_array(
     owner: Bound<'_, PyAny>,
     block: &SharedBlock,

@@ -2,7 +2,7 @@
 
 mod array;
 mod block;
-mod buffer;
+pub(crate) mod buffer;
 mod element;
 pub(crate) mod fast_value;
 mod synchronized;

@@ -30,6 +30,8 @@ pub struct ArenaHeader {
     pub(super) limit_bytes: AtomicU64,
     /// Bytes in freed blocks that still hold pages.
     pub(super) kept_bytes: AtomicU64,
+    /// When somebody last wanted a large block, in milliseconds of the members' clock.
+    pub(super) large_used: AtomicU64,
     pub(super) growth: RobustMutex,
     /// Chunks handed out so far.
     pub(super) next_chunk: AtomicU32,
@@ -72,6 +74,7 @@ pub(super) fn write_blank_header<B: Backing>(backing: &B) {
         family: AtomicU64::new(0),
         limit_bytes: AtomicU64::new(0),
         kept_bytes: AtomicU64::new(0),
+        large_used: AtomicU64::new(0),
         growth: RobustMutex::new(),
         next_chunk: AtomicU32::new(0),
         carved: AtomicU64::new(0),

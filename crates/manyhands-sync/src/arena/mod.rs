@@ -28,6 +28,7 @@
 mod block;
 mod cycles;
 mod header;
+mod keep;
 mod lists;
 mod owner;
 mod references;
@@ -51,6 +52,7 @@ use crate::primitive::Ordering;
 use crate::process_table::ProcessTable;
 use block::{BlockHeader, HELD, MAGIC};
 use header::{ARENA_MAGIC, header_in};
+use keep::LARGE_BYTES;
 use lists::FreeList;
 
 /// What a placed structure is, so that its memory is only ever recycled as the same.
@@ -127,6 +129,11 @@ pub trait Backing: Memory {
     fn reclaim(&self) -> bool {
         false
     }
+
+    /// A clock that all members read alike, in milliseconds.
+    fn milliseconds(&self) -> u64 {
+        0
+    }
 }
 
 /// The system has no memory for fresh pages.
@@ -165,13 +172,6 @@ pub enum OpenError {
     /// It was made by another build of manyhands, or for another architecture.
     OtherBuild,
 }
-
-/// Freed blocks of at least this many bytes count against the cap on what is kept.
-const LARGE_BYTES: u64 = 256 << 10;
-/// How many bytes of freed large blocks keep their pages.
-const MOST_KEPT_BYTES: u64 = 256 << 20;
-/// Blocks of at least this many bytes are committed before they are handed out.
-const COMMIT_BYTES: u64 = 1 << 20;
 
 /// No system's pages are smaller.
 const PAGE_BYTES: u64 = 4096;
@@ -250,15 +250,27 @@ impl<B: Backing> Arena<B> {
         Ok(taken.handle)
     }
 
-    /// As [`Arena::allocate`], and the payload's first `payload_bytes` are zero. Only they have pages for certain: the
-    /// rest of the block must not be touched.
+    /// As [`Arena::allocate`], but only the payload's first `payload_bytes` have pages for certain: the rest of the block
+    /// must not be touched. A class's blocks may have half as many bytes again as are wanted.
+    ///
+    /// # Errors
+    /// As [`Arena::allocate`].
+    pub fn allocate_exactly(&self, payload_bytes: u64) -> Result<Handle, AllocateError> {
+        Ok(self.take_exactly(payload_bytes)?.handle)
+    }
+
+    fn take_exactly(&self, payload_bytes: u64) -> Result<Taken, AllocateError> {
+        let wanted = payload_bytes.saturating_add(BLOCK_HEADER_BYTES);
+        let class = SizeClass::holding(wanted).ok_or_else(|| self.out_of_memory(payload_bytes))?;
+        self.allocate_from(class.index(), class.block_bytes(), wanted)
+    }
+
+    /// As [`Arena::allocate_exactly`], and the payload's first `payload_bytes` are zero.
     ///
     /// # Errors
     /// As [`Arena::allocate`].
     pub fn allocate_zeroed(&self, payload_bytes: u64) -> Result<Handle, AllocateError> {
-        let wanted = payload_bytes.saturating_add(BLOCK_HEADER_BYTES);
-        let class = SizeClass::holding(wanted).ok_or_else(|| self.out_of_memory(payload_bytes))?;
-        let taken = self.allocate_from(class.index(), class.block_bytes(), wanted)?;
+        let taken = self.take_exactly(payload_bytes)?;
         let dirty = usize::try_from(taken.dirty_bytes.min(payload_bytes)).unwrap_or(usize::MAX);
         if self.backing.fill_with_zeroes(taken.handle.offset, dirty) {
             return Ok(taken.handle);
@@ -285,6 +297,7 @@ impl<B: Backing> Arena<B> {
 
     /// A block of `bytes`, of which the first `wanted` have pages if it is a large one.
     fn allocate_from(&self, list: usize, bytes: u64, wanted: u64) -> Result<Taken, AllocateError> {
+        self.note_use(list, bytes);
         let mut popped = self.pop(list, bytes)?;
         if popped.is_none() && self.header.must_grow(bytes) && self.backing.reclaim() {
             popped = self.pop(list, bytes)?;
@@ -326,7 +339,7 @@ impl<B: Backing> Arena<B> {
         has_pages: u64,
     ) -> Result<(), AllocateError> {
         let start = handle.offset - BLOCK_HEADER_BYTES;
-        if has_pages >= wanted || bytes < COMMIT_BYTES {
+        if has_pages >= wanted || bytes < LARGE_BYTES {
             return Ok(());
         }
         let note = |mib: u64| {
@@ -336,6 +349,7 @@ impl<B: Backing> Arena<B> {
         };
         // Never more than there is, whenever this process is killed.
         note(has_pages >> 20);
+        let wanted = wanted.next_multiple_of(1 << 20).min(bytes);
         if self.backing.commit(start, wanted).is_ok() {
             note(wanted.div_ceil(1 << 20));
             return Ok(());
@@ -463,58 +477,9 @@ impl<B: Backing> Arena<B> {
         self.free(Handle { offset, generation: block.generation.load(Ordering::Acquire) })
     }
 
-    /// Lazily: pages stay with a freed block until the freed blocks hold too many.
-    fn keep_or_give_back(&self, list: usize, payload: u64, block: &BlockHeader) {
-        let Some(class) = SizeClass::from_index(list) else { return };
-        let bytes = class.block_bytes();
-        if bytes < LARGE_BYTES {
-            return;
-        }
-        if self.header.kept_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= MOST_KEPT_BYTES
-        {
-            block.kept.store(1, Ordering::Relaxed);
-            return;
-        }
-        self.header.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        block.kept.store(0, Ordering::Relaxed);
-        self.give_back(payload, bytes);
-    }
-
-    /// All pages of a large block but the one with its header.
-    fn give_back(&self, payload: u64, bytes: u64) {
-        let first_page = payload.next_multiple_of(PAGE_BYTES);
-        self.backing.give_back(first_page, payload - BLOCK_HEADER_BYTES + bytes - first_page);
-    }
-
-    /// A block that was taken off its list no longer counts among the kept ones; how many of its bytes may have pages,
-    /// and something in them.
-    fn unkeep(&self, handle: Handle, bytes: u64) -> u64 {
-        if bytes < LARGE_BYTES {
-            return bytes;
-        }
-        let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES);
-        let kept = block.is_some_and(|b| b.kept.swap(0, Ordering::Relaxed) == 1);
-        if kept {
-            self.header.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        match block {
-            Some(block) if kept && bytes >= COMMIT_BYTES => {
-                (u64::from(block.committed_mib.load(Ordering::Relaxed)) << 20).min(bytes)
-            }
-            // Too small to be committed: its pages came with the first touch.
-            _ if kept => bytes,
-            _ => 0,
-        }
-    }
-
     /// How often somebody died holding a free list's lock.
     pub fn recoveries(&self) -> u32 {
         self.header.lists.iter().map(FreeList::recoveries).sum()
-    }
-
-    /// How many bytes of freed large blocks still hold pages.
-    pub fn kept_bytes(&self) -> u64 {
-        self.header.kept_bytes.load(Ordering::Relaxed)
     }
 
     fn out_of_memory(&self, wanted_bytes: u64) -> AllocateError {

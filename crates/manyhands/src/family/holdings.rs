@@ -8,6 +8,7 @@ use super::member::Place;
 use super::{Extents, Family, FamilyError, reclaim};
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
+use crate::sys::alone;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
 use manyhands_sync::memory::{Memory, Shareable};
@@ -116,6 +117,7 @@ impl Family {
     /// Before a fork, whoever asks for it: takes the references that the child will hold.
     pub fn before_fork(&self) {
         let (arena, announced) = (self.arena(), lock(&ANNOUNCED).take());
+        alone::before_fork(arena.backing().descriptor());
         let holdings = lock(&HOLDINGS);
         // A pool belongs to the process that made it: a forked child cannot use it.
         let mut shared =
@@ -224,6 +226,8 @@ impl Drop for Hold {
         }
         let (reference, owner, kind) = (holding.reference, holding.owner, holding.kind);
         holdings.remove(&self.handle.offset);
+        let is_last = matches!(kind, Kind::Ring | Kind::Pool | Kind::Bytes)
+            && !holdings.values().any(|other| matches!(other.kind, Kind::Ring | Kind::Pool));
         // What this process can reach no more it can release no more: for the others it stays locked. Before another
         // thread can open it anew, and take it.
         if let (Kind::Lock, Some(name)) = (kind, family.own_name()) {
@@ -231,8 +235,8 @@ impl Drop for Hold {
         }
         drop(holdings);
         // A copy of the parent's table, made by a fork that nobody told us of.
-        if owner == arena.me() {
-            reclaim::release(arena, reference);
+        if owner == arena.me() && reclaim::release(arena, reference) && is_last {
+            reclaim::trim_now(arena);
         }
     }
 }

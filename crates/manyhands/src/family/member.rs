@@ -3,7 +3,7 @@
 //! The number of the own slot lies in a page that the kernel wipes in every forked child, whoever forked it: so a
 //! process that does not know its slot is a new process, and finds one when it first needs it.
 
-use super::{Family, FamilyError};
+use super::{Family, FamilyError, reclaim};
 use crate::sys::{clock, memory};
 use manyhands_sync::arena::Owner;
 use manyhands_sync::kill_point;
@@ -209,6 +209,7 @@ impl Family {
 
     /// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.
     pub fn note_exit(&self, status: i32) {
+        reclaim::trim_at_end();
         let Ok(own) = own() else { return };
         if let Owner::Member(index, _) = Owner::from_word(own.member.load(Ordering::Relaxed)) {
             self.process_table().note_exit(index, status);
@@ -252,9 +253,10 @@ impl Slot {
         self.family.process_table().noted_exit(self.place.index)
     }
 
-    /// The child has ended, or was never started.
+    /// The child has ended, or was never started: what it held is free from now on.
     pub fn note_end(&mut self) {
         self.ended = true;
+        self.give_back();
     }
 
     /// The pid of the child, if it has come so far as to take the slot; if not, it never will.
@@ -264,8 +266,8 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
+impl Slot {
+    fn give_back(&self) {
         if self.owner != std::process::id() {
             return;
         }
@@ -287,5 +289,12 @@ impl Drop for Slot {
                 self.family.sweep();
             }
         }
+        reclaim::trim_at_end();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }

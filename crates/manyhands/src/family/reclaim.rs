@@ -20,6 +20,30 @@ pub(crate) fn instead_of_growing() -> bool {
     FAMILY.get().is_some_and(|family| family.sweep().reclaimed > 0)
 }
 
+/// How long nobody has wanted a large block when the end of a process, queue or pool is taken for the end of what used
+/// them.
+const QUIET_AT_END: u64 = 20;
+/// And when somebody who has slept for that long takes it for that.
+const QUIET_AT_REST: u64 = 1_000;
+
+/// Something has ended that may have sent large messages: the memory they used goes back to the system, unless others
+/// send such.
+pub(crate) fn trim_at_end() {
+    if let Some(family) = FAMILY.get() {
+        family.arena().trim(QUIET_AT_END);
+    }
+}
+
+/// A thread has slept for so many milliseconds, and has nothing better to do yet.
+pub(crate) fn trim_at_rest(slept: u64) {
+    // A sleep ends a little early or late.
+    if slept >= QUIET_AT_REST - QUIET_AT_REST / 10
+        && let Some(family) = FAMILY.get()
+    {
+        family.arena().trim(QUIET_AT_REST - QUIET_AT_REST / 10);
+    }
+}
+
 thread_local! {
     /// What this thread has yet to free; `None` while it frees nothing.
     static DOOMED: RefCell<Option<Vec<(Kind, Handle)>>> = const { RefCell::new(None) };
@@ -41,7 +65,9 @@ pub(super) fn destroy(arena: Arena<Extents>, kind: Kind, target: Handle) {
     if !outer {
         return;
     }
+    let mut channels = false;
     while let Some((kind, target)) = DOOMED.with_borrow_mut(|doomed| doomed.as_mut().and_then(Vec::pop)) {
+        channels |= matches!(kind, Kind::Ring | Kind::Pool);
         match kind {
             Kind::Ring => queue::dismantle(arena, target),
             Kind::Pool => pool::dismantle(arena, target),
@@ -58,11 +84,20 @@ pub(super) fn destroy(arena: Arena<Extents>, kind: Kind, target: Handle) {
         let _ = arena.free(target);
     }
     DOOMED.set(None);
+    if channels {
+        trim_at_end();
+    }
 }
 
-/// Releases a reference, and frees what it was the last one to.
-pub(crate) fn release(arena: Arena<Extents>, reference: Handle) {
-    if let Ok(Some((kind, target))) = arena.release_reference(reference) {
-        destroy(arena, kind, target);
-    }
+/// Releases a reference, and frees what it was the last one to; whether it was.
+pub(crate) fn release(arena: Arena<Extents>, reference: Handle) -> bool {
+    let Ok(Some((kind, target))) = arena.release_reference(reference) else { return false };
+    destroy(arena, kind, target);
+    true
+}
+
+/// The last channel of a process without others, or bytes that came through one, are gone: nobody waits for this memory
+/// here.
+pub(super) fn trim_now(arena: Arena<Extents>) {
+    arena.trim(0);
 }

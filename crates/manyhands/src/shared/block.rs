@@ -62,7 +62,7 @@ impl std::error::Error for SharedError {}
 
 impl SharedError {
     /// The error, for somebody who wanted so many bytes.
-    fn wanting(len: usize, error: AllocateError) -> Self {
+    pub(super) fn wanting(len: usize, error: AllocateError) -> Self {
         match error {
             AllocateError::OutOfMemory { limit_bytes, .. } => {
                 Self::OutOfMemory { wanted_bytes: len as u64, limit_bytes }
@@ -78,7 +78,22 @@ impl UnheldBlock {
     /// # Errors
     /// When there is no memory.
     pub fn new(family: &'static Family, len: usize) -> Result<Self, SharedError> {
-        let allocated = family.arena().allocate_zeroed(len as u64);
+        Self::with(family, len, family.arena().allocate_zeroed(len as u64))
+    }
+
+    /// As [`UnheldBlock::new`], whatever is in the bytes.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn unset(family: &'static Family, len: usize) -> Result<Self, SharedError> {
+        Self::with(family, len, family.arena().allocate_exactly(len as u64))
+    }
+
+    fn with(
+        family: &'static Family,
+        len: usize,
+        allocated: Result<Handle, AllocateError>,
+    ) -> Result<Self, SharedError> {
         let handle = allocated.map_err(|error| SharedError::wanting(len, error))?;
         Ok(Self { family, handle, len, held: false })
     }

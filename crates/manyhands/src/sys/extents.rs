@@ -1,8 +1,8 @@
 //! Which extents of the arena this process has mapped, and where.
 #![allow(unsafe_code)] // implements Memory, whose contract is the mapping's lifetime
 
-use super::OsError;
 use super::memory::{self, Access};
+use super::{OsError, clock, huge_pages};
 use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS, Owner};
 use manyhands_sync::memory::Memory;
 use std::alloc::{Layout, alloc_zeroed};
@@ -135,6 +135,11 @@ unsafe impl Memory for Extents {
 
 impl Backing for Extents {
     fn commit(&self, offset: u64, len: u64) -> Result<(), CommitError> {
+        if len >= huge_pages::HUGE_BYTES
+            && let Some(place) = usize::try_from(len).ok().and_then(|len| self.resolve(offset, len))
+        {
+            huge_pages::collapse(self.descriptor(), offset, len, place);
+        }
         memory::commit(self.descriptor(), offset, len).map_err(|_| CommitError)
     }
 
@@ -148,5 +153,9 @@ impl Backing for Extents {
 
     fn reclaim(&self) -> bool {
         crate::family::reclaim::instead_of_growing()
+    }
+
+    fn milliseconds(&self) -> u64 {
+        clock::monotonic_nanoseconds() / 1_000_000
     }
 }

@@ -1,7 +1,7 @@
 //! Anonymous shared memory: a sealed, sparse memfd, mapped piece by piece and never unmapped.
 #![allow(unsafe_code)] // maps memory
 
-use super::OsError;
+use super::{OsError, huge_pages};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -52,8 +52,8 @@ pub(crate) enum Access {
     Read,
 }
 
-/// `mmap(NULL, len, protection, MAP_SHARED | MAP_NORESERVE, fd, offset)`, left out of core dumps.
-/// Never unmapped: what it returns is valid until the process ends.
+/// `mmap(place, len, protection, MAP_SHARED | MAP_NORESERVE, fd, offset)`, left out of core dumps, at a place where huge
+/// pages fit if there is one. Never unmapped: what it returns is valid until the process ends.
 pub(crate) fn map_forever(
     fd: BorrowedFd<'_>,
     offset: u64,
@@ -65,9 +65,13 @@ pub(crate) fn map_forever(
         Access::Read => ProtFlags::READ,
     };
     let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing; the file is sealed against
-    // shrinking, so no access can be beyond its end.
-    let place = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset) }
+    let (hint, fixed) = match huge_pages::room_for(len) {
+        Some(room) => (room.as_ptr().cast(), MapFlags::FIXED),
+        None => (std::ptr::null_mut(), MapFlags::empty()),
+    };
+    // SAFETY: a new mapping at an address of the kernel's choice, or over room that was reserved for it just now and that
+    // nobody else knows, disturbs nothing; the file is sealed against shrinking, so no access can be beyond its end.
+    let place = unsafe { rustix::mm::mmap(hint, len, protection, flags | fixed, fd, offset) }
         .map_err(OsError::new("mmap"))?;
     // SAFETY: the range was mapped just now by the call above.
     unsafe { rustix::mm::madvise(place, len, Advice::LinuxDontDump) }.map_err(OsError::new("madvise"))?;

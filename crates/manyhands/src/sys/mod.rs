@@ -1,11 +1,13 @@
 //! Everything that calls the kernel or handles raw memory: the engine's one folder with unsafe code.
 
+pub(crate) mod alone;
 pub(crate) mod at_exit;
 pub(crate) mod bell;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
 mod error;
 mod extents;
+mod huge_pages;
 pub(crate) mod inherited;
 pub(crate) mod life_pipe;
 pub(crate) mod memory;

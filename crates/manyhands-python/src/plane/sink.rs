@@ -1,0 +1,216 @@
+//! The sender's side: what the pickler writes, and the buffers that it is offered.
+
+use super::LONG_BYTES;
+use super::view::View;
+use crate::error;
+use manyhands::family::Family;
+use manyhands::shared::{Manifest, Parcel, Part, SharedError, UnheldParcel};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// Room behind long bytes of a pickle for the few that follow.
+const SLACK_BYTES: usize = 4 << 10;
+/// A piece that is longer holds no names: it is somebody's bytes.
+const LONGEST_SEARCHED: usize = 16 << 20;
+
+/// Where the pickler writes to. Its pieces are kept as they come; what could change before the message is sent is copied
+/// into a parcel at once.
+#[pyclass(name = "Sink", module = "manyhands._manyhands")]
+#[derive(Debug, Default)]
+pub(crate) struct PySink {
+    pieces: Vec<Py<PyBytes>>,
+    /// How many bytes the pickle has so far.
+    len: usize,
+    /// The pickle so far, once it had to be copied.
+    copied: Option<UnheldParcel>,
+    parts: Vec<(Part, Parcel)>,
+    way: Way,
+}
+
+/// How the parts of an object travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Long parts are copied into parcels, for one receiver.
+    #[default]
+    Copying,
+    /// As above; what lies in parcels of this process's goes to the receiver as it is.
+    Moving,
+    /// Everything is in the pickle, for any number of receivers.
+    InOne,
+}
+
+/// A pickle, and the parcels that go with it.
+#[derive(Debug)]
+pub(crate) struct Packed<'py> {
+    /// What the message says: the pickle, or a manifest and what follows it.
+    pub(crate) bytes: Bound<'py, PyBytes>,
+    /// To be held until the message has references of its own.
+    pub(crate) parcels: Vec<Parcel>,
+}
+
+#[pymethods]
+impl PySink {
+    /// With `in_one`, one that takes no buffers: everything is in the pickle.
+    #[new]
+    #[pyo3(signature = (in_one=false))]
+    fn made(in_one: bool) -> Self {
+        Self::new(if in_one { Way::InOne } else { Way::Copying })
+    }
+
+    /// The pickle as bytes.
+    fn pickle<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(self.pack(py)?.bytes)
+    }
+
+    /// What the pickler calls: a piece of the pickle.
+    fn write(&mut self, py: Python<'_>, piece: &Bound<'_, PyAny>) -> PyResult<usize> {
+        if let Ok(bytes) = piece.cast_exact::<PyBytes>() {
+            return self.write_bytes(py, bytes);
+        }
+        // The text of a string, a bytearray: only now what it is.
+        let view =
+            View::of(piece)?.ok_or_else(|| PyTypeError::new_err("a piece of a pickle is contiguous"))?;
+        if self.way == Way::InOne {
+            return self.write_bytes(py, &PyBytes::new(py, view.bytes()));
+        }
+        self.copy(py, view.bytes())?;
+        Ok(view.bytes().len())
+    }
+
+    /// What the pickler calls for each buffer it is offered: whether it has to be written into the pickle.
+    fn keep(&mut self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if self.way == Way::InOne {
+            return Ok(true);
+        }
+        let Some(view) = View::of(buffer)?.filter(|view| view.bytes().len() >= LONG_BYTES) else {
+            return Ok(true);
+        };
+        let family = Family::current().map_err(error::family)?;
+        let bytes = view.bytes();
+        let moving = self.way == Way::Moving;
+        let given = moving.then(|| Parcel::give(family, bytes.as_ptr().addr(), bytes.len())).flatten();
+        let (parcel, at) = match given {
+            Some(given) => given,
+            None => (parcel_of(py, family, &[bytes])?, 0),
+        };
+        let part = Part { handle: parcel.handle(), at: at as u64, len: bytes.len() as u64 };
+        self.parts.push((part, parcel));
+        Ok(false)
+    }
+
+    /// Forgets what was written: the object is pickled in another way.
+    fn clear(&mut self) {
+        *self = Self::new(self.way);
+    }
+
+    /// Whether these bytes are in the pickle, but for what is somebody's long bytes or text.
+    fn contains(&self, py: Python<'_>, text: &Bound<'_, PyBytes>) -> PyResult<bool> {
+        for piece in &self.pieces {
+            let piece = piece.bind(py);
+            if piece.as_bytes().len() <= LONGEST_SEARCHED && piece.as_any().contains(text)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl PySink {
+    pub(crate) fn new(way: Way) -> Self {
+        Self { way, ..Self::default() }
+    }
+
+    fn write_bytes(&mut self, py: Python<'_>, piece: &Bound<'_, PyBytes>) -> PyResult<usize> {
+        if self.copied.is_some() {
+            self.copy(py, piece.as_bytes())?;
+        } else {
+            self.len += piece.as_bytes().len();
+        }
+        if self.copied.is_none() || piece.as_bytes().len() < LONG_BYTES {
+            self.pieces.push(piece.clone().unbind());
+        }
+        Ok(piece.as_bytes().len())
+    }
+
+    /// Puts a piece behind what is in the parcel; the first time, all that came before into it.
+    fn copy(&mut self, py: Python<'_>, piece: &[u8]) -> PyResult<()> {
+        let family = Family::current().map_err(error::family)?;
+        let (filled, len) = (self.len, self.len + piece.len());
+        let copied = match &mut self.copied {
+            Some(copied) => copied,
+            None => {
+                let room = py.detach(|| UnheldParcel::new(family, len + SLACK_BYTES));
+                let first = room.map_err(error::shared)?;
+                let pieces: Vec<&[u8]> = self.pieces.iter().map(|piece| piece.as_bytes(py)).collect();
+                fill(&first, &pieces).map_err(error::shared)?;
+                self.copied.insert(first)
+            }
+        };
+        if len > copied.len() {
+            // Twice as much, so that many pieces are copied again once at most.
+            py.detach(|| copied.grow(filled, 2 * len)).map_err(error::shared)?;
+        }
+        if !copied.fill(filled, piece) {
+            return Err(error::shared(SharedError::Corrupted));
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// The pickle, complete.
+    pub(crate) fn pack<'py>(&mut self, py: Python<'py>) -> PyResult<Packed<'py>> {
+        let this = std::mem::take(self);
+        let body = match this.copied {
+            Some(copied) => Some(copied.hold(this.len).map_err(error::shared)?),
+            None if this.len >= LONG_BYTES && this.way != Way::InOne => {
+                let family = Family::current().map_err(error::family)?;
+                let pieces: Vec<&[u8]> = this.pieces.iter().map(|piece| piece.as_bytes(py)).collect();
+                Some(parcel_of(py, family, &pieces)?)
+            }
+            None => None,
+        };
+        if body.is_none()
+            && this.parts.is_empty()
+            && let [piece] = this.pieces.as_slice()
+        {
+            return Ok(Packed { bytes: piece.bind(py).clone(), parcels: Vec::new() });
+        }
+        let (mut parts, mut parcels): (Vec<_>, Vec<_>) = this.parts.into_iter().unzip();
+        let body_is_last = body.is_some();
+        if let Some(body) = body {
+            parts.push(Part { handle: body.handle(), at: 0, len: body.len() as u64 });
+            parcels.push(body);
+        }
+        let mut bytes = match parts.as_slice() {
+            [] => Vec::new(),
+            _ => Manifest { parts, body_is_last }.to_bytes(),
+        };
+        if !body_is_last {
+            this.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece.as_bytes(py)));
+        }
+        Ok(Packed { bytes: PyBytes::new(py, &bytes), parcels })
+    }
+}
+
+/// A parcel of these bytes, which nobody changes or whose changes are their owner's affair.
+fn parcel_of(py: Python<'_>, family: &'static Family, pieces: &[&[u8]]) -> PyResult<Parcel> {
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    let filled = py.detach(|| {
+        let parcel = UnheldParcel::new(family, len)?;
+        fill(&parcel, pieces).map(|()| parcel)
+    });
+    // Held under the GIL, so that a fork by another thread finds the list of what is held unlocked.
+    filled.and_then(|parcel| parcel.hold(len)).map_err(error::shared)
+}
+
+fn fill(parcel: &UnheldParcel, pieces: &[&[u8]]) -> Result<(), SharedError> {
+    let mut at = 0;
+    for piece in pieces {
+        if !parcel.fill(at, piece) {
+            return Err(SharedError::Corrupted);
+        }
+        at += piece.len();
+    }
+    Ok(())
+}
