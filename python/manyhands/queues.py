@@ -60,10 +60,11 @@ def _note_children_of(ctx: Any) -> None:
 
 
 class _EndAttribute:
-    """A queue's ``_reader`` or ``_writer``: made when it is asked for, and the same one for as long as somebody has it.
+    """A queue's ``_reader`` or ``_writer``: made when it is asked for, and the same for as long as somebody has it.
 
-    The queue remembers it weakly, because the end has the queue: a queue goes, and its descriptor and thread with it, when
-    nobody has either any more. There is no ``__set__``: what is assigned to a queue's attribute is found in its stead.
+    The queue remembers it weakly, because the end has the queue: a queue goes, and its descriptor and thread with it,
+    when nobody has either any more. Without a ``__set__`` here, what is assigned to a queue's attribute is found in its
+    stead.
     """
 
     def __init__(self, kind: str, slot: str) -> None:
