@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from . import _at_fork, _pickler  # noqa: F401
+from . import _pickler
 from ._manyhands import Block
 from ._shared_array import SharedArray
 
