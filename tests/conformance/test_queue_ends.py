@@ -24,7 +24,7 @@ LONG = 30.0
 
 # Hooks run last registered first: this one comes after ours, which has ended the threads.
 FORKING_HOOK = """
-import os, time, warnings
+import os, sys, time, warnings
 warnings.simplefilter("ignore")
 seen = []
 
@@ -44,7 +44,8 @@ def hook():
 
 q = None
 os.register_at_fork(before=lambda: q is not None and hook())
-q = manyhands.get_context(method).Queue()
+import manyhands
+q = manyhands.get_context(sys.argv[1]).Queue()
 q._reader.fileno()
 pid = os.fork()
 if pid == 0:
@@ -374,8 +375,8 @@ class TestWhatIsOurs:
             assert q.get() == number
 
     def test_no_thread_begins_while_a_fork_is_under_way(self, ctx: Any) -> None:
-        script = f"import manyhands\nmethod = {ctx.get_start_method()!r}\n" + FORKING_HOOK
-        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=2 * LONG)
+        command = [sys.executable, "-c", FORKING_HOOK, ctx.get_start_method()]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=2 * LONG)
         assert (run.returncode, run.stdout, run.stderr) == (0, "1 2\n", "")
 
     def test_items_are_read_and_written_as_pickles(self, q: Any) -> None:

@@ -133,13 +133,7 @@ struct Getting<'a, 'py> {
 
 impl<'py> Getting<'_, 'py> {
     /// Takes and unpickles what is there, until something fails: what lies in the queue is not lost with it.
-    fn all(
-        &mut self,
-        several: &mut Several,
-        most: usize,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<()> {
+    fn all(&mut self, several: &mut Several, most: usize, block: bool, timeout: Option<f64>) -> PyResult<()> {
         let queue = self.source.queue()?;
         self.first(several, most, block, timeout)?;
         // No more than lies there now: producers that keep up would keep this going for ever.

@@ -177,7 +177,8 @@ impl Shared {
     fn watch(&self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
             let (ready, _) = self.look();
-            self.queue.watch(ready, || stop.load(Ordering::Acquire) || self.rung.load(Ordering::Acquire) != ready);
+            self.queue
+                .watch(ready, || stop.load(Ordering::Acquire) || self.rung.load(Ordering::Acquire) != ready);
         }
     }
 
