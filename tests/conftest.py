@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import faulthandler
@@ -132,6 +133,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def late_signal() -> Iterator[Callable[[], None]]:
+    """Sets off a signal that no sleep of this thread notices, since none is sent to it; its handler raises.
+
+    It is as if the signal had come just before the sleep. What is raised is an `OverflowError`.
+    """
+
+    def handle(_signal: int, _frame: Any) -> None:
+        raise OverflowError("a signal")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    timer = threading.Timer(0.3, _thread.interrupt_main, (signal.SIGUSR1,))
+    yield timer.start
+    timer.join()
+    signal.signal(signal.SIGUSR1, before)
 
 
 # --- nothing is left behind ---

@@ -6,6 +6,7 @@ implementation: what a child learns comes through its arguments.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import functools
 import os
@@ -102,6 +103,12 @@ def echo(requests: Any, answers: Any) -> None:
     """Answers each item with itself, until None."""
     while (item := requests.get()) is not None:
         answers.put(item)
+
+
+def take_with_writer_closed(source: Any, results: Any) -> None:
+    """A consumer that will never put: hands on one item."""
+    source._writer.close()
+    results.put(source.get())
 
 
 def take_until_none(source: Any, results: Any) -> None:
@@ -387,6 +394,42 @@ class Unreadable:
 
 def _refuse() -> None:
     raise ValueError("this does not unpickle")
+
+
+class Raising:
+    """Can be pickled; raises that when it is unpickled."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return _raise, (self.error,)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+class Signalling:
+    """Who unpickles it, as None, finds a signal waiting: SIGUSR1, whose handler has not been called yet."""
+
+    def __reduce__(self) -> Any:
+        return _thread.interrupt_main, (signal.SIGUSR1,)
+
+
+class Refilling:
+    """Whoever unpickles it finds another one in `queue`."""
+
+    queue: ClassVar[Any] = None
+
+    def __reduce__(self) -> Any:
+        return _refill, ()
+
+
+def _refill() -> Refilling:
+    again = Refilling()
+    Refilling.queue.put(again)
+    return again
 
 
 def make_unreadable(_item: Any = None) -> Unreadable:

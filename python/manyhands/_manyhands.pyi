@@ -79,6 +79,14 @@ class Queue:
         """Whether `close` was called on this object."""
 
     @property
+    def _reader_closed(self) -> bool:
+        """Whether this object takes nothing any more."""
+
+    @property
+    def _writer_closed(self) -> bool:
+        """Whether this object puts nothing any more."""
+
+    @property
     def _maxsize(self) -> int:
         """The bound; 0 when there is none."""
 
@@ -119,13 +127,22 @@ class Queue:
         """How many items lie in the queue."""
 
     def empty(self) -> bool:
-        """Whether no item lies in the queue; ``OSError`` after `close` on an object that was put to."""
+        """Whether no item lies in the queue.
+
+        ``OSError`` when the reading end was closed, and after `close` on an object that was put to.
+        """
 
     def full(self) -> bool:
         """Whether the queue holds as many items as it may."""
 
     def close(self) -> None:
         """This process will neither put nor get any more through this object."""
+
+    def _close_reader(self) -> None:
+        """This object takes nothing any more."""
+
+    def _close_writer(self) -> None:
+        """This object puts nothing any more."""
 
 @final
 class Block:

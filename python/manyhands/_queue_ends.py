@@ -7,6 +7,7 @@ Programs give a queue's reading end to ``multiprocessing.connection.wait``, ``se
 from __future__ import annotations
 
 import pickle
+from _weakref import ref
 
 from . import _pickler
 
@@ -17,23 +18,20 @@ if TYPE_CHECKING:
 
     from . import _manyhands
 
-__all__ = ["Reader", "Writer"]
+__all__ = ["Reader", "Writer", "ref"]
 
 
 class _End:
-    """One end of one object of a queue. Equal to every other of the same end, whichever was asked for when."""
+    """One end of one object of a queue. Closing it closes no other object's of that queue, here or elsewhere.
+
+    `queues._EndAttribute` gives out one of a kind; if two threads ask for the first at once, theirs are equal at least.
+    """
 
     readable = False
     writable = False
 
     def __init__(self, queue: _manyhands.Queue) -> None:
         self._queue = queue
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._queue is self._queue
-
-    def __hash__(self) -> int:
-        return hash((type(self), id(self._queue)))
 
     def __enter__(self) -> Self:
         return self
@@ -43,17 +41,23 @@ class _End:
     ) -> None:
         self.close()
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._queue is self._queue
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self._queue)))
+
     @property
     def closed(self) -> bool:
-        """Whether the queue's object was closed."""
-        return self._queue._closed
+        """Whether this end was closed, or the queue's object with both."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Close the queue's object: it has no ends of its own."""
-        self._queue.close()
+        """Close this end of the queue's object."""
+        raise NotImplementedError
 
     def _check_open(self) -> None:
-        if self._queue._closed:
+        if self.closed:
             raise OSError("handle is closed")
 
 
@@ -61,6 +65,15 @@ class Reader(_End):
     """What `_reader` is: readable while there is something to get, or after ``shutdown`` nothing will come."""
 
     readable = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether this end was closed, or the queue's object with both."""
+        return self._queue._reader_closed
+
+    def close(self) -> None:
+        """Nothing is taken by this object of the queue any more; it may still put."""
+        self._queue._close_reader()
 
     def fileno(self) -> int:
         """The number of a descriptor that is readable as the queue is now, and follows it. Poll it; do not read it."""
@@ -88,6 +101,15 @@ class Writer(_End):
     """What `_writer` is. Its descriptor is always writable, whatever the queue's bound."""
 
     writable = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether this end was closed, or the queue's object with both."""
+        return self._queue._writer_closed
+
+    def close(self) -> None:
+        """Nothing is put by this object of the queue any more; it may still get."""
+        self._queue._close_writer()
 
     def fileno(self) -> int:
         """The number of a descriptor that is writable. Poll it; do not write to it."""

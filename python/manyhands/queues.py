@@ -59,6 +59,31 @@ def _note_children_of(ctx: Any) -> None:
         _pickler.note_fresh_children()
 
 
+class _EndAttribute:
+    """A queue's ``_reader`` or ``_writer``: made when it is asked for, and the same for as long as somebody has it.
+
+    The queue remembers it weakly, because the end has the queue: a queue goes, and its descriptor and thread with it,
+    when nobody has either any more. Without a ``__set__`` here, what is assigned to a queue's attribute is found in its
+    stead.
+    """
+
+    def __init__(self, kind: str, slot: str) -> None:
+        self._kind = kind
+        self._slot = slot
+
+    def __get__(self, queue: Any, owner: type | None = None) -> Any:
+        if queue is None:
+            return self
+        known = getattr(queue, self._slot, None)
+        end = None if known is None else known()
+        if end is None:
+            from . import _queue_ends
+
+            end = getattr(_queue_ends, self._kind)(queue)
+            setattr(queue, self._slot, _queue_ends.ref(end))
+        return end
+
+
 class _Queue(_manyhands.Queue, Generic[T]):
     """What all queues have: their way to another process, and their ends."""
 
@@ -68,18 +93,14 @@ class _Queue(_manyhands.Queue, Generic[T]):
     def __setstate__(self, state: tuple[int, int]) -> None:
         self._attach(*state)
 
-    @property
-    def _reader(self) -> Reader:
-        """For ``connection.wait``, ``select`` and event loops; see `_queue_ends.Reader`."""
-        from ._queue_ends import Reader
-
-        return Reader(self)
-
-    @property
-    def _writer(self) -> Writer:
-        from ._queue_ends import Writer
-
-        return Writer(self)
+    if TYPE_CHECKING:
+        _reader: Reader
+        _writer: Writer
+    else:
+        # Not among the instance's attributes, which a subclass may send.
+        __slots__ = ("__dict__", "__weakref__", "_reader_ref", "_writer_ref")
+        _reader = _EndAttribute("Reader", "_reader_ref")
+        _writer = _EndAttribute("Writer", "_writer_ref")
 
 
 class Queue(_Queue[T]):
@@ -107,6 +128,7 @@ class Queue(_Queue[T]):
                 Full: there was no room in that time.
                 ShutDown: the queue was shut.
                 ValueError: this object of the queue was closed.
+                OSError: its ``_writer`` was.
                 MemoryError: there is no shared memory for it.
             """
 
@@ -119,6 +141,7 @@ class Queue(_Queue[T]):
                 Empty: nothing came in that time.
                 ShutDown: nothing is left, and the queue was shut.
                 ValueError: this object of the queue was closed.
+                OSError: its ``_reader`` was.
             """
 
         def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> None:
@@ -137,8 +160,10 @@ class Queue(_Queue[T]):
 
             Waits for the first item as ``get`` does, and for no other.
 
-            Raises what ``get`` raises. When an item cannot be unpickled, its error is raised, and its attribute
-            ``items`` is the list of the others that were taken.
+            Raises what ``get`` raises. When an item cannot be unpickled, or a signal's handler raises, nothing more is
+            taken, and that is raised; of several errors the first that is no ``Exception`` (``KeyboardInterrupt`` is
+            none), else the first. Its attribute ``items`` is the list of the items that were taken, its attribute
+            ``errors`` that of the other errors.
             """
 
         def shutdown(self, immediate: bool = False) -> None:

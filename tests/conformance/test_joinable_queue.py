@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -142,6 +142,15 @@ def test_an_item_whose_taker_is_killed_stays_unfinished(ctx: Any, q: Any, result
 
 @pytest.mark.ours_only
 class TestWhatIsOurs:
+    def test_a_signal_that_came_before_the_sleep_ends_join(
+        self, q: Any, late_signal: Callable[[], None]
+    ) -> None:
+        q.put(1)
+        with pytest.raises(OverflowError):
+            late_signal()
+            q.join()
+        assert q.get(timeout=LONG) == 1
+
     def test_items_put_together_are_each_unfinished(self, q: Any) -> None:
         q.put_many(range(300))
         assert q.get_many(300) == list(range(300))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import pickle
 import select
 import selectors
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from typing import Any
@@ -16,6 +21,38 @@ import pytest
 import targets
 
 LONG = 30.0
+
+# Hooks run last registered first: this one comes after ours, which has ended the threads.
+FORKING_HOOK = """
+import os, sys, time, warnings
+warnings.simplefilter("ignore")
+seen = []
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+def until_alone():
+    # The kernel lists a thread that has been joined for a moment longer.
+    deadline = time.monotonic() + 5
+    while threads() > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+def hook():
+    until_alone()
+    q._reader.fileno()
+    seen.append(threads())
+
+q = None
+os.register_at_fork(before=lambda: q is not None and hook())
+import manyhands
+q = manyhands.get_context(sys.argv[1]).Queue()
+q._reader.fileno()
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+print(*seen, threads())
+"""
 # The interpreter warns of a fork beside a thread; ours is ended before and started again after it.
 pytestmark = [pytest.mark.standard, pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
@@ -176,6 +213,42 @@ class TestReader:
         assert q.get() == "for the parent"
 
 
+class TestEachEnd:
+    def test_is_one_object(self, q: Any) -> None:
+        reader, writer = q._reader, q._writer
+        assert reader is q._reader
+        assert writer is q._writer
+        assert q._reader is q._reader
+        q.put(1)
+        assert connection.wait([reader], LONG)[0] is q._reader
+        assert q.get() == 1
+
+    def test_can_be_assigned(self, q: Any) -> None:
+        before, other = q._reader, object()
+        q._reader = other
+        assert q._reader is other
+        q._reader = before
+        assert q._reader is before
+
+    def test_a_closed_reader_gets_nothing(self, q: Any) -> None:
+        q._reader.close()
+        assert q._reader.closed
+        assert not q._writer.closed
+        for use in (q.get, q.empty, q._reader.poll, q._reader.recv, q._reader.fileno):
+            with pytest.raises(OSError, match="closed"):
+                use()
+
+    def test_whoever_only_puts_or_only_gets_may_close_the_other_end(
+        self, ctx: Any, q: Any, make: Any
+    ) -> None:
+        results = make()
+        child = start(ctx, targets.take_with_writer_closed, q, results)
+        q._reader.close()
+        q.put("through")
+        assert results.get() == "through"
+        finish(child)
+
+
 class TestWriter:
     def test_is_writable(self, q: Any) -> None:
         writer = q._writer
@@ -210,6 +283,71 @@ class TestWhatIsOurs:
         assert is_readable(descriptor)
         assert q._reader.poll()
 
+    def test_a_closed_writer_puts_nothing(self, q: Any) -> None:
+        q.put(1)
+        q._writer.close()
+        assert q._writer.closed
+        assert not q._reader.closed
+        for use in (lambda: q.put(2), q._writer.fileno, lambda: q._writer.send(2)):
+            with pytest.raises(OSError, match="closed"):
+                use()
+        assert q.get() == 1
+        assert q._closed is False
+
+    def test_a_closed_reader_may_still_put(self, q: Any) -> None:
+        other = pickle.loads(pickle.dumps(q))
+        descriptor = q._reader.fileno()
+        q._reader.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        q.put(1)
+        assert other.get() == 1
+
+    def test_many_items_at_once_keep_to_the_ends(self, ctx: Any) -> None:
+        q = ctx.Queue()
+        q._reader.close()
+        q.put_many([1])
+        with pytest.raises(OSError, match="closed"):
+            q.get_many()
+        q._writer.close()
+        with pytest.raises(OSError, match="closed") as caught:
+            q.put_many([1])
+        assert caught.value.items_put == 0  # type: ignore[attr-defined]
+
+    def test_the_descriptor_is_silent_whichever_object_took_the_last(self, q: Any) -> None:
+        other = pickle.loads(pickle.dumps(q))
+        descriptor = q._reader.fileno()
+        for number in range(300):
+            q.put(number)
+            assert is_readable(descriptor, LONG)
+            # So that its thread sleeps until the queue is empty.
+            time.sleep(0.0005)
+            assert other.get() == number
+            assert not is_readable(descriptor)
+
+    def test_a_signal_that_came_before_the_sleep_ends_poll(
+        self, q: Any, late_signal: Callable[[], None]
+    ) -> None:
+        with pytest.raises(OverflowError):
+            late_signal()
+            q._reader.poll(None)
+
+    def test_the_queue_goes_with_its_last_name(self, ctx: Any) -> None:
+        before = self.threads()
+        q = ctx.Queue()
+        reader = q._reader
+        gone = weakref.ref(q)
+        reader.fileno()
+        gc.disable()
+        try:
+            del q
+            assert gone() is reader._queue
+            del reader
+            assert gone() is None, "no cycle holds it"
+        finally:
+            gc.enable()
+        self.until(lambda: self.threads() == before)
+
     def test_the_thread_ends_with_the_queue(self, make: Any) -> None:
         before = self.threads()
         q = make()
@@ -236,9 +374,12 @@ class TestWhatIsOurs:
             assert is_readable(descriptor, LONG)
             assert q.get() == number
 
-    def test_items_are_read_and_written_as_pickles(self, q: Any) -> None:
-        import pickle
+    def test_no_thread_begins_while_a_fork_is_under_way(self, ctx: Any) -> None:
+        command = [sys.executable, "-c", FORKING_HOOK, ctx.get_start_method()]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=2 * LONG)
+        assert (run.returncode, run.stdout, run.stderr) == (0, "1 2\n", "")
 
+    def test_items_are_read_and_written_as_pickles(self, q: Any) -> None:
         q._writer.send_bytes(pickle.dumps({"a": 1}))
         q._writer.send([2])
         assert q.get() == {"a": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue as queues
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -110,10 +111,17 @@ class TestPut:
             each.join(LONG)
             assert each.exitcode == 0
 
+    def test_a_timeout_that_is_no_number(self, q: Any) -> None:
+        with pytest.raises(ValueError, match="NaN") as caught:
+            q.put_many([1], timeout=float("nan"))
+        assert caught.value.items_put == 0  # type: ignore[attr-defined]
+        assert q.empty()
+
     def test_after_close(self, q: Any) -> None:
         q.close()
-        with pytest.raises(ValueError, match="is closed"):
+        with pytest.raises(ValueError, match="is closed") as caught:
             q.put_many([1])
+        assert caught.value.items_put == 0  # type: ignore[attr-defined]
         with pytest.raises(ValueError, match="is closed"):
             q.get_many()
 
@@ -159,7 +167,46 @@ class TestGet:
         with pytest.raises(ValueError, match="does not unpickle") as caught:
             q.get_many()
         assert caught.value.items == [1, 2]  # type: ignore[attr-defined]
+        assert caught.value.errors == []  # type: ignore[attr-defined]
         assert q.empty()
+
+    def test_every_error_is_told_and_what_is_to_end_the_program_first(self, q: Any) -> None:
+        one, two, three = targets.Unreadable(), targets.Raising(SystemExit(3)), targets.Raising(KeyError("b"))
+        q.put_many([1, one, 2, two, 3, three, 4])
+        with pytest.raises(SystemExit) as caught:
+            q.get_many()
+        assert caught.value.items == [1, 2, 3, 4]  # type: ignore[attr-defined]
+        others = caught.value.errors  # type: ignore[attr-defined]
+        assert [type(each) for each in others] == [ValueError, KeyError]
+
+    def test_nothing_more_is_taken_after_an_error(self, q: Any) -> None:
+        q.put_many([1, targets.Unreadable(), *range(1_000)])
+        with pytest.raises(ValueError, match="does not unpickle") as caught:
+            q.get_many(10_000)
+        taken = caught.value.items  # type: ignore[attr-defined]
+        assert 0 < q.qsize() < 1_000
+        assert [*taken, *all_of(q, q.qsize())] == [1, *range(1_000)]
+
+    def test_ends_though_there_is_always_more(self, q: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(targets.Refilling, "queue", q)
+        q.put(targets.Refilling())
+        assert len(q.get_many(10_000)) == 1
+        assert q.qsize() == 1
+
+    def test_a_signal_costs_no_item(self, q: Any) -> None:
+        def handle(_signal: int, _frame: Any) -> None:
+            raise OverflowError("a signal")
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        try:
+            q.put_many([targets.Signalling(), *range(1_000)])
+            with pytest.raises(OverflowError) as caught:
+                q.get_many(10_000)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        taken = caught.value.items  # type: ignore[attr-defined]
+        assert 0 < q.qsize() < 1_000
+        assert [*taken, *all_of(q, q.qsize())] == [None, *range(1_000)]
 
     def test_a_producer_waits_for_the_room_it_makes(self, ctx: Any) -> None:
         q = ctx.Queue(4)

@@ -13,7 +13,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A queue in shared memory; `manyhands.queues` gives it the standard library's face.
@@ -22,18 +21,38 @@ use std::sync::{Mutex, OnceLock};
 pub(crate) struct PyQueue {
     queue: OnceLock<Queue>,
     own: Mutex<Own>,
-    /// Whether `own` has a doorbell: looked at after each `get`.
-    watched: AtomicBool,
 }
 
 /// What belongs to this process's object, not to the queue.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Own {
     closed: bool,
+    /// The ends that were closed by themselves.
+    reader_closed: bool,
+    writer_closed: bool,
     used: bool,
     patience: Patience,
     doorbell: Option<Doorbell>,
     writable: Option<OwnedFd>,
+}
+
+/// One end of one object of a queue; `manyhands._queue_ends` gives them the standard library's face.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// Where items are taken.
+    Reader,
+    /// Where they are put.
+    Writer,
+}
+
+impl Own {
+    fn is_closed(&self, end: End) -> bool {
+        self.closed
+            || match end {
+                End::Reader => self.reader_closed,
+                End::Writer => self.writer_closed,
+            }
+    }
 }
 
 thread_local! {
@@ -47,9 +66,7 @@ impl PyQueue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        let own =
-            Own { closed: false, used: false, patience: Patience::new(), doorbell: None, writable: None };
-        Self { queue: OnceLock::new(), own: Mutex::new(own), watched: AtomicBool::new(false) }
+        Self { queue: OnceLock::new(), own: Mutex::default() }
     }
 
     /// Makes a new queue.
@@ -78,6 +95,18 @@ impl PyQueue {
         Ok(self.own()?.closed)
     }
 
+    /// Whether this object takes nothing any more.
+    #[getter]
+    fn _reader_closed(&self) -> PyResult<bool> {
+        Ok(self.own()?.is_closed(End::Reader))
+    }
+
+    /// Whether this object puts nothing any more.
+    #[getter]
+    fn _writer_closed(&self) -> PyResult<bool> {
+        Ok(self.own()?.is_closed(End::Writer))
+    }
+
     /// The bound; 0 when there is none.
     #[getter]
     fn _maxsize(&self) -> PyResult<u32> {
@@ -101,11 +130,11 @@ impl PyQueue {
         r#move: bool,
     ) -> PyResult<()> {
         let py = slf.py();
-        Self::check_open(slf)?;
+        Self::check_open(slf, End::Writer)?;
         // WAYPOINT message 1/8: `Queue.put`; the subclass in queues.py adds nothing on this way.
         let (bytes, carried) = Self::bytes_of(obj, r#move)?;
         let this = slf.get();
-        this.own()?.used = true;
+        this.note_use()?;
         let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
         this.send(py, message, blocking::deadline(block, timeout)?)
     }
@@ -116,7 +145,7 @@ impl PyQueue {
     /// that time, `ShutDown` when nothing is left and the queue was shut, `ValueError` when this object of it was closed.
     #[pyo3(signature = (block=true, timeout=None))]
     fn get<'py>(slf: &Bound<'py, Self>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        Self::check_open(slf)?;
+        Self::check_open(slf, End::Reader)?;
         slf.get().receive(slf.py(), block, timeout)
     }
 
@@ -135,16 +164,15 @@ impl PyQueue {
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<()> {
-        Self::check_open(slf)?;
-        let this = slf.get();
-        this.own()?.used = true;
-        queue_many::put_many(this, items, blocking::deadline(block, timeout)?)
+        queue_many::put_many(slf, items, block, timeout)
     }
 
     /// Take what is there, at least one item and at most `max_items`, as a list.
     ///
     /// Waits for the first item as `get` does, and for no other. Raises what `get` raises. When an item cannot be unpickled,
-    /// its error is raised, and its attribute `items` is the list of the others that were taken.
+    /// or a signal's handler raises, nothing more is taken, and that is raised; of several errors the first that is no
+    /// `Exception` (`KeyboardInterrupt` is none), else the first. Its attribute `items` is the list of the items that were
+    /// taken, its attribute `errors` that of the other errors.
     #[pyo3(signature = (max_items=256, block=true, timeout=None))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
@@ -152,10 +180,10 @@ impl PyQueue {
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        Self::check_open(slf)?;
+        Self::check_open(slf, End::Reader)?;
         let this = slf.get();
         let got = queue_many::get_many(slf.py(), this, max_items, block, timeout);
-        this.look_at_doorbell()?;
+        queue_watch::look_at(this.queue()?);
         got
     }
 
@@ -167,7 +195,8 @@ impl PyQueue {
     fn shutdown(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
         let queue = self.queue()?;
         py.detach(|| queue.shut(immediate)).map_err(error::send)?;
-        self.look_at_doorbell()
+        queue_watch::look_at(queue);
+        Ok(())
     }
 
     /// An item is done with. See `manyhands.queues.JoinableQueue.task_done`.
@@ -183,6 +212,8 @@ impl PyQueue {
         while !py.detach(|| queue.all_done()) {
             let wait = |patience: &mut Patience| queue.wait_for_all_done(patience, Deadline::NEVER);
             blocking::wait(py, &mut patience, wait)?;
+            // As in `wait_for_room`.
+            py.check_signals()?;
         }
         Ok(())
     }
@@ -195,6 +226,7 @@ impl PyQueue {
     /// Waits until `get` need not wait; `False` when the time was over first. `None` is for ever.
     #[pyo3(signature = (timeout))]
     fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        drop(self.own_open(End::Reader)?);
         let queue = self.queue()?;
         let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
         let mut patience = Patience::new();
@@ -206,21 +238,21 @@ impl PyQueue {
             if blocking::wait(py, &mut patience, wait)? == Wait::TimedOut {
                 return Ok(queue.is_ready());
             }
+            // As in `wait_for_room`.
+            py.check_signals()?;
         }
     }
 
     /// The number of a descriptor that is readable while there is something to get, as it is at this moment.
     fn _doorbell(&self) -> PyResult<i32> {
         let queue = self.queue()?;
-        let mut own = self.own_open()?;
-        let number = own.doorbell.get_or_insert_with(|| Doorbell::new(queue)).descriptor();
-        self.watched.store(true, Ordering::Relaxed);
-        number.map_err(error::os)
+        let mut own = self.own_open(End::Reader)?;
+        own.doorbell.get_or_insert_with(|| Doorbell::new(queue)).descriptor().map_err(error::os)
     }
 
     /// The number of a descriptor that is always writable.
     fn _always_writable(&self) -> PyResult<i32> {
-        let mut own = self.own_open()?;
+        let mut own = self.own_open(End::Writer)?;
         if let Some(descriptor) = &own.writable {
             return Ok(descriptor.as_raw_fd());
         }
@@ -237,8 +269,8 @@ impl PyQueue {
     fn empty(&self) -> PyResult<bool> {
         let own = self.own()?;
         // As the standard library's: a queue that was put to and closed has no reading end any more.
-        if own.closed && own.used {
-            Err(PyOSError::new_err("handle is closed"))
+        if own.reader_closed || (own.closed && own.used) {
+            Err(handle_is_closed())
         } else {
             Ok(self.queue()?.is_empty())
         }
@@ -254,6 +286,22 @@ impl PyQueue {
         let mut own = self.own()?;
         own.closed = true;
         (own.doorbell, own.writable) = (None, None);
+        Ok(())
+    }
+
+    /// This object takes nothing any more.
+    fn _close_reader(&self) -> PyResult<()> {
+        let mut own = self.own()?;
+        own.reader_closed = true;
+        own.doorbell = None;
+        Ok(())
+    }
+
+    /// This object puts nothing any more.
+    fn _close_writer(&self) -> PyResult<()> {
+        let mut own = self.own()?;
+        own.writer_closed = true;
+        own.writable = None;
         Ok(())
     }
 }
@@ -272,31 +320,36 @@ impl PyQueue {
     }
 
     /// As the standard library's connections, which are closed with their queue.
-    fn own_open(&self) -> PyResult<std::sync::MutexGuard<'_, Own>> {
+    fn own_open(&self, end: End) -> PyResult<std::sync::MutexGuard<'_, Own>> {
         let own = self.own()?;
-        if own.closed { Err(PyOSError::new_err("handle is closed")) } else { Ok(own) }
+        if own.is_closed(end) { Err(handle_is_closed()) } else { Ok(own) }
     }
 
-    fn check_open(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.get().own()?.closed {
-            return Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?)));
+    /// An error when this object was closed, or that end of it.
+    pub(crate) fn check_open(slf: &Bound<'_, Self>, end: End) -> PyResult<()> {
+        let own = slf.get().own()?;
+        if !own.is_closed(end) {
+            return Ok(());
         }
+        let whole = own.closed;
+        // `repr` may be the user's.
+        drop(own);
+        if whole {
+            Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?)))
+        } else {
+            Err(handle_is_closed())
+        }
+    }
+
+    /// Something is put by this object: see `empty`.
+    pub(crate) fn note_use(&self) -> PyResult<()> {
+        self.own()?.used = true;
         Ok(())
     }
 
     /// What is sent for an object. `moving` says that its sender gives up the memory it lies in.
     fn bytes_of<'py>(object: &Bound<'py, PyAny>, moving: bool) -> PyResult<(Dumped<'py>, Carried)> {
         if moving { pickling::dumps_moving(object) } else { pickling::dumps_carrying(object) }
-    }
-
-    /// After a `get`: its doorbell, if there is one, is as the queue is when that returns.
-    fn look_at_doorbell(&self) -> PyResult<()> {
-        if self.watched.load(Ordering::Relaxed)
-            && let Some(doorbell) = &self.own()?.doorbell
-        {
-            doorbell.look();
-        }
-        Ok(())
     }
 
     /// Sends one message, waiting for room until the deadline; not at all without one.
@@ -349,7 +402,8 @@ impl PyQueue {
         let mut buffer = BUFFER.take();
         buffer.clear();
         let received = self.receive_into(py, &mut buffer, block, timeout);
-        self.look_at_doorbell()?;
+        // What is polled in this process is as the queue is when `get` returns.
+        queue_watch::look_at(self.queue()?);
         let object = match received {
             Ok(Received::Inline) => pickling::loads(py, &buffer),
             Ok(Received::Block(block)) => object_in(py, block),
@@ -410,6 +464,10 @@ impl PyQueue {
             Wait::TimedOut => Err(error::empty(py)),
         }
     }
+}
+
+fn handle_is_closed() -> PyErr {
+    PyOSError::new_err("handle is closed")
 }
 
 /// The object of a long message.

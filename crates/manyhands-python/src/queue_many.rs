@@ -1,12 +1,13 @@
 //! `put_many` and `get_many`: one lock and one wake for many items.
 
+use crate::blocking;
 use crate::error;
 use crate::pickling;
-use crate::queue::{PyQueue, object_in};
+use crate::queue::{End, PyQueue, object_in};
 use manyhands::queue::{Queue, ReceiveError, SendError};
 use manyhands::queue_many::{Batch, Piece, Several};
 use manyhands::{Deadline, Locking, Message, Patience};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::cell::Cell;
@@ -23,8 +24,7 @@ thread_local! {
 /// Items on their way into a queue.
 struct Sending<'a, 'py> {
     py: Python<'py>,
-    target: &'a PyQueue,
-    queue: &'a Queue,
+    target: &'a Bound<'py, PyQueue>,
     /// When waiting for room ends; `None` when the caller does not want to wait.
     deadline: Option<Deadline>,
     batch: Batch,
@@ -33,15 +33,16 @@ struct Sending<'a, 'py> {
 }
 
 /// Puts every item; see `manyhands.queues.Queue.put_many`.
-pub(crate) fn put_many(
-    target: &PyQueue,
-    items: &Bound<'_, PyAny>,
-    deadline: Option<Deadline>,
+pub(crate) fn put_many<'py>(
+    target: &Bound<'py, PyQueue>,
+    items: &Bound<'py, PyAny>,
+    block: bool,
+    timeout: Option<f64>,
 ) -> PyResult<()> {
     let py = items.py();
-    let queue = target.queue()?;
-    let mut sending = Sending { py, target, queue, deadline, batch: Batch::new(), begun: 0 };
-    sending.all_of(items).inspect_err(|error| {
+    let mut sending = Sending { py, target, deadline: None, batch: Batch::new(), begun: 0 };
+    // Whatever is raised says how many items were put, none included.
+    sending.begin(block, timeout).and_then(|()| sending.all_of(items)).inspect_err(|error| {
         let count = sending.begun - sending.batch.len();
         // An exception takes any attribute; if one does not, its own message matters more.
         let _ = error.value(py).setattr("items_put", count);
@@ -49,6 +50,12 @@ pub(crate) fn put_many(
 }
 
 impl Sending<'_, '_> {
+    fn begin(&mut self, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        PyQueue::check_open(self.target, End::Writer)?;
+        self.deadline = blocking::deadline(block, timeout)?;
+        self.target.get().note_use()
+    }
+
     fn all_of(&mut self, items: &Bound<'_, PyAny>) -> PyResult<()> {
         let at_hand = items.is_exact_instance_of::<PyList>() || items.is_exact_instance_of::<PyTuple>();
         let mut items = items.try_iter()?;
@@ -74,7 +81,7 @@ impl Sending<'_, '_> {
         let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
         if !self.batch.add(message) {
             self.flush()?;
-            self.target.send(self.py, message, self.deadline)?;
+            self.target.get().send(self.py, message, self.deadline)?;
         }
         self.begun += 1;
         Ok(())
@@ -82,14 +89,15 @@ impl Sending<'_, '_> {
 
     /// Sends what is together, waiting for room.
     fn flush(&mut self) -> PyResult<()> {
-        let (queue, batch) = (self.queue, &mut self.batch);
+        let target = self.target.get();
+        let (queue, batch) = (target.queue()?, &mut self.batch);
         let mut patience = Patience::new();
         loop {
             // Other threads have their turn meanwhile, however long the iterable.
             match self.py.detach(|| queue.send_batch(batch, Locking::Wait)) {
                 Ok(()) => return self.py.check_signals(),
                 Err(SendError::Busy) => {}
-                Err(SendError::Full) => self.target.wait_for_room(self.py, &mut patience, self.deadline)?,
+                Err(SendError::Full) => target.wait_for_room(self.py, &mut patience, self.deadline)?,
                 Err(error) => return Err(error::send(error)),
             }
         }
@@ -108,14 +116,10 @@ pub(crate) fn get_many<'py>(
     let most = most.ok_or_else(|| PyValueError::new_err("max_items must be at least 1"))?;
     let mut several = SEVERAL.take();
     several.clear();
-    let got = Getting { py, source, items: PyList::empty(py), failed: None }.all(
-        &mut several,
-        most,
-        block,
-        timeout,
-    );
+    let mut getting = Getting { py, source, items: PyList::empty(py), errors: Vec::new() };
+    let got = getting.all(&mut several, most, block, timeout);
     SEVERAL.set(several);
-    got
+    got.and_then(|()| getting.outcome())
 }
 
 /// Items on their way out of a queue.
@@ -123,43 +127,50 @@ struct Getting<'a, 'py> {
     py: Python<'py>,
     source: &'a PyQueue,
     items: Bound<'py, PyList>,
-    /// What the first item raised that could not be unpickled.
-    failed: Option<PyErr>,
+    /// What items raised that could not be unpickled, and a signal's handler.
+    errors: Vec<PyErr>,
 }
 
 impl<'py> Getting<'_, 'py> {
-    /// The items; what can be read of them, as the attribute `items` of the first error, when one cannot.
-    fn all(
-        mut self,
-        several: &mut Several,
-        most: usize,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Bound<'py, PyList>> {
+    /// Takes and unpickles what is there, until something fails: what lies in the queue is not lost with it.
+    fn all(&mut self, several: &mut Several, most: usize, block: bool, timeout: Option<f64>) -> PyResult<()> {
         let queue = self.source.queue()?;
-        let mut wanted = most;
         self.first(several, most, block, timeout)?;
+        // No more than lies there now: producers that keep up would keep this going for ever.
+        let mut wanted = (most - several.len().min(most)).min(queue.len() as usize);
         loop {
             // What is taken at once is unpickled at once, while it is in the processor's caches.
-            wanted -= several.len().min(wanted);
             self.unpickle(queue, several)?;
             several.clear();
             if wanted == 0 {
-                break;
+                return Ok(());
+            }
+            self.errors.extend(self.py.check_signals().err());
+            if !self.errors.is_empty() {
+                return Ok(());
             }
             match self.py.detach(|| queue.receive_many(several, wanted, Locking::Wait)) {
-                Ok(_) => {}
+                Ok(count) => wanted -= count.min(wanted),
                 // Whatever it is, what was taken is the caller's.
-                Err(_) => break,
+                Err(_) => return Ok(()),
             }
         }
-        match self.failed {
-            None => Ok(self.items),
-            Some(error) => {
-                let _ = error.value(self.py).setattr("items", &self.items);
-                Err(error)
-            }
+    }
+
+    /// The items; or an error, which has them and the other errors. One that is meant to end the program goes first.
+    fn outcome(mut self) -> PyResult<Bound<'py, PyList>> {
+        let py = self.py;
+        if self.errors.is_empty() {
+            return Ok(self.items);
         }
+        let ends = |error: &PyErr| !error.is_instance_of::<PyException>(py);
+        let first = self.errors.iter().position(ends).unwrap_or(0);
+        let error = self.errors.remove(first);
+        let others: Vec<_> = self.errors.into_iter().map(|other| other.into_value(py)).collect();
+        // An exception takes any attribute; if one does not, its own message matters more.
+        let value = error.value(py);
+        let _ = value.setattr("items", self.items).and_then(|()| value.setattr("errors", others));
+        Err(error)
     }
 
     /// Takes something, waiting for it.
@@ -195,7 +206,7 @@ impl<'py> Getting<'_, 'py> {
             };
             match object {
                 Ok(object) => self.items.append(object)?,
-                Err(error) => self.failed = self.failed.take().or(Some(error)),
+                Err(error) => self.errors.push(error),
             }
         }
         Ok(())

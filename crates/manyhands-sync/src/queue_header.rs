@@ -21,6 +21,9 @@
 //! | `done` | anyone, by an exchange that never exceeds what was put | (113) who waits for all looks after its longest sleep |
 //! | `arrived`, `emptied` | those who watch sleep here | as every wait word; a consumer does not fence for `emptied`, so a watcher may learn of it by its longest sleep only |
 //!
+//! A watcher that sleeps on `emptied` has told somebody that there is a message, and no put wakes it. Whoever takes that
+//! back for it, having found the queue empty, wakes the watcher: it has to sleep on `arrived` now.
+//!
 //! An item whose taker is killed before it says that it is done stays unfinished, as every other that nobody works on:
 //! nobody can know whether its taker handed it on.
 
@@ -28,7 +31,7 @@ use crate::arena::Backing;
 use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::memory::Shareable;
-use crate::primitive::{AtomicU32, Ordering};
+use crate::primitive::{AtomicU32, Ordering, fence};
 use crate::ring::{Locking, PutError, Ring, RingHeader, TakeError};
 use crate::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
 
@@ -181,8 +184,12 @@ impl QueueHeader {
                 continue;
             } else {
                 kill_point!(QueueTaskDone);
-                if unfinished == 1 {
-                    self.tasks.all_done.wake(EVERYONE);
+                // Counted again: who shut the queue at once in between may have woken those who wait while this item was
+                // unfinished still. With the fence of `WaitWord::sleep`, either this sees what was discarded, or who
+                // waits sees that this item is done.
+                fence(Ordering::SeqCst);
+                if self.unfinished(ring) == 0 {
+                    self.tasks.all_done.wake_fenced(EVERYONE);
                 }
                 return Ok(());
             }
@@ -230,8 +237,9 @@ impl QueueHeader {
         self.ending.emptied.wake(EVERYONE);
     }
 
-    /// Sleeps until the queue may not be as it `was` any more ([`QueueHeader::is_ready`]), or until one is `called`; at
-    /// most [`LONGEST_SLEEP`]. Then it looks for what a producer that was killed has not counted.
+    /// Sleeps until the queue may not be as it `was` any more ([`QueueHeader::is_ready`]), or until one is `called`, which
+    /// is looked at after [`QueueHeader::wake_watchers`]; at most [`LONGEST_SLEEP`]. Then it looks for what a producer that
+    /// was killed has not counted.
     pub fn watch<B: Backing>(&self, ring: &Ring<B>, was: bool, called: impl Fn() -> bool) {
         let word = if was { &self.ending.emptied } else { &self.ending.arrived };
         let changed = || called() || self.is_ready(ring) != was;

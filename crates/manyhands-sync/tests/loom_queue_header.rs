@@ -8,6 +8,8 @@
 
 mod model;
 
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 use manyhands_sync::arena::{Arena, Kind};
 use manyhands_sync::deadline::Deadline;
@@ -15,7 +17,7 @@ use manyhands_sync::kill_point::KillPoint;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::queue_header::QueueHeader;
 use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
-use manyhands_sync::wait_word::Patience;
+use manyhands_sync::wait_word::{EVERYONE, Patience, WaitWord};
 use model::{Watched, killed_at};
 
 /// A queue as the engine uses its words.
@@ -217,6 +219,83 @@ fn whoever_watches_an_empty_queue_is_woken_by_what_comes_and_by_the_end() {
             watcher.join().unwrap();
         });
     }
+}
+
+#[test]
+fn whoever_waits_for_all_items_goes_on_when_the_rest_is_thrown_away_beside_the_last_worker() {
+    model("done, shut at once", |queue| {
+        assert!(queue.put(1) && queue.put(2));
+        assert_eq!(queue.take(), Got::Item(1));
+        let waiter = thread::spawn(move || queue.join());
+        let worker = thread::spawn(move || queue.header.task_done(&queue.ring).unwrap());
+        queue.header.shut(&queue.ring, true).unwrap();
+        worker.join().unwrap();
+        waiter.join().unwrap();
+    });
+}
+
+/// What a doorbell does (`queue_watch.rs` of the engine), with a wait word in place of its descriptor.
+struct Bell {
+    queue: Queue,
+    looking: Mutex<()>,
+    rung: AtomicBool,
+    polled: WaitWord,
+}
+
+impl Bell {
+    /// Whether the queue is ready, and whether the bell said otherwise.
+    fn look(&self) -> (bool, bool) {
+        let _looking = self.looking.lock().unwrap();
+        let ready = self.queue.header.is_ready(&self.queue.ring);
+        let changed = ready != self.rung.load(Ordering::Acquire);
+        if changed {
+            self.rung.store(ready, Ordering::Release);
+            self.polled.wake(EVERYONE);
+        }
+        (ready, changed)
+    }
+
+    fn watch(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let (was, _) = self.look();
+            let called = || stop.load(Ordering::Acquire) || self.rung.load(Ordering::Acquire) != was;
+            self.queue.header.watch(&self.queue.ring, was, called);
+        }
+    }
+}
+
+#[test]
+fn a_bell_that_its_process_silences_rings_for_what_comes_then() {
+    model("silenced, put", |queue| {
+        assert!(queue.put(1));
+        let bell = Arc::new(Bell {
+            queue,
+            looking: Mutex::new(()),
+            rung: AtomicBool::new(true),
+            polled: WaitWord::new(),
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let watcher = {
+            let (bell, stop) = (bell.clone(), stop.clone());
+            thread::spawn(move || bell.watch(&stop))
+        };
+        let other = thread::spawn(move || _ = queue.take());
+        if queue.take() == Got::Nothing {
+            if bell.look().1 {
+                queue.header.wake_watchers();
+            }
+            // The other one takes no more: this stays, and whoever polls is told.
+            assert!(queue.put(2));
+            let rung = || bell.rung.load(Ordering::Acquire);
+            while !rung() {
+                bell.polled.wait(rung, &mut Patience::new(), Deadline::NEVER);
+            }
+        }
+        stop.store(true, Ordering::Release);
+        queue.header.wake_watchers();
+        other.join().unwrap();
+        watcher.join().unwrap();
+    });
 }
 
 #[test]
