@@ -88,7 +88,8 @@ def dump_into(obj: object, sink: Sink) -> None:
     try:
         _Pickler(sink, _PROTOCOL, True, sink.keep).dump(obj)
     except Exception as error:
-        _by_value_after(error, obj, sink)
+        if not _is_sent_by_value_after(error, obj, sink):
+            raise
         return
     if _fresh_children:
         main = sys.modules["__main__"]
@@ -113,7 +114,8 @@ def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
     try:
         by_name(obj, sink)
     except Exception as error:
-        _by_value_after(error, obj, sink)
+        if not _is_sent_by_value_after(error, obj, sink):
+            raise
     else:
         if _lacks_main(sink):
             _by_value_instead(obj, sink)
@@ -123,10 +125,14 @@ def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
 # --- when something goes by value ---
 
 
-def _by_value_after(error: Exception, obj: object, sink: Sink) -> None:
-    """By value, if the error says that something has no name; else the error goes on. Call while it is handled."""
+def _is_sent_by_value_after(error: Exception, obj: object, sink: Sink) -> bool:
+    """By value, if the error says that something has no name; whether it was. If not, the error is raised again.
+
+    By the caller, who handles it: a frame of ours that knows the error by a name, and is in its traceback, would keep
+    the object and its copy until the garbage collector comes.
+    """
     if not _is_of_naming(error):
-        raise error
+        return False
     try:
         from . import _by_value
 
@@ -135,9 +141,8 @@ def _by_value_after(error: Exception, obj: object, sink: Sink) -> None:
     except Exception as second:
         # In the standard library the first error is the only one.
         error.add_note(f"It cannot be sent by value either: {type(second).__name__}: {second}")
-    else:
-        return
-    raise error
+        return False
+    return True
 
 
 def _is_of_naming(error: Exception) -> bool:

@@ -144,6 +144,13 @@ impl Carried {
     }
 }
 
+impl Carried {
+    /// The message is sent: what was given away with it is not this process's any more.
+    pub(crate) fn note_sent(&mut self) {
+        self.parcels.iter_mut().for_each(Parcel::note_sent);
+    }
+}
+
 impl Deref for Carried {
     type Target = [Handle];
 
@@ -171,7 +178,12 @@ fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Dumped<'py
     let py = object.py();
     let dump = pickling(py)?.dump_into.bind(py);
     let sink = Bound::new(py, PySink::new(way))?;
-    let ((), mut handles) = carrying(|| dump.call1((object, &sink)).map(drop))?;
+    let dumped = carrying(|| dump.call1((object, &sink)).map(drop));
+    if dumped.is_err() {
+        // Whoever keeps the error keeps its traceback and the sink with it, but not this memory.
+        PySink::forget(&sink);
+    }
+    let ((), mut handles) = dumped?;
     let Packed { bytes, parcels } = sink.borrow_mut().pack(py)?;
     handles.extend(parcels.iter().map(Parcel::handle));
     Ok((Dumped::Pickle(bytes), Carried { handles, parcels }))

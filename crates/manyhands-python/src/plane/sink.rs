@@ -121,6 +121,13 @@ impl PySink {
         Self { way, ..Self::default() }
     }
 
+    /// As `clear`, from outside; not while the pickler writes.
+    pub(crate) fn forget(this: &Bound<'_, Self>) {
+        if let Ok(mut sink) = this.try_borrow_mut() {
+            sink.clear();
+        }
+    }
+
     fn write_bytes(&mut self, py: Python<'_>, piece: &Bound<'_, PyBytes>) -> PyResult<usize> {
         if self.copied.is_some() {
             self.copy(py, piece.as_bytes())?;

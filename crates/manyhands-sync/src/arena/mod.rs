@@ -303,10 +303,9 @@ impl<B: Backing> Arena<B> {
             popped = self.pop(list, bytes)?;
         }
         if let Some(handle) = popped {
-            let has_pages = self.unkeep(handle, bytes);
-            self.committed(handle, bytes, wanted, has_pages)?;
-            // Pages are given back whole: the one with the header stays as it is.
-            return Ok(Taken { handle, dirty_bytes: has_pages.max(PAGE_BYTES) });
+            let pages = self.unkeep(handle, bytes);
+            self.committed(handle, bytes, wanted, pages.certain_bytes)?;
+            return Ok(Taken { handle, dirty_bytes: pages.dirty_bytes });
         }
         // None also when this process may not map more: its own limit, not the arena's.
         let start = self.header.carve(&self.backing, list as u32, bytes)?;
@@ -354,7 +353,9 @@ impl<B: Backing> Arena<B> {
             note(wanted.div_ceil(1 << 20));
             return Ok(());
         }
-        self.give_back(handle.offset, bytes);
+        if let Some(block) = self.backing.place::<BlockHeader>(start) {
+            self.give_back(handle.offset, bytes, block);
+        }
         // Stale is impossible: nobody else has this handle yet.
         let _ = self.release(handle, false);
         Err(self.out_of_memory(bytes))
