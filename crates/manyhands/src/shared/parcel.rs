@@ -165,7 +165,10 @@ impl Parcel {
     pub fn give(family: &Family, address: usize, len: usize) -> Option<(Self, usize)> {
         let (handle, at) = alone::give(address, len)?;
         match Self::open(family, handle, at + len) {
-            Ok(parcel) => Some((Self { given: true, ..parcel }, at)),
+            Ok(mut parcel) => {
+                parcel.given = true;
+                Some((parcel, at))
+            }
             Err(_) => {
                 alone::take_back(NonNull::new(std::ptr::with_exposed_provenance_mut(address - at))?);
                 None
