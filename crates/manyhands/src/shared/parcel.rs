@@ -109,6 +109,13 @@ impl Parcel {
     /// # Errors
     /// When there is no such parcel (any more), or it is shorter.
     pub fn open(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
+        let parcel = Self::find(family, handle, len)?;
+        // It may have come back to who gave it, and has objects of it still that are not used any more.
+        alone::take_back(parcel.bytes.start());
+        Ok(parcel)
+    }
+
+    fn find(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
         let arena = family.arena();
         // Also what keeps the handle of a queue from being opened as bytes.
         let room = arena.payload_bytes(handle).map_err(|_| SharedError::Stale)?;
@@ -164,7 +171,7 @@ impl Parcel {
     #[must_use]
     pub fn give(family: &Family, address: usize, len: usize) -> Option<(Self, usize)> {
         let (handle, at) = alone::give(address, len)?;
-        match Self::open(family, handle, at + len) {
+        match Self::find(family, handle, at + len) {
             Ok(mut parcel) => {
                 parcel.given = true;
                 Some((parcel, at))

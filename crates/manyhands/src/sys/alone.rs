@@ -82,7 +82,7 @@ pub(crate) fn give(address: usize, len: usize) -> Option<(Handle, usize)> {
     Some((range.handle, address - start))
 }
 
-/// What was given has not gone: this process has it as before.
+/// What was given has not gone, or has come back: this process has it as before.
 pub(crate) fn take_back(place: NonNull<u8>) {
     if let Some(range) = ranges().get_mut(&place.addr().get()) {
         range.given = false;
