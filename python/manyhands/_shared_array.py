@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from _operator import index
 
-from . import _at_fork, _manyhands  # noqa: F401
+from . import _manyhands
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given an array would pay for it
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ so joining a process before draining its queue cannot deadlock.
 
 from __future__ import annotations
 
-from . import _at_fork, _manyhands  # noqa: F401
+from . import _manyhands
 
 TYPE_CHECKING = (
     False  # as typing's, without importing it: each spawned child that is given a queue would pay for it

@@ -13,7 +13,7 @@ import weakref
 from multiprocessing import sharedctypes as _std
 from multiprocessing.reduction import ForkingPickler
 
-from . import _at_fork, _install, _manyhands, synchronize  # noqa: F401
+from . import _install, _manyhands, synchronize
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a value would pay for it
 if TYPE_CHECKING:

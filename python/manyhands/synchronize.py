@@ -9,7 +9,7 @@ waits breaks.
 
 from __future__ import annotations
 
-from . import _at_fork, _manyhands  # noqa: F401
+from . import _manyhands
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a lock would pay for it
 if TYPE_CHECKING:

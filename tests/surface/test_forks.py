@@ -1,8 +1,13 @@
-"""A pool's own thread ends before a fork and goes on after it; that it does is looked for after every test
-(`tests/conftest.py`), this makes sure that there is one."""
+"""Forks, whoever asks for them.
+
+A pool's own thread ends before a fork and goes on after it; that it does is looked for after every test
+(`tests/conftest.py`), this makes sure that there is one.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from multiprocessing.context import BaseContext
 
@@ -21,3 +26,41 @@ def test_a_fork_while_a_pool_works_for_nobody_who_waits(ctx: BaseContext) -> Non
             assert [result.get(30) for result in results] == [number**2 for number in range(200)]
             child.join()
             assert child.exitcode == 0
+
+
+FORKS_ITSELF = """
+import gc, os
+import manyhands
+
+context = manyhands.get_context("fork")
+
+def run(target):
+    child = context.Process(target=target)
+    child.start()
+    child.join()
+
+run(int)  # nothing that is shared was there before this fork
+queue = context.Queue()
+queue.put("its own")
+reading, writing = os.pipe()
+child = os.fork()
+if child == 0:
+    os.read(reading, 1)
+    print(queue.get(timeout=30), flush=True)
+    os._exit(0)
+del queue
+gc.collect()
+for _ in range(6):
+    run(context.Queue)  # deaths, after which the memory of what nobody has is free
+another = context.Queue()
+another.put("another's")
+os.write(writing, b"!")
+os.waitpid(child, 0)
+"""
+
+
+def test_a_child_of_os_fork_keeps_what_it_inherits_after_a_process_was_started_without_anything_shared() -> (
+    None
+):
+    ended = subprocess.run([sys.executable, "-c", FORKS_ITSELF], capture_output=True, text=True, timeout=100)
+    assert (ended.stdout, ended.stderr) == ("its own\n", "")

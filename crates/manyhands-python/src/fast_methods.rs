@@ -67,8 +67,9 @@ fn put(
     flags: c_int,
 ) -> PyResult<()> {
     let (py, name) = (class.py(), NAMES[at]);
-    let text = class.getattr(name)?.getattr("__doc__")?.to_string();
-    let doc = format!("{}{}\n--\n\n{text}", name, SIGNATURES[at]);
+    // As a string, without `str`, which looks for signals: Ctrl-C would be lost in the text.
+    let text: Option<String> = class.getattr(name)?.getattr("__doc__")?.extract()?;
+    let doc = format!("{name}{}\n--\n\n{}", SIGNATURES[at], text.unwrap_or_default());
     // The interpreter keeps these addresses for as long as the class lives, which is until the process ends.
     let doc = Box::leak(CString::new(doc)?.into_boxed_c_str());
     let name = Box::leak(CString::new(name)?.into_boxed_c_str());

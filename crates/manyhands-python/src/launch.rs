@@ -11,6 +11,7 @@ use manyhands::queue_watch;
 use manyhands::{Deadline, Handle, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -363,6 +364,17 @@ pub(crate) fn keep_locks() {
 pub(crate) fn note_exit(status: i32) -> PyResult<()> {
     Family::current().map_err(error::family)?.note_exit(status);
     Ok(())
+}
+
+/// Has the interpreter call the next three at every fork from now on: no program may fork without them that has anything
+/// of ours.
+pub(crate) fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let hooks = PyDict::new(py);
+    hooks.set_item("before", module.getattr("before_fork")?)?;
+    hooks.set_item("after_in_parent", module.getattr("after_fork_in_parent")?)?;
+    hooks.set_item("after_in_child", module.getattr("after_fork_in_child")?)?;
+    py.import("os")?.getattr("register_at_fork")?.call((), Some(&hooks)).map(drop)
 }
 
 /// Before a fork, whoever asks for it.

@@ -65,6 +65,7 @@ mod _manyhands {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::fast_methods::install::<PyLock>(module.py())?;
         super::fast_methods::install::<PySemaphore>(module.py())?;
-        super::shared::fast_value::install(module)
+        super::shared::fast_value::install(module)?;
+        super::launch::register_at_fork(module)
     }
 }
