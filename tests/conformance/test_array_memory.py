@@ -91,3 +91,26 @@ class TestWithoutQueues:
         full, after = map(int, outcome(program)[0].split())
         assert full >= 80
         assert after < 8
+
+
+class TestNoMemory:
+    @pytest.mark.parametrize("what", ["bytes(400 << 20)", "bytearray(400 << 20)", "'x' * (400 << 20)"])
+    def test_for_the_pickle_of_a_connection(self, what: str) -> None:
+        program = (
+            "import manyhands, resource\n"
+            "ours, theirs = manyhands.Pipe(); ours.send(1); theirs.recv()\n"
+            f"item = {what}\n"
+            "size = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (size + (200 << 20),) * 2)\n"
+            "try: ours.send(item)\n"
+            "except MemoryError: print('MemoryError')\n"
+            "ours.send(1); print(theirs.recv())\n"
+        )
+        assert outcome(program) == ["MemoryError", "1"]
+
+    def test_long_bytearrays_take_little_more_than_their_size(self) -> None:
+        program = (
+            "import manyhands; queue = manyhands.SimpleQueue()\n"
+            "queue.put([bytearray(80 << 20), bytearray(80 << 20)]); print([len(item) for item in queue.get()])\n"
+        )
+        assert outcome(program) == [str([80 << 20, 80 << 20])]
