@@ -20,6 +20,14 @@ LONG = 60.0
 MIB = 1 << 20
 
 
+@pytest.fixture(scope="module", autouse=True)
+def family() -> None:
+    """Its memory is there before anybody counts what a test leaves."""
+    import manyhands
+
+    manyhands.SimpleQueue().close()
+
+
 def outcome(program: str, *, limit_mib: int = 512) -> list[str]:
     """The lines that a program of its own prints, in a family that has no more memory."""
     done = subprocess.run(

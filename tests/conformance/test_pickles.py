@@ -19,6 +19,14 @@ numpy: Any = pytest.importorskip("numpy")
 LONG = 60.0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def family() -> None:
+    """Its memory is there before anybody counts what a test leaves."""
+    import manyhands
+
+    manyhands.SimpleQueue().close()
+
+
 def sent(item: Any) -> bytes:
     """What goes over a connection for it."""
     import manyhands
