@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["dump_into", "dumps", "dumps_with", "main_is_importable", "names_below", "note_fresh_children", "registered", "standard_dumps"]
+__all__ = [
+    "dump_into",
+    "dumps",
+    "dumps_with",
+    "main_is_importable",
+    "names_below",
+    "note_fresh_children",
+    "registered",
+    "standard_dumps",
+]
 
 #: With 5, types offer their long parts as buffers; the standard library's default is 4 before Python 3.14.
 _PROTOCOL = 5

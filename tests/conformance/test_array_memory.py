@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import arrays
@@ -46,6 +46,15 @@ def outcome(program: str, *, limit_mib: int = 512) -> list[str]:
     return done.stdout.splitlines()
 
 
+_LOCK = threading.Lock()
+
+
+def _lock_returner() -> Callable[[], Any]:
+    """A function without a name, which goes by value, of something that cannot go at all."""
+    lock = _LOCK
+    return lambda: lock
+
+
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     gc.collect()
@@ -59,7 +68,7 @@ class TestFailedPuts:
     """They leave nothing, whoever keeps the error, and without the garbage collector."""
 
     @pytest.mark.parametrize(
-        "bad", [threading.Lock(), lambda lock=threading.Lock(): lock], ids=["error", "error by value"]
+        "bad", [threading.Lock(), _lock_returner()], ids=["error", "error by value"]
     )
     @pytest.mark.parametrize("are_kept", [False, True])
     def test_of_a_queue(self, bad: Any, are_kept: bool) -> None:

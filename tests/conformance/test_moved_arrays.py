@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import arrays
@@ -13,6 +13,15 @@ import pytest
 numpy: Any = pytest.importorskip("numpy")
 
 LONG = 30.0
+
+
+_LOCK = threading.Lock()
+
+
+def _lock_returner() -> Callable[[], Any]:
+    """A function without a name, which goes by value, of something that cannot go at all."""
+    lock = _LOCK
+    return lambda: lock
 
 
 def address(array: Any) -> int:
@@ -126,7 +135,7 @@ class TestNotSent:
         array = received(channel)
         place = address(array)
         errors = []
-        for bad in (threading.Lock(), lambda lock=threading.Lock(): lock):
+        for bad in (threading.Lock(), _lock_returner()):
             with pytest.raises(Exception, match="pickle") as raised:
                 channel.put([array, bad], move=True)
             errors.append(raised.value)

@@ -72,7 +72,11 @@ class TestOfConnections:
         assert b"manyhands" not in pickled
         program = "import sys, pickle; print(len(pickle.load(sys.stdin.buffer)[0]))"
         done = subprocess.run(
-            [sys.executable, "-I", "-c", program], input=pickled, capture_output=True, check=True, timeout=LONG
+            [sys.executable, "-I", "-c", program],
+            input=pickled,
+            capture_output=True,
+            check=True,
+            timeout=LONG,
         )
         assert int(done.stdout) == len(ITEMS[name]())
 
@@ -103,7 +107,9 @@ class TestOfConnections:
 
 
 class TestOthersReducers:
-    @pytest.mark.parametrize("item", [array.array("d", range(10_000)), numpy.arange(20_000)], ids=["array", "numpy"])
+    @pytest.mark.parametrize(
+        "item", [array.array("d", range(10_000)), numpy.arange(20_000)], ids=["array", "numpy"]
+    )
     @pytest.mark.parametrize("beside", [1, lambda: 1], ids=["by name", "by value"])
     def test_copyregs_go_first(self, item: Any, beside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         import manyhands

@@ -51,7 +51,11 @@ pub(crate) fn joined<'py>(py: Python<'py>, pieces: &[&[u8]]) -> PyResult<Bound<'
     filled(py, pieces.iter().map(|piece| piece.len()).sum(), |room| {
         let piece = *rest.next().unwrap_or(&&[][..]);
         let mut copy = || room.iter_mut().zip(piece).for_each(|(to, from)| _ = to.write(*from));
-        if piece.len() < blocking::LONG_COPY_BYTES { copy() } else { py.detach(copy) }
+        if piece.len() < blocking::LONG_COPY_BYTES {
+            copy()
+        } else {
+            py.detach(copy)
+        }
         Ok(piece.len())
     })
 }

@@ -137,7 +137,8 @@ impl PySink {
 }
 
 fn names_main(piece: &Bound<'_, PyBytes>) -> PyResult<bool> {
-    Ok(piece.as_bytes().len() <= LONGEST_SEARCHED && piece.as_any().contains(PyBytes::new(piece.py(), MAIN))?)
+    Ok(piece.as_bytes().len() <= LONGEST_SEARCHED
+        && piece.as_any().contains(PyBytes::new(piece.py(), MAIN))?)
 }
 
 impl PySink {
