@@ -160,8 +160,8 @@ class Sink:
     copied into a parcel at once."""
 
     def __new__(cls, in_one: bool = False, standard: bool = False) -> Self:
-        """With `in_one`, one that takes no buffers: everything is in the pickle. With `standard` it is for readers that may
-        know nothing of manyhands."""
+        """With `in_one`, one that takes no buffers: everything is in the pickle. With `standard` it is for readers that
+        may know nothing of manyhands."""
 
     @property
     def is_standard(self) -> bool:

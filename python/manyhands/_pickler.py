@@ -66,7 +66,7 @@ def registered(cls: type) -> Callable[[Any], Any] | None:
         if cls.__module__ != "socket":
             return None
         from multiprocessing import reduction
-    return reduction.ForkingPickler._extra_reducers.get(cls)  # type: ignore[no-any-return,attr-defined,union-attr]
+    return reduction.ForkingPickler._extra_reducers.get(cls)  # type: ignore[no-any-return,union-attr]
 
 
 #: Reducers of this package's for others' types, by type; see `_arrays`.

@@ -67,9 +67,7 @@ def no_collector() -> Iterator[None]:
 class TestFailedPuts:
     """They leave nothing, whoever keeps the error, and without the garbage collector."""
 
-    @pytest.mark.parametrize(
-        "bad", [threading.Lock(), _lock_returner()], ids=["error", "error by value"]
-    )
+    @pytest.mark.parametrize("bad", [threading.Lock(), _lock_returner()], ids=["error", "error by value"])
     @pytest.mark.parametrize("are_kept", [False, True])
     def test_of_a_queue(self, bad: Any, are_kept: bool) -> None:
         import manyhands
