@@ -78,6 +78,7 @@ steps! {
     SweepReleased = 32, "sweep: a dead member's reference is released, what it was the last of is not freed";
     ArenaKeepCounted = 114, "arena: a freed large block counts among the kept ones, its header does not say so";
     ArenaGivenBack = 115, "arena: a large block's pages are given back, what is noted of them is not all settled";
+    ArenaGivingBack = 117, "arena: a large block says that none of its pages is certain, they are all there";
     ArenaStripped = 116, "arena: a block on its list has no pages any more and says so, the count of all does not";
     SlotClaimed = 33, "process table: a slot is taken for a child, its words are the last member's";
     SlotNamed = 34, "process table: a process has written its pid into its slot and not registered";

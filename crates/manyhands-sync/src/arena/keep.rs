@@ -61,6 +61,7 @@ impl<B: Backing> Arena<B> {
     /// All pages of a large block but the one with its header.
     pub(super) fn give_back(&self, payload: u64, bytes: u64, block: &BlockHeader) {
         block.committed_mib.store(0, Ordering::Relaxed);
+        kill_point!(ArenaGivingBack);
         let first_page = payload.next_multiple_of(PAGE_BYTES);
         self.backing.give_back(first_page, payload - BLOCK_HEADER_BYTES + bytes - first_page);
         kill_point!(ArenaGivenBack);

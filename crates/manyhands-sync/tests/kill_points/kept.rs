@@ -9,8 +9,12 @@ use manyhands_sync::kill_point::KillPoint;
 use std::sync::atomic::Ordering;
 
 /// Steps of keeping pages and of giving them back.
-pub(super) const POINTS: &[KillPoint] =
-    &[KillPoint::ArenaKeepCounted, KillPoint::ArenaGivenBack, KillPoint::ArenaStripped];
+pub(super) const POINTS: &[KillPoint] = &[
+    KillPoint::ArenaKeepCounted,
+    KillPoint::ArenaGivingBack,
+    KillPoint::ArenaGivenBack,
+    KillPoint::ArenaStripped,
+];
 
 /// Steps of freeing a block whose pages stay with it.
 const KEEPING: &[KillPoint] = &[
@@ -23,10 +27,12 @@ const KEEPING: &[KillPoint] = &[
 ];
 
 /// Steps of giving kept pages back.
-const TRIMMING: &[KillPoint] = &[KillPoint::ArenaGivenBack, KillPoint::ArenaStripped];
+const TRIMMING: &[KillPoint] =
+    &[KillPoint::ArenaGivingBack, KillPoint::ArenaGivenBack, KillPoint::ArenaStripped];
 
 /// Steps of freeing a block whose pages go at once.
-const DROPPING: &[KillPoint] = &[KillPoint::ArenaGivenBack, KillPoint::ArenaPushMarked];
+const DROPPING: &[KillPoint] =
+    &[KillPoint::ArenaGivingBack, KillPoint::ArenaGivenBack, KillPoint::ArenaPushMarked];
 
 const MARK: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
