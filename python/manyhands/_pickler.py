@@ -44,9 +44,15 @@ class _Reducers:
     """The reducers in force, `ForkingPickler`'s before `copyreg`'s before ours, as the pickler wants them: by type."""
 
     def __getitem__(self, cls: type) -> Callable[[Any], Any]:
-        reducer = registered(cls) or copyreg.dispatch_table.get(cls) or own_reducers.get(cls)
-        if reducer is not None:
-            return reducer
+        # Asked for most objects: `registered` is called only where it can have an answer.
+        if "multiprocessing.reduction" in sys.modules or cls.__module__ == "socket":
+            reducer = registered(cls)
+            if reducer is not None:
+                return reducer
+        if cls in copyreg.dispatch_table:
+            return copyreg.dispatch_table[cls]
+        if cls in own_reducers:
+            return own_reducers[cls]
         if cls.__module__ == "array" and cls is getattr(sys.modules.get("array"), "array", None):
             return _reduce_array
         raise KeyError(cls)
