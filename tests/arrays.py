@@ -3,8 +3,10 @@ imports an implementation."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 
@@ -27,6 +29,16 @@ class Frame:
         self.columns = columns
 
 
+def arena_bytes() -> int:
+    """What the family's memory takes, as the kernel counts it."""
+    for name in os.listdir("/proc/self/fd"):
+        path = Path("/proc/self/fd", name)
+        with contextlib.suppress(OSError):
+            if "memfd:manyhands" in os.readlink(path):
+                return os.stat(path).st_blocks * 512
+    return 0
+
+
 def echo(item: Any) -> Any:
     return item
 
@@ -35,6 +47,13 @@ def echo_all(requests: Any, answers: Any) -> None:
     """Gives back everything up to None."""
     while (item := requests.get()) is not None:
         answers.put(item)
+
+
+def move_all(requests: Any, answers: Any) -> None:
+    """Gives back everything up to None, marked, and keeps nothing of it."""
+    while (array := requests.get()) is not None:
+        array[-1] += 1.0
+        answers.put(array, move=True)
 
 
 def fill(array: Any, value: float) -> float:

@@ -1,8 +1,9 @@
 """`empty`, `zeros` and `asarray`: numpy arrays whose memory is the family's, and which are sent by reference.
 
 Sending such an array, or any view of it, copies nothing: the receiver's array is the same memory. That holds for
-queues, for arguments, items and results of pools and executors, and for arguments of processes; what the plain
-`pickle` module makes of it is a copy, as of any array.
+queues, for arguments, items and results of pools and executors, and for arguments of processes. What the plain
+`pickle` module makes of it is a copy, as of any array, and so is what goes through a connection, and a view of a
+subclass of numpy's arrays.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ def asarray(a: ArrayLike, dtype: DTypeLike | None = None) -> NDArray[Any]:
 
 def _new(shape: Shape, dtype: DTypeLike, make: Any) -> NDArray[Any]:
     kind = numpy.dtype(dtype)
+    if kind.itemsize == 0:
+        # Of texts whose length is not said numpy makes room for one character.
+        kind = numpy.empty(0, dtype).dtype
     if kind.hasobject:
         raise TypeError(f"an array in shared memory cannot hold Python objects: {kind!r}")
     # numpy's own view of what a shape is, without any memory.

@@ -40,29 +40,24 @@ def dump_into(obj: object, sink: Sink) -> None:
 
 
 class _Reducers:
-    """The reducers in force: `ForkingPickler`'s, cloudpickle's, `copyreg`'s."""
+    """The reducers in force: `ForkingPickler`'s, cloudpickle's, `copyreg`'s, and `own`."""
+
+    def __init__(self, own: dict[type, Any]) -> None:
+        self._own = own
 
     def __getitem__(self, cls: type) -> Any:
         # The standard library's way with methods looks them up by name, which need not be there.
         if cls is not types.MethodType:
-            reducer = _registered(cls)
+            reducer = _pickler.registered(cls)
             if reducer is not None:
                 return reducer
-        return cloudpickle.Pickler.dispatch_table[cls]
-
-
-def _registered(cls: type) -> Any:
-    reduction: Any = sys.modules.get("multiprocessing.reduction")
-    if reduction is None and cls.__module__ == "socket":
-        from multiprocessing import reduction
-    registered = reduction.ForkingPickler._extra_reducers.get(cls) if reduction is not None else None
-    return registered or _pickler.own_reducers.get(cls)
+        reducer = cloudpickle.Pickler.dispatch_table.get(cls)
+        return self._own[cls] if reducer is None else reducer
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    dispatch_table = _Reducers()
-
     def __init__(self, sink: Sink, sendable: _Sendable | None = None) -> None:
+        self.dispatch_table = _Reducers({} if sink.is_standard else _pickler.own_reducers)
         super().__init__(sink, buffer_callback=sink.keep)
         self._sendable = sendable
         #: Whether values of the main module's globals went along with a function.
@@ -70,7 +65,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type):
-            reducer = _registered(type(obj)) or copyreg.dispatch_table.get(type(obj))
+            reducer = _pickler.registered(type(obj)) or copyreg.dispatch_table.get(type(obj))
             if reducer is not None:
                 return reducer(obj)
         elif not isinstance(obj, types.FunctionType):

@@ -176,8 +176,13 @@ class Sink:
     """Where the pickler writes to. Its pieces are kept as they come; what could change before the message is sent is
     copied into a parcel at once."""
 
-    def __new__(cls, in_one: bool = False) -> Self:
-        """With `in_one`, one that takes no buffers: everything is in the pickle."""
+    def __new__(cls, in_one: bool = False, standard: bool = False) -> Self:
+        """With `in_one`, one that takes no buffers: everything is in the pickle. With `standard` it is for readers that
+        may know nothing of manyhands."""
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the pickle's reader may know nothing of manyhands."""
 
     def write(self, piece: Buffer) -> int:
         """What the pickler calls: a piece of the pickle."""
@@ -188,8 +193,8 @@ class Sink:
     def clear(self) -> None:
         """Forgets what was written: the object is pickled in another way."""
 
-    def contains(self, text: bytes) -> bool:
-        """Whether these bytes are in the pickle, but for what is somebody's long bytes or text."""
+    def names_main(self) -> bool:
+        """Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes."""
 
     def pickle(self) -> bytes:
         """The pickle as bytes."""

@@ -25,28 +25,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["dump_into", "dumps", "dumps_with", "main_is_importable", "names_below", "note_fresh_children"]
+__all__ = [
+    "dump_into",
+    "dumps",
+    "dumps_with",
+    "main_is_importable",
+    "names_below",
+    "note_fresh_children",
+    "registered",
+    "standard_dumps",
+]
 
 #: With 5, types offer their long parts as buffers; the standard library's default is 4 before Python 3.14.
 _PROTOCOL = 5
 
 
 class _Reducers:
-    """The reducers in force, `ForkingPickler`'s before `copyreg`'s, seen as the pickler wants them: by type."""
+    """The reducers in force, `ForkingPickler`'s before `copyreg`'s before ours, as the pickler wants them: by type."""
 
     def __getitem__(self, cls: type) -> Callable[[Any], Any]:
-        reduction = sys.modules.get("multiprocessing.reduction")
-        if reduction is None and cls.__module__ == "socket":
-            from multiprocessing import reduction
-        if reduction is not None:
-            reducer = reduction.ForkingPickler._extra_reducers.get(cls)  # pyright: ignore[reportAttributeAccessIssue]
+        # Asked for most objects: `registered` is called only where it can have an answer.
+        if "multiprocessing.reduction" in sys.modules or cls.__module__ == "socket":
+            reducer = registered(cls)
             if reducer is not None:
-                return reducer  # type: ignore[no-any-return]
+                return reducer
+        if cls in copyreg.dispatch_table:
+            return copyreg.dispatch_table[cls]
         if cls in own_reducers:
             return own_reducers[cls]
-        if cls.__module__ == "array":
+        if cls.__module__ == "array" and cls is getattr(sys.modules.get("array"), "array", None):
             return _reduce_array
-        return copyreg.dispatch_table[cls]
+        raise KeyError(cls)
+
+
+class _StandardReducers:
+    """As `_Reducers`, without ours: what they make of an object only manyhands can read."""
+
+    def __getitem__(self, cls: type) -> Callable[[Any], Any]:
+        return registered(cls) or copyreg.dispatch_table[cls]
+
+
+def registered(cls: type) -> Callable[[Any], Any] | None:
+    """The reducer that somebody has registered with the standard library's `ForkingPickler`."""
+    reduction = sys.modules.get("multiprocessing.reduction")
+    if reduction is None:
+        if cls.__module__ != "socket":
+            return None
+        from multiprocessing import reduction
+    return reduction.ForkingPickler._extra_reducers.get(cls)  # type: ignore[no-any-return,union-attr]
 
 
 #: Reducers of this package's for others' types, by type; see `_arrays`.
@@ -78,6 +104,12 @@ class _Pickler(_CPickler):
     dispatch_table = _Reducers()  # type: ignore[assignment]
 
 
+class _StandardPickler(_CPickler):
+    """What it writes can be read without manyhands, unless there is something of manyhands in the object."""
+
+    dispatch_table = _StandardReducers()  # type: ignore[assignment]
+
+
 def dump_into(obj: object, sink: Sink) -> None:
     """The object for another process of the family: what the pickler writes goes to the engine's sink, and so do the
     long buffers that it is offered, if the sink takes any.
@@ -86,9 +118,10 @@ def dump_into(obj: object, sink: Sink) -> None:
     why it does not go by value either.
     """
     try:
-        _Pickler(sink, _PROTOCOL, True, sink.keep).dump(obj)
+        (_StandardPickler if sink.is_standard else _Pickler)(sink, _PROTOCOL, True, sink.keep).dump(obj)
     except Exception as error:
-        _by_value_after(error, obj, sink)
+        if not _is_sent_by_value_after(error, obj, sink):
+            raise
         return
     if _fresh_children:
         main = sys.modules["__main__"]
@@ -105,6 +138,13 @@ def dumps(obj: object) -> bytes:
     return sink.pickle()
 
 
+def standard_dumps(obj: object) -> bytes:
+    """As `dumps`, for readers that may know nothing of this family, or of manyhands."""
+    sink = Sink(True, True)
+    dump_into(obj, sink)
+    return sink.pickle()
+
+
 def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
     """As `dumps`, for a child that is being started as a fresh interpreter, with another pickler for the first try."""
     note_fresh_children()
@@ -113,7 +153,8 @@ def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
     try:
         by_name(obj, sink)
     except Exception as error:
-        _by_value_after(error, obj, sink)
+        if not _is_sent_by_value_after(error, obj, sink):
+            raise
     else:
         if _lacks_main(sink):
             _by_value_instead(obj, sink)
@@ -123,10 +164,14 @@ def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
 # --- when something goes by value ---
 
 
-def _by_value_after(error: Exception, obj: object, sink: Sink) -> None:
-    """By value, if the error says that something has no name; else the error goes on. Call while it is handled."""
+def _is_sent_by_value_after(error: Exception, obj: object, sink: Sink) -> bool:
+    """By value, if the error says that something has no name; whether it was. If not, the error is raised again.
+
+    By the caller, who handles it: a frame of ours that knows the error by a name, and is in its traceback, would keep
+    the object and its copy until the garbage collector comes.
+    """
     if not _is_of_naming(error):
-        raise error
+        return False
     try:
         from . import _by_value
 
@@ -135,9 +180,8 @@ def _by_value_after(error: Exception, obj: object, sink: Sink) -> None:
     except Exception as second:
         # In the standard library the first error is the only one.
         error.add_note(f"It cannot be sent by value either: {type(second).__name__}: {second}")
-    else:
-        return
-    raise error
+        return False
+    return True
 
 
 def _is_of_naming(error: Exception) -> bool:
@@ -169,8 +213,6 @@ _PICKLERS = (__name__, "manyhands.spawn", "multiprocessing.reduction")
 _fresh_children = getattr(sys.modules.get("manyhands._child"), "start_method", None) is not None
 #: The ``__file__`` of the main module when it was last found to be importable; compared by identity.
 _importable_file: object = object()
-#: How a pickle spells the main module's name.
-_MAIN = b"\x8c\x08__main__"
 
 
 def note_fresh_children() -> None:
@@ -245,7 +287,7 @@ def main_by_value() -> bool:
 
 def _lacks_main(sink: Sink) -> bool:
     """Whether the pickle names a main module that a fresh child does not have."""
-    return (not main_is_importable() or bool(names_below())) and sink.contains(_MAIN)
+    return (not main_is_importable() or bool(names_below())) and sink.names_main()
 
 
 def _by_value_instead(obj: object, sink: Sink) -> None:

@@ -91,7 +91,7 @@ class Reader(_End):
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Take the next item, as its pickle; ``OSError``, and it is lost, when that is longer than ``maxlength``."""
-        pickled = _pickler.dumps(self.recv())
+        pickled = _pickler.standard_dumps(self.recv())
         if maxlength is not None and len(pickled) > maxlength:
             raise OSError("bad message length")
         return pickled

@@ -47,8 +47,8 @@ def _dumps(obj: object) -> bytes:
 
 def _dump(obj: object, file: Any) -> None:
     pickler = ForkingPickler(file)
-    # The table is the pickler's own copy.
-    pickler.dispatch_table.update(_pickler.own_reducers)
+    # The table is the pickler's own copy; what others have registered goes first.
+    pickler.dispatch_table = {**_pickler.own_reducers, **pickler.dispatch_table}
     pickler.dump(obj)
 
 

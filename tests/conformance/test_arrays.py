@@ -306,6 +306,8 @@ class TestByReference:
         assert manyhands.empty(7).shape == (7,)
         assert manyhands.empty((), "f4").shape == ()
         assert manyhands.zeros((0, 3)).tolist() == []
+        for text in ("U", "S", "U5", "S0", str, bytes):
+            assert manyhands.empty(3, text).dtype == numpy.empty(3, text).dtype
         assert manyhands.empty(5, STRUCTURED).dtype == numpy.dtype(STRUCTURED)
         copy = manyhands.asarray([[1, 2], [3, 4]], "f8")
         assert copy.tolist() == [[1.0, 2.0], [3.0, 4.0]]
@@ -402,6 +404,10 @@ class TestByReference:
         import manyhands
 
         array = manyhands.zeros(5)
+        queue = manyhands.SimpleQueue()
+        queue.put(array.view(numpy.recarray))
+        queue.get()[0] = 2.0
+        assert array[0] == 0.0
         copy = pickle.loads(pickle.dumps(array))
         copy[1] = 2.0
         assert array[1] == 0.0

@@ -6,17 +6,16 @@ many receivers are killed.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import arrays
 import pytest
+from arrays import arena_bytes
 from processes import wait_until
 
 numpy: Any = pytest.importorskip("numpy")
@@ -29,16 +28,6 @@ LONG = 30.0
 CAP = 256 * MIB
 #: What nobody counts: the arena's own tables, short messages, the first page of each block.
 SMALL = 8 * MIB
-
-
-def arena_bytes() -> int:
-    """What the family's memory takes, as the kernel counts it."""
-    for name in os.listdir("/proc/self/fd"):
-        path = Path("/proc/self/fd", name)
-        with contextlib.suppress(OSError):
-            if "memfd:manyhands" in os.readlink(path):
-                return os.stat(path).st_blocks * 512
-    return 0
 
 
 class Peak:

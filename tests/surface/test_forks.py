@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from multiprocessing.context import BaseContext
+from pathlib import Path
 
 import pytest
 import targets
@@ -64,3 +65,47 @@ def test_a_child_of_os_fork_keeps_what_it_inherits_after_a_process_was_started_w
 ):
     ended = subprocess.run([sys.executable, "-c", FORKS_ITSELF], capture_output=True, text=True, timeout=100)
     assert (ended.stdout, ended.stderr) == ("its own\n", "")
+
+
+RECEIVES_AND_FORKS = """
+import os, sys
+import manyhands, numpy
+
+def make(value):
+    return numpy.full(100_000, value)
+
+if __name__ == "__main__":
+    pool = manyhands.get_context(sys.argv[1]).Pool(1)
+    array = pool.apply(make, (3.0,))
+    reading, writing = os.pipe()
+    word, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        array[:] = -1.0
+        os.write(told, b"!")
+        os.read(reading, 1)
+        # Its parent has no such array any more, and others have the memory.
+        print(array.min(), array.max(), flush=True)
+        os._exit(0)
+    os.read(word, 1)
+    print(array.min(), array.max(), flush=True)
+    del array
+    others = [pool.apply(make, (7.0,)) for _ in range(3)]
+    os.write(writing, b"!")
+    os.waitpid(child, 0)
+    print({float(other.min()) for other in others})
+    pool.close()
+    pool.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_child_of_os_fork_has_its_own_of_what_came_from_a_pool(method: str, tmp_path: Path) -> None:
+    """Also in a program that has no queue, lock or value."""
+    pytest.importorskip("numpy")
+    program = tmp_path / "program.py"
+    program.write_text(RECEIVES_AND_FORKS)
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", str(program), method], capture_output=True, text=True, timeout=100
+    )
+    assert (ended.stdout, ended.stderr) == ("3.0 3.0\n-1.0 -1.0\n{7.0}\n", "")

@@ -4,6 +4,7 @@
 //! it; or 0x80, with which every pickle of the protocols that we write begins.
 
 use crate::codec;
+use crate::connection::joined;
 use crate::plane::{self, Packed, PySink, Way};
 use manyhands::Handle;
 use manyhands::shared::{MANIFEST, Parcel};
@@ -52,12 +53,12 @@ pub(crate) enum Dumped<'py> {
 
 impl<'py> Dumped<'py> {
     /// What was received: in a `bytes` object only if the pickler is to have it.
-    pub(crate) fn copy_of(py: Python<'py>, bytes: &[u8]) -> Self {
-        if codec::is_compact(bytes) {
+    pub(crate) fn copy_of(py: Python<'py>, bytes: &[u8]) -> PyResult<Self> {
+        Ok(if codec::is_compact(bytes) {
             Self::Compact(codec::Encoded::copy_of(bytes))
         } else {
-            Self::Pickle(PyBytes::new(py, bytes))
-        }
+            Self::Pickle(joined(py, &[bytes])?)
+        })
     }
 
     /// The object again.
@@ -86,10 +87,12 @@ impl<'py> Dumped<'py> {
 
 /// The pickle of an object, for somebody who knows nothing of the codec. What that would have encoded asks no reducer.
 pub(crate) fn standard_pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    if codec::encode(object).is_none() {
-        return pickle(object);
-    }
     let py = object.py();
+    if codec::encode(object).is_none() {
+        let sink = Bound::new(py, PySink::new(Way::Standard))?;
+        pickling(py)?.dump_into.bind(py).call1((object, &sink))?;
+        return Ok(sink.borrow_mut().pack(py)?.bytes);
+    }
     Ok(pickling(py)?.plain_dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
 }
 
@@ -144,6 +147,13 @@ impl Carried {
     }
 }
 
+impl Carried {
+    /// The message is sent: what was given away with it is not this process's any more.
+    pub(crate) fn note_sent(&mut self) {
+        self.parcels.iter_mut().for_each(Parcel::note_sent);
+    }
+}
+
 impl Deref for Carried {
     type Target = [Handle];
 
@@ -171,7 +181,12 @@ fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Dumped<'py
     let py = object.py();
     let dump = pickling(py)?.dump_into.bind(py);
     let sink = Bound::new(py, PySink::new(way))?;
-    let ((), mut handles) = carrying(|| dump.call1((object, &sink)).map(drop))?;
+    let dumped = carrying(|| dump.call1((object, &sink)).map(drop));
+    if dumped.is_err() {
+        // Whoever keeps the error keeps its traceback and the sink with it, but not this memory.
+        PySink::forget(&sink);
+    }
+    let ((), mut handles) = dumped?;
     let Packed { bytes, parcels } = sink.borrow_mut().pack(py)?;
     handles.extend(parcels.iter().map(Parcel::handle));
     Ok((Dumped::Pickle(bytes), Carried { handles, parcels }))
@@ -189,7 +204,7 @@ pub(crate) fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, P
     if codec::is_compact(bytes) {
         return codec::decode(py, bytes);
     }
-    unpickle(&PyBytes::new(py, bytes))
+    unpickle(&joined(py, &[bytes])?)
 }
 
 /// As [`loads`], for bytes that Python has.

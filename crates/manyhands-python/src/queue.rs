@@ -132,11 +132,13 @@ impl PyQueue {
         let py = slf.py();
         Self::check_open(slf, End::Writer)?;
         // WAYPOINT message 1/8: `Queue.put`; the subclass in queues.py adds nothing on this way.
-        let (bytes, carried) = Self::bytes_of(obj, r#move)?;
+        let (bytes, mut carried) = Self::bytes_of(obj, r#move)?;
         let this = slf.get();
         this.note_use()?;
         let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
-        this.send(py, message, blocking::deadline(block, timeout)?)
+        this.send(py, message, blocking::deadline(block, timeout)?)?;
+        carried.note_sent();
+        Ok(())
     }
 
     /// Take the next item.

@@ -76,7 +76,10 @@ steps! {
     ReferencesRepaired = 30, "references: a dead member's change was undone, the lock is not declared consistent";
     SweepClaimed = 31, "sweep: a dead member's block belongs to the sweeper, nothing else has happened";
     SweepReleased = 32, "sweep: a dead member's reference is released, what it was the last of is not freed";
-    ArenaTrimmed = 36, "arena: a free block is off its list to give its pages back, nobody else knows it";
+    ArenaKeepCounted = 114, "arena: a freed large block counts among the kept ones, its header does not say so";
+    ArenaGivenBack = 115, "arena: a large block's pages are given back, what is noted of them is not all settled";
+    ArenaGivingBack = 117, "arena: a large block says that none of its pages is certain, they are all there";
+    ArenaStripped = 116, "arena: a block on its list has no pages any more and says so, the count of all does not";
     SlotClaimed = 33, "process table: a slot is taken for a child, its words are the last member's";
     SlotNamed = 34, "process table: a process has written its pid into its slot and not registered";
     SweepCycleClaimed = 35, "sweep: a structure that nobody can reach belongs to the sweeper, perhaps not the next";

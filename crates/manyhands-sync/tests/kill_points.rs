@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_types)] // not part of the structures that loom checks
 
+#[path = "kill_points/kept.rs"]
+mod kept;
 #[path = "kill_points/ledger.rs"]
 mod ledger;
 #[path = "kill_points/lock.rs"]
@@ -253,7 +255,7 @@ fn every_step_has_its_test() {
         ledger::POINTS,
         ledger::SWEEPING,
         ledger::TAKING,
-        ledger::TRIMMING,
+        kept::POINTS,
         ABOVE,
     ]
     .concat();

@@ -129,10 +129,13 @@ fn two_who_need_a_new_extent_share_one() {
 #[test]
 fn pages_are_given_back_while_another_takes_the_block() {
     model("a trim beside a taker", 1, |arena| {
-        arena.free(arena.allocate(LARGE_BYTES).unwrap()).unwrap();
+        let first = arena.allocate(LARGE_BYTES).unwrap();
+        arena.free(first).unwrap();
         let trimmer = thread::spawn(move || _ = arena.trim(0));
         let mine = arena.allocate(LARGE_BYTES).unwrap();
         trimmer.join().unwrap();
+        // It is free all the time: who finds no other need not be told that there is none.
+        assert_eq!(mine.offset, first.offset);
         let next = arena.allocate(LARGE_BYTES).unwrap();
         assert_eq!(arena.kept_bytes(), 0);
         give_back_all(&arena, &[mine, next]);
@@ -161,6 +164,8 @@ enum Scene {
     Growth,
     /// A large block is free and keeps its pages; the victim gives them back.
     Trim,
+    /// As above; the victim takes it and frees it.
+    Keep,
 }
 
 impl Scene {
@@ -169,7 +174,7 @@ impl Scene {
             Self::Lists => give_back_all(arena, &[take(arena), take(arena)]),
             Self::Carving => {}
             Self::Growth => fill_first_chunk(arena),
-            Self::Trim => {
+            Self::Trim | Self::Keep => {
                 arena.free(arena.allocate(LARGE_BYTES).unwrap()).unwrap();
                 assert!(arena.kept_bytes() > 0);
             }
@@ -183,6 +188,7 @@ impl Scene {
             Self::Carving => _ = (take(arena), take(arena)),
             Self::Growth => _ = take_if_there_is_room(arena),
             Self::Trim => _ = arena.trim(0),
+            Self::Keep => _ = arena.allocate(LARGE_BYTES).map(|block| arena.free(block)),
         }
     }
 }
@@ -224,7 +230,7 @@ fn a_member_is_killed_at_each_step_while_another_goes_on() {
         if !name.starts_with("Arena") || name.ends_with("Repaired") {
             continue;
         }
-        let deaths: u32 = [Scene::Lists, Scene::Carving, Scene::Growth, Scene::Trim]
+        let deaths: u32 = [Scene::Lists, Scene::Carving, Scene::Growth, Scene::Trim, Scene::Keep]
             .map(|scene| deaths_at(point, scene))
             .iter()
             .sum();

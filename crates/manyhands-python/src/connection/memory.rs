@@ -1,6 +1,7 @@
 //! Memory of Python objects, as the kernel reads and fills it: nothing is copied on the way.
 #![allow(unsafe_code)] // a bytes object is filled after it was made; buffers are lent to the kernel
 
+use crate::blocking;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
@@ -42,6 +43,21 @@ pub(super) fn filled<'py>(
     fill(unsafe { std::slice::from_raw_parts_mut(start, len) }, read)?;
     // SAFETY: a bytes object, as above; from here on all of it is set.
     Ok(unsafe { made.cast_into_unchecked::<PyBytes>() })
+}
+
+/// A new bytes object of these pieces, copied without the GIL when they are long. An error where there is no memory.
+pub(crate) fn joined<'py>(py: Python<'py>, pieces: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
+    let mut rest = pieces.iter().filter(|piece| !piece.is_empty());
+    filled(py, pieces.iter().map(|piece| piece.len()).sum(), |room| {
+        let piece = *rest.next().unwrap_or(&&[][..]);
+        let mut copy = || room.iter_mut().zip(piece).for_each(|(to, from)| _ = to.write(*from));
+        if piece.len() < blocking::LONG_COPY_BYTES {
+            copy()
+        } else {
+            py.detach(copy)
+        }
+        Ok(piece.len())
+    })
 }
 
 /// So many bytes that `read` fills.

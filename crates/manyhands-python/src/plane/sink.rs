@@ -2,6 +2,7 @@
 
 use super::LONG_BYTES;
 use super::view::View;
+use crate::connection::joined;
 use crate::error;
 use manyhands::family::Family;
 use manyhands::shared::{Manifest, Parcel, Part, SharedError, UnheldParcel};
@@ -11,6 +12,8 @@ use pyo3::types::PyBytes;
 
 /// Room behind long bytes of a pickle for the few that follow.
 const SLACK_BYTES: usize = 4 << 10;
+/// How a pickle spells the main module's name.
+const MAIN: &[u8] = b"\x8c\x08__main__";
 /// A piece that is longer holds no names: it is somebody's bytes.
 const LONGEST_SEARCHED: usize = 16 << 20;
 
@@ -25,6 +28,8 @@ pub(crate) struct PySink {
     /// The pickle so far, once it had to be copied.
     copied: Option<UnheldParcel>,
     parts: Vec<(Part, Parcel)>,
+    /// Whether the main module's name is in a piece that was copied and not kept.
+    has_named_main: bool,
     way: Way,
 }
 
@@ -38,6 +43,8 @@ pub(crate) enum Way {
     Moving,
     /// Everything is in the pickle, for any number of receivers.
     InOne,
+    /// As above, for receivers that may know nothing of this family, or of manyhands.
+    Standard,
 }
 
 /// A pickle, and the parcels that go with it.
@@ -51,11 +58,22 @@ pub(crate) struct Packed<'py> {
 
 #[pymethods]
 impl PySink {
-    /// With `in_one`, one that takes no buffers: everything is in the pickle.
+    /// With `in_one`, one that takes no buffers: everything is in the pickle. With `standard` it is for readers that may know
+    /// nothing of manyhands.
     #[new]
-    #[pyo3(signature = (in_one=false))]
-    fn made(in_one: bool) -> Self {
-        Self::new(if in_one { Way::InOne } else { Way::Copying })
+    #[pyo3(signature = (in_one=false, standard=false))]
+    fn made(in_one: bool, standard: bool) -> Self {
+        Self::new(match (standard, in_one) {
+            (true, _) => Way::Standard,
+            (false, true) => Way::InOne,
+            (false, false) => Way::Copying,
+        })
+    }
+
+    /// Whether the pickle's reader may know nothing of manyhands.
+    #[getter]
+    fn is_standard(&self) -> bool {
+        self.way == Way::Standard
     }
 
     /// The pickle as bytes.
@@ -71,8 +89,8 @@ impl PySink {
         // The text of a string, a bytearray: only now what it is.
         let view =
             View::of(piece)?.ok_or_else(|| PyTypeError::new_err("a piece of a pickle is contiguous"))?;
-        if self.way == Way::InOne {
-            return self.write_bytes(py, &PyBytes::new(py, view.bytes()));
+        if self.is_in_one() {
+            return self.write_bytes(py, &joined(py, &[view.bytes()])?);
         }
         self.copy(py, view.bytes())?;
         Ok(view.bytes().len())
@@ -80,7 +98,7 @@ impl PySink {
 
     /// What the pickler calls for each buffer it is offered: whether it has to be written into the pickle.
     fn keep(&mut self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if self.way == Way::InOne {
+        if self.is_in_one() {
             return Ok(true);
         }
         let Some(view) = View::of(buffer)?.filter(|view| view.bytes().len() >= LONG_BYTES) else {
@@ -104,11 +122,13 @@ impl PySink {
         *self = Self::new(self.way);
     }
 
-    /// Whether these bytes are in the pickle, but for what is somebody's long bytes or text.
-    fn contains(&self, py: Python<'_>, text: &Bound<'_, PyBytes>) -> PyResult<bool> {
+    /// Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes.
+    fn names_main(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.has_named_main {
+            return Ok(true);
+        }
         for piece in &self.pieces {
-            let piece = piece.bind(py);
-            if piece.as_bytes().len() <= LONGEST_SEARCHED && piece.as_any().contains(text)? {
+            if names_main(piece.bind(py))? {
                 return Ok(true);
             }
         }
@@ -116,9 +136,25 @@ impl PySink {
     }
 }
 
+fn names_main(piece: &Bound<'_, PyBytes>) -> PyResult<bool> {
+    Ok(piece.as_bytes().len() <= LONGEST_SEARCHED
+        && piece.as_any().contains(PyBytes::new(piece.py(), MAIN))?)
+}
+
 impl PySink {
     pub(crate) fn new(way: Way) -> Self {
         Self { way, ..Self::default() }
+    }
+
+    fn is_in_one(&self) -> bool {
+        matches!(self.way, Way::InOne | Way::Standard)
+    }
+
+    /// As `clear`, from outside; not while the pickler writes.
+    pub(crate) fn forget(this: &Bound<'_, Self>) {
+        if let Ok(mut sink) = this.try_borrow_mut() {
+            sink.clear();
+        }
     }
 
     fn write_bytes(&mut self, py: Python<'_>, piece: &Bound<'_, PyBytes>) -> PyResult<usize> {
@@ -129,6 +165,9 @@ impl PySink {
         }
         if self.copied.is_none() || piece.as_bytes().len() < LONG_BYTES {
             self.pieces.push(piece.clone().unbind());
+        } else {
+            // The pickler's own frames are of this size, too.
+            self.has_named_main = self.has_named_main || names_main(piece)?;
         }
         Ok(piece.as_bytes().len())
     }
@@ -148,8 +187,7 @@ impl PySink {
             }
         };
         if len > copied.len() {
-            // Twice as much, so that many pieces are copied again once at most.
-            py.detach(|| copied.grow(filled, 2 * len)).map_err(error::shared)?;
+            py.detach(|| grow(copied, filled, len)).map_err(error::shared)?;
         }
         if !copied.fill(filled, piece) {
             return Err(error::shared(SharedError::Corrupted));
@@ -163,7 +201,7 @@ impl PySink {
         let this = std::mem::take(self);
         let body = match this.copied {
             Some(copied) => Some(copied.hold(this.len).map_err(error::shared)?),
-            None if this.len >= LONG_BYTES && this.way != Way::InOne => {
+            None if this.len >= LONG_BYTES && !this.is_in_one() => {
                 let family = Family::current().map_err(error::family)?;
                 let pieces: Vec<&[u8]> = this.pieces.iter().map(|piece| piece.as_bytes(py)).collect();
                 Some(parcel_of(py, family, &pieces)?)
@@ -182,14 +220,15 @@ impl PySink {
             parts.push(Part { handle: body.handle(), at: 0, len: body.len() as u64 });
             parcels.push(body);
         }
-        let mut bytes = match parts.as_slice() {
+        let manifest = match parts.as_slice() {
             [] => Vec::new(),
             _ => Manifest { parts, body_is_last }.to_bytes(),
         };
+        let mut pieces = vec![manifest.as_slice()];
         if !body_is_last {
-            this.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece.as_bytes(py)));
+            pieces.extend(this.pieces.iter().map(|piece| piece.as_bytes(py)));
         }
-        Ok(Packed { bytes: PyBytes::new(py, &bytes), parcels })
+        Ok(Packed { bytes: joined(py, &pieces)?, parcels })
     }
 }
 
@@ -202,6 +241,17 @@ fn parcel_of(py: Python<'_>, family: &'static Family, pieces: &[&[u8]]) -> PyRes
     });
     // Held under the GIL, so that a fork by another thread finds the list of what is held unlocked.
     filled.and_then(|parcel| parcel.hold(len)).map_err(error::shared)
+}
+
+/// Room for `len` bytes at least. Many short pieces find room for as much again, so that they are copied again once at
+/// most; a long one, which may be the last, for an eighth.
+fn grow(parcel: &mut UnheldParcel, filled: usize, len: usize) -> Result<(), SharedError> {
+    let is_long = (len - filled) >= len / 8;
+    let spare = if is_long { (len / 8).max(SLACK_BYTES) } else { len };
+    match parcel.grow(filled, len.saturating_add(spare)) {
+        Err(SharedError::OutOfMemory { .. }) => parcel.grow(filled, len),
+        grown => grown,
+    }
 }
 
 fn fill(parcel: &UnheldParcel, pieces: &[&[u8]]) -> Result<(), SharedError> {

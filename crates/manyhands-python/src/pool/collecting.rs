@@ -123,7 +123,7 @@ impl PyPool {
 /// The bytes, and the block if it carries something: that is there for as long as the block is.
 fn to_python<'py>(py: Python<'py>, payload: Payload<'_>) -> PyResult<(Dumped<'py>, Option<Block>)> {
     match payload {
-        Payload::Bytes(bytes) => Ok((Dumped::copy_of(py, bytes), None)),
+        Payload::Bytes(bytes) => Ok((Dumped::copy_of(py, bytes)?, None)),
         Payload::Block(block) => {
             let bytes = PyBytes::new_with(py, block.len(), |to| {
                 block.copy_to(to);

@@ -4,6 +4,10 @@
 //! for whoever is next, up to a cap for all of them together; what is above goes back to the system at once. What is
 //! below goes back when nobody has wanted a large block for a while: [`Arena::trim`], called by whoever has nothing else
 //! to do. A block on its list without pages is as good as any other, only slower to fill.
+//!
+//! Of a free block, `kept` says whether it may have pages; `committed_mib`, how many it has for certain. What is in pages
+//! that are not certain is not certain either: whoever gives pages back may die before, while or after the system takes
+//! them, and so says first that none is certain, and last that there are none.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, Handle};
 use super::{Arena, Backing, CLASS_COUNT, PAGE_BYTES, SHARDS, SizeClass};
@@ -18,42 +22,79 @@ const MOST_KEPT_BYTES: u64 = 256 << 20;
 /// And at most this part of the arena's limit.
 const KEPT_PART: u64 = 4;
 
+/// While so many bytes are given back, the list's blocks cannot be taken.
+const BYTES_A_LOCK: u64 = if cfg!(loom) { 1 } else { 4 << 20 };
+
+/// What a block that was taken off its list still has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pages {
+    /// So many bytes from its start have pages.
+    pub(super) certain_bytes: u64,
+    /// Behind so many bytes from its start, nothing but zeroes.
+    pub(super) dirty_bytes: u64,
+}
+
+impl Pages {
+    /// Pages are given back whole: the one with the header stays as it is.
+    const NONE: Self = Self { certain_bytes: 0, dirty_bytes: PAGE_BYTES };
+}
+
 impl<B: Backing> Arena<B> {
     /// Lazily: pages stay with a freed block until the freed blocks hold too many.
     pub(super) fn keep_or_give_back(&self, list: usize, payload: u64, block: &BlockHeader) {
         let Some(class) = SizeClass::from_index(list) else { return };
         let bytes = class.block_bytes();
-        if bytes < LARGE_BYTES {
+        // Counted already: by somebody who died before he could put it on its list, or since he took it off.
+        if bytes < LARGE_BYTES || block.kept.load(Ordering::Relaxed) == 1 {
             return;
         }
-        if self.header.kept_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
-            <= self.most_kept_bytes()
-        {
+        let before = self.header.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        kill_point!(ArenaKeepCounted);
+        if before.saturating_add(bytes) <= self.most_kept_bytes() {
             block.kept.store(1, Ordering::Relaxed);
             return;
         }
-        self.header.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        block.kept.store(0, Ordering::Relaxed);
-        self.give_back(payload, bytes);
+        self.discount(bytes);
+        self.give_back(payload, bytes, block);
     }
 
     /// All pages of a large block but the one with its header.
-    pub(super) fn give_back(&self, payload: u64, bytes: u64) {
+    pub(super) fn give_back(&self, payload: u64, bytes: u64, block: &BlockHeader) {
+        block.committed_mib.store(0, Ordering::Relaxed);
+        kill_point!(ArenaGivingBack);
         let first_page = payload.next_multiple_of(PAGE_BYTES);
         self.backing.give_back(first_page, payload - BLOCK_HEADER_BYTES + bytes - first_page);
+        kill_point!(ArenaGivenBack);
     }
 
-    /// A block that was taken off its list no longer counts among the kept ones; how many of its bytes may have pages,
-    /// and something in them.
-    pub(super) fn unkeep(&self, handle: Handle, bytes: u64) -> u64 {
+    /// A block that was taken off its list no longer counts among the kept ones.
+    pub(super) fn unkeep(&self, handle: Handle, bytes: u64) -> Pages {
         if bytes < LARGE_BYTES {
-            return bytes;
+            return Pages { certain_bytes: bytes, dirty_bytes: bytes };
         }
-        let kept = self.stop_keeping(handle, bytes);
         let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES);
-        match block {
-            Some(block) if kept => (u64::from(block.committed_mib.load(Ordering::Relaxed)) << 20).min(bytes),
-            _ => 0,
+        let Some(block) = block.filter(|block| block.kept.swap(0, Ordering::Relaxed) == 1) else {
+            return Pages::NONE;
+        };
+        self.discount(bytes);
+        match (u64::from(block.committed_mib.load(Ordering::Relaxed)) << 20).min(bytes) {
+            0 => Pages { certain_bytes: 0, dirty_bytes: bytes },
+            certain => Pages { certain_bytes: certain, dirty_bytes: certain.max(PAGE_BYTES) },
+        }
+    }
+
+    /// So many bytes are kept no more. Never below nothing: the dead may have miscounted.
+    fn discount(&self, bytes: u64) {
+        let less = |kept: u64| Some(kept.saturating_sub(bytes));
+        let _ = self.header.kept_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// What a walk over all blocks has counted is right, unless the count has changed meanwhile. Should blocks have come
+    /// and gone so that it has not, it is off by those until the next walk.
+    pub(super) fn recount(&self, before: u64, counted: u64) {
+        if before != counted {
+            let kept = &self.header.kept_bytes;
+            let _ = kept.compare_exchange(before, counted, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -62,6 +103,11 @@ impl<B: Backing> Arena<B> {
         if list < CLASS_COUNT && bytes >= LARGE_BYTES {
             self.header.large_used.store(self.backing.milliseconds(), Ordering::Relaxed);
         }
+    }
+
+    fn is_quiet(&self, milliseconds: u64) -> bool {
+        let used = self.header.large_used.load(Ordering::Relaxed);
+        self.backing.milliseconds().saturating_sub(used) >= milliseconds
     }
 
     fn most_kept_bytes(&self) -> u64 {
@@ -73,56 +119,52 @@ impl<B: Backing> Arena<B> {
         self.header.kept_bytes.load(Ordering::Relaxed)
     }
 
-    /// Gives back the pages of all free large blocks, if nobody has wanted one for so many milliseconds; how many bytes
-    /// that were.
+    /// Gives back the pages of all free large blocks, if nobody has wanted one for so many milliseconds, and until
+    /// somebody wants one; how many bytes that were.
     pub fn trim(&self, quiet_milliseconds: u64) -> u64 {
-        if self.kept_bytes() == 0 {
-            return 0;
-        }
-        let quiet =
-            self.backing.milliseconds().saturating_sub(self.header.large_used.load(Ordering::Relaxed));
-        if quiet < quiet_milliseconds {
-            return 0;
-        }
         let large = (0..CLASS_COUNT)
             .filter_map(|list| SizeClass::from_index(list).map(|class| (list, class.block_bytes())))
             .filter(|&(_, bytes)| bytes >= LARGE_BYTES);
         let mut given = 0;
         for (list, bytes) in large {
             for shard in 0..SHARDS {
-                given += self.trim_list(list, shard, bytes);
+                if self.kept_bytes() == 0 || !self.is_quiet(quiet_milliseconds) {
+                    return given;
+                }
+                given += self.trim_list(list, shard, bytes, quiet_milliseconds);
             }
         }
         given
     }
 
-    /// One list: its blocks are taken off, one by one, as if to be used, and put back without their pages.
-    fn trim_list(&self, list: usize, shard: usize, bytes: u64) -> u64 {
-        let (shelf, me) = (&self.header.lists[list * SHARDS + shard], self.backing.me());
-        let mut taken = Vec::new();
+    /// One list, a few blocks at a time. They stay where they are: who wants one waits for it, and is not told that there
+    /// is none.
+    fn trim_list(&self, list: usize, shard: usize, bytes: u64, quiet_milliseconds: u64) -> u64 {
+        let shelf = &self.header.lists[list * SHARDS + shard];
+        let most = self.extent_bytes() / bytes;
         let mut given = 0;
-        while let Ok(Some(handle)) = shelf.pop(&self.backing, list as u32, bytes, me) {
-            if self.stop_keeping(handle, bytes) {
-                self.give_back(handle.offset, bytes);
-                given += bytes;
+        loop {
+            let mut now = 0;
+            let looked = shelf.look_through(&self.backing, list as u32, most, |start, block| {
+                now += self.strip(start, bytes, block);
+                now < BYTES_A_LOCK
+            });
+            given += now;
+            if looked.is_err() || now < BYTES_A_LOCK || !self.is_quiet(quiet_milliseconds) {
+                return given;
             }
-            kill_point!(ArenaTrimmed);
-            taken.push(handle);
         }
-        for handle in taken {
-            // Stale is impossible: nobody else has this handle.
-            let _ = self.release(handle, false);
-        }
-        given
     }
 
-    /// A block off its list counts among the kept ones no more; whether it did.
-    fn stop_keeping(&self, handle: Handle, bytes: u64) -> bool {
-        let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES);
-        let kept = block.is_some_and(|block| block.kept.swap(0, Ordering::Relaxed) == 1);
-        if kept {
-            self.header.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Gives back the pages of a block that is on its list, under the list's lock; how many bytes that were.
+    fn strip(&self, start: u64, bytes: u64, block: &BlockHeader) -> u64 {
+        if block.kept.load(Ordering::Relaxed) != 1 {
+            return 0;
         }
-        kept
+        self.give_back(start + BLOCK_HEADER_BYTES, bytes, block);
+        block.kept.store(0, Ordering::Relaxed);
+        kill_point!(ArenaStripped);
+        self.discount(bytes);
+        bytes
     }
 }

@@ -75,6 +75,33 @@ impl FreeList {
         Ok(Some(Handle { offset: start + BLOCK_HEADER_BYTES, generation }))
     }
 
+    /// Shows the free blocks, first the one that would be taken first, until `visit` says `false`; `most` of them at most.
+    /// They stay on the list, and nobody takes one meanwhile.
+    pub(super) fn look_through<M: Memory>(
+        &self,
+        memory: &M,
+        list: u32,
+        most: u64,
+        mut visit: impl FnMut(u64, &BlockHeader) -> bool,
+    ) -> Result<(), LockError> {
+        if self.head.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let _guard = self.lock.lock(|| self.repair(memory))?;
+        let mut start = self.head.load(Ordering::Relaxed);
+        for _ in 0..most {
+            if start == 0 {
+                break;
+            }
+            let block = free_block(memory, start, list).ok_or(LockError::Corrupted)?;
+            if !visit(start, block) {
+                break;
+            }
+            start = block.next.load(Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Puts a block that `owner` is rid of on the list; not if somebody else answers for it by now.
     pub(super) fn push<M: Memory>(
         &self,

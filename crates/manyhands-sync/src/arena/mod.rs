@@ -303,18 +303,26 @@ impl<B: Backing> Arena<B> {
             popped = self.pop(list, bytes)?;
         }
         if let Some(handle) = popped {
-            let has_pages = self.unkeep(handle, bytes);
-            self.committed(handle, bytes, wanted, has_pages)?;
-            // Pages are given back whole: the one with the header stays as it is.
-            return Ok(Taken { handle, dirty_bytes: has_pages.max(PAGE_BYTES) });
+            return self.reuse(handle, bytes, wanted);
         }
         // None also when this process may not map more: its own limit, not the arena's.
         let start = self.header.carve(&self.backing, list as u32, bytes)?;
         kill_point!(ArenaCarved);
-        let start = start.ok_or_else(|| self.out_of_memory(bytes))?;
-        let handle = Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 };
-        self.committed(handle, bytes, wanted, 0)?;
-        Ok(Taken { handle, dirty_bytes: 0 })
+        if let Some(start) = start {
+            let handle = Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 };
+            self.committed(handle, bytes, wanted, 0)?;
+            return Ok(Taken { handle, dirty_bytes: 0 });
+        }
+        // Somebody may have freed one since.
+        let handle = self.pop(list, bytes)?.ok_or_else(|| self.out_of_memory(bytes))?;
+        self.reuse(handle, bytes, wanted)
+    }
+
+    /// A block off its list is handed out again.
+    fn reuse(&self, handle: Handle, bytes: u64, wanted: u64) -> Result<Taken, AllocateError> {
+        let pages = self.unkeep(handle, bytes);
+        self.committed(handle, bytes, wanted, pages.certain_bytes)?;
+        Ok(Taken { handle, dirty_bytes: pages.dirty_bytes })
     }
 
     /// The first free block: of this member's own shard, then of the others.
@@ -354,7 +362,9 @@ impl<B: Backing> Arena<B> {
             note(wanted.div_ceil(1 << 20));
             return Ok(());
         }
-        self.give_back(handle.offset, bytes);
+        if let Some(block) = self.backing.place::<BlockHeader>(start) {
+            self.give_back(handle.offset, bytes, block);
+        }
         // Stale is impossible: nobody else has this handle yet.
         let _ = self.release(handle, false);
         Err(self.out_of_memory(bytes))

@@ -55,9 +55,11 @@ impl<B: Backing> Arena<B> {
             let census = self.process_table().census();
             self.settle();
             let (mut garbage, mut unused) = (Vec::new(), Vec::new());
-            self.walk(
-                |start, block, _| {
+            let (kept_before, mut kept) = (self.kept_bytes(), 0);
+            let complete = self.walk(
+                |start, block, bytes| {
                     swept.visited += 1;
+                    kept += if block.kept.load(Ordering::Relaxed) == 1 { bytes } else { 0 };
                     if let Some(claim) = self.garbage(start, block, &census) {
                         garbage.push(claim);
                     }
@@ -65,6 +67,9 @@ impl<B: Backing> Arena<B> {
                 },
                 |start, bytes| unused.push((start, bytes)),
             );
+            if complete {
+                self.recount(kept_before, kept);
+            }
             let before = swept.reclaimed;
             for (handle, owner) in garbage {
                 swept.reclaimed += u64::from(self.reclaim(handle, owner, &mut destroy));

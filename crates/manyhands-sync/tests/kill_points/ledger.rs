@@ -224,7 +224,7 @@ fn who_clears_up_may_die_at_each_step() {
     release(&arena, reference);
 }
 
-fn nothing_is_handed_out_twice(arena: &Arena<Mapping>) {
+pub(super) fn nothing_is_handed_out_twice(arena: &Arena<Mapping>) {
     let mut blocks: Vec<(Handle, u64)> = Vec::new();
     for i in 0..120 {
         let block = arena.allocate(100 << (i % 5)).unwrap();
@@ -262,31 +262,3 @@ fn a_slot_is_given_back_after_a_death_at_each_step_of_taking_it() {
 
 /// Steps of taking a slot.
 pub(super) const TAKING: &[KillPoint] = &[KillPoint::SlotClaimed, KillPoint::SlotNamed];
-
-/// The step of giving pages back.
-pub(super) const TRIMMING: &[KillPoint] = &[KillPoint::ArenaTrimmed];
-
-#[test]
-fn who_gives_pages_back_may_die_with_a_block_in_hand() {
-    let arena = arena(4);
-    let table = arena.process_table();
-    be(&arena, table.reserve(1).unwrap());
-    for round in 0..rounds() {
-        let blocks: Vec<Handle> = (0..6).map(|i| arena.allocate(100_000 << (i % 3)).unwrap()).collect();
-        blocks.into_iter().for_each(|block| arena.free(block).unwrap());
-        assert!(arena.kept_bytes() > 0);
-        let slot = table.reserve(1).unwrap();
-        die_at(KillPoint::ArenaTrimmed, 1 + round % 6, || {
-            be(&arena, slot);
-            arena.trim(0);
-        });
-        table.release(slot);
-        assert!(arena.survey(usize::MAX).held_blocks > 0, "round {round}");
-        arena.sweep(|kind, target| destroy(&arena, kind, target));
-        assert_eq!(arena.survey(usize::MAX).held_blocks, 0, "round {round}");
-        arena.trim(0);
-        assert_eq!(arena.kept_bytes(), 0, "round {round}");
-        nothing_is_handed_out_twice(&arena);
-    }
-    print_deaths(TRIMMING);
-}

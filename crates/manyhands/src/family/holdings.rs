@@ -44,7 +44,55 @@ struct Expected {
     references: Vec<(u64, Handle)>,
 }
 
-static HOLDINGS: Mutex<BTreeMap<u64, Holding>> = Mutex::new(BTreeMap::new());
+/// What is held, by where it lies.
+#[derive(Debug)]
+struct Holdings {
+    all: BTreeMap<u64, Holding>,
+    /// How many of them are queues and pools: what a process waits at.
+    channels: usize,
+    /// How many are plain bytes.
+    bytes: usize,
+}
+
+impl Holdings {
+    const fn new() -> Self {
+        Self { all: BTreeMap::new(), channels: 0, bytes: 0 }
+    }
+
+    fn insert(&mut self, offset: u64, holding: Holding) {
+        // Of a block's earlier life.
+        self.remove(offset);
+        if let Some(count) = self.counter(holding.kind) {
+            *count += 1;
+        }
+        self.all.insert(offset, holding);
+    }
+
+    fn remove(&mut self, offset: u64) {
+        let removed = self.all.remove(&offset);
+        if let Some(count) = removed.and_then(|holding| self.counter(holding.kind)) {
+            *count -= 1;
+        }
+    }
+
+    /// Keeps those of which `keep` says so.
+    fn retain(&mut self, keep: impl FnMut(&u64, &mut Holding) -> bool) {
+        let mut all = std::mem::take(&mut self.all);
+        all.retain(keep);
+        *self = Self::new();
+        all.into_iter().for_each(|(offset, holding)| self.insert(offset, holding));
+    }
+
+    fn counter(&mut self, kind: Kind) -> Option<&mut usize> {
+        match kind {
+            Kind::Ring | Kind::Pool => Some(&mut self.channels),
+            Kind::Bytes => Some(&mut self.bytes),
+            _ => None,
+        }
+    }
+}
+
+static HOLDINGS: Mutex<Holdings> = Mutex::new(Holdings::new());
 static EXPECTED: Mutex<Option<Expected>> = Mutex::new(None);
 /// The slot of the child that this process is about to fork.
 static ANNOUNCED: Mutex<Option<Place>> = Mutex::new(None);
@@ -65,7 +113,7 @@ impl Family {
         if arena.kind(handle)? != kind {
             return Err(ReferError::Stale);
         }
-        if let Some(known) = holdings.get_mut(&handle.offset)
+        if let Some(known) = holdings.all.get_mut(&handle.offset)
             && known.generation == handle.generation
             && known.owner == me
         {
@@ -121,7 +169,7 @@ impl Family {
         let holdings = lock(&HOLDINGS);
         // A pool belongs to the process that made it: a forked child cannot use it.
         let mut shared =
-            holdings.iter().filter(|(_, h)| h.kind != Kind::Pool && h.owner == arena.me()).peekable();
+            holdings.all.iter().filter(|(_, h)| h.kind != Kind::Pool && h.owner == arena.me()).peekable();
         if shared.peek().is_none() {
             return;
         }
@@ -142,9 +190,9 @@ impl Family {
     pub fn after_fork_in_child(&self) {
         let expected = lock(&EXPECTED).take();
         let mut holdings = lock(&HOLDINGS);
-        let Some(expected) = expected else { return holdings.clear() };
+        let Some(expected) = expected else { return holdings.retain(|_, _| false) };
         if self.take_slot(expected.place).is_err() {
-            return holdings.clear();
+            return holdings.retain(|_, _| false);
         }
         if !expected.supervised {
             self.process_table().disown(expected.place.index);
@@ -187,7 +235,7 @@ pub fn after_fork_in_parent() {
 
 /// Marks the locks that this process holds, of those that it has open.
 pub(super) fn keep_locks(arena: Arena<Extents>, owner: OwnerName) {
-    for (&offset, _) in lock(&HOLDINGS).iter().filter(|(_, holding)| holding.kind == Kind::Lock) {
+    for (&offset, _) in lock(&HOLDINGS).all.iter().filter(|(_, holding)| holding.kind == Kind::Lock) {
         keep_lock(arena, offset, owner);
     }
 }
@@ -216,7 +264,7 @@ impl Drop for Hold {
         let Some(family) = Family::existing() else { return };
         let arena = family.arena();
         let mut holdings = lock(&HOLDINGS);
-        let Some(holding) = holdings.get_mut(&self.handle.offset) else { return };
+        let Some(holding) = holdings.all.get_mut(&self.handle.offset) else { return };
         if holding.generation != self.handle.generation {
             return;
         }
@@ -225,9 +273,8 @@ impl Drop for Hold {
             return;
         }
         let (reference, owner, kind) = (holding.reference, holding.owner, holding.kind);
-        holdings.remove(&self.handle.offset);
-        let is_last = matches!(kind, Kind::Ring | Kind::Pool | Kind::Bytes)
-            && !holdings.values().any(|other| matches!(other.kind, Kind::Ring | Kind::Pool));
+        holdings.remove(self.handle.offset);
+        let (channels, bytes) = (holdings.channels, holdings.bytes);
         // What this process can reach no more it can release no more: for the others it stays locked. Before another
         // thread can open it anew, and take it.
         if let (Kind::Lock, Some(name)) = (kind, family.own_name()) {
@@ -235,8 +282,13 @@ impl Drop for Hold {
         }
         drop(holdings);
         // A copy of the parent's table, made by a fork that nobody told us of.
-        if owner == arena.me() && reclaim::release(arena, reference) && is_last {
-            reclaim::trim_now(arena);
+        if owner != arena.me() || !reclaim::release(arena, reference) || channels > 0 {
+            return;
+        }
+        match kind {
+            Kind::Ring | Kind::Pool => reclaim::trim_now(arena),
+            Kind::Bytes => reclaim::trim_without_channels(arena, bytes == 0),
+            _ => {}
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{Extents, FAMILY, Family, member};
 use crate::{barrier, pool, queue};
-use manyhands_sync::arena::{Arena, Handle, Kind, Swept};
+use manyhands_sync::arena::{Arena, Backing, Handle, Kind, Swept};
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 impl Family {
     /// Reclaims what members that are gone have left behind in shared memory. Called by itself when a child that held
@@ -96,8 +97,30 @@ pub(crate) fn release(arena: Arena<Extents>, reference: Handle) -> bool {
     true
 }
 
-/// The last channel of a process without others, or bytes that came through one, are gone: nobody waits for this memory
-/// here.
+/// The last channel of a process is gone: nobody waits for this memory here.
 pub(super) fn trim_now(arena: Arena<Extents>) {
     arena.trim(0);
+}
+
+/// How often a process that drops bytes looks whether they should go back, in milliseconds: often enough for what is
+/// dropped over a while.
+const PAUSE: u64 = 100;
+/// And how often when they were its last ones, so that a loop that makes and drops some does not fetch their pages anew
+/// each time.
+const PAUSE_AT_THE_LAST: u64 = 1_000;
+
+/// Bytes that were shared are gone, in a process that has no channel and so never sleeps at one and looks then.
+pub(super) fn trim_without_channels(arena: Arena<Extents>, were_the_last: bool) {
+    static TRIMMED: AtomicU64 = AtomicU64::new(0);
+    let now = arena.backing().milliseconds();
+    let since = now.saturating_sub(TRIMMED.load(Ordering::Relaxed));
+    let quiet = match were_the_last {
+        true if since >= PAUSE_AT_THE_LAST => 0,
+        // Others may send large messages all the while.
+        true => QUIET_AT_END,
+        false if since >= PAUSE => QUIET_AT_END,
+        false => return,
+    };
+    TRIMMED.store(now, Ordering::Relaxed);
+    arena.trim(quiet);
 }

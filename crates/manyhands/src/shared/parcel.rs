@@ -18,6 +18,8 @@ pub struct Parcel {
     bytes: SharedBytes,
     handle: Handle,
     hold: Option<Hold>,
+    /// Whether it is about to be given to another process, and is this one's again if that comes to nothing.
+    given: bool,
 }
 
 /// A parcel that is being filled, and that nobody holds yet; dropping it frees it.
@@ -107,6 +109,13 @@ impl Parcel {
     /// # Errors
     /// When there is no such parcel (any more), or it is shorter.
     pub fn open(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
+        let parcel = Self::find(family, handle, len)?;
+        // It may have come back to who gave it, and has objects of it still that are not used any more.
+        alone::take_back(parcel.bytes.start());
+        Ok(parcel)
+    }
+
+    fn find(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
         let arena = family.arena();
         // Also what keeps the handle of a queue from being opened as bytes.
         let room = arena.payload_bytes(handle).map_err(|_| SharedError::Stale)?;
@@ -121,7 +130,7 @@ impl Parcel {
         })?;
         let bytes = SharedBytes::resolve(arena.backing(), start, len).ok_or(SharedError::Stale)?;
         alone::enter(bytes.start(), handle, start, pages as usize);
-        Ok(Self { bytes, handle, hold: Some(hold) })
+        Ok(Self { bytes, handle, hold: Some(hold), given: false })
     }
 
     /// Whether this process has so many parcels that it should copy the next ones out and drop them.
@@ -157,17 +166,35 @@ impl Parcel {
 
     /// The parcel in which `len` bytes at `address` lie, to be given to another process as it is, and where in it they
     /// begin; `None` when they lie in none, or in one that cannot be given away (again): this process has forked since it
-    /// received it, so that the bytes are in two processes. Who gives a parcel away must not use it any more.
+    /// received it, so that the bytes are in two processes. Who gives a parcel away must not use it any more, once it is
+    /// [sent](Self::note_sent); dropped before that, it is this process's as before.
     #[must_use]
     pub fn give(family: &Family, address: usize, len: usize) -> Option<(Self, usize)> {
         let (handle, at) = alone::give(address, len)?;
-        Some((Self::open(family, handle, at + len).ok()?, at))
+        match Self::find(family, handle, at + len) {
+            Ok(mut parcel) => {
+                parcel.given = true;
+                Some((parcel, at))
+            }
+            Err(_) => {
+                alone::take_back(NonNull::new(std::ptr::with_exposed_provenance_mut(address - at))?);
+                None
+            }
+        }
+    }
+
+    /// The message that it goes with is where its receiver finds it.
+    pub fn note_sent(&mut self) {
+        self.given = false;
     }
 }
 
 impl Drop for Parcel {
     fn drop(&mut self) {
         let Some(family) = Family::existing() else { return };
+        if self.given {
+            alone::take_back(self.bytes.start());
+        }
         if !alone::leave(self.bytes.start(), family.arena().backing().descriptor()) {
             // Its addresses mean something else here than in the arena: nobody may get them.
             std::mem::forget(self.hold.take());
@@ -223,7 +250,12 @@ mod tests {
         let (given, at) = Parcel::give(family(), address + 100, 5_000).expect("it is this process's alone");
         assert_eq!((given.handle(), given.len(), at), (parcel.handle(), 5_100, 100));
         assert!(Parcel::give(family(), address, 1).is_none());
+        // It did not go: it can be given again, until it does.
         drop(given);
+        let (mut given, _) = Parcel::give(family(), address, 1).expect("it is this process's alone");
+        given.note_sent();
+        drop(given);
+        assert!(Parcel::give(family(), address, 1).is_none());
         assert_eq!(parcel.bytes.load::<u8>(199_999), Some(5));
     }
 

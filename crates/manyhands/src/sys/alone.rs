@@ -82,6 +82,13 @@ pub(crate) fn give(address: usize, len: usize) -> Option<(Handle, usize)> {
     Some((range.handle, address - start))
 }
 
+/// What was given has not gone, or has come back: this process has it as before.
+pub(crate) fn take_back(place: NonNull<u8>) {
+    if let Some(range) = ranges().get_mut(&place.addr().get()) {
+        range.given = false;
+    }
+}
+
 /// Before a fork: what this process uses alone, its child will have a copy of.
 pub(crate) fn before_fork(fd: BorrowedFd<'_>) {
     for (&address, range) in ranges().iter_mut().filter(|(_, range)| !range.private) {
