@@ -16,6 +16,8 @@ import os
 import sys
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
+from _thread import get_ident
+from _weakref import ref
 
 from ._manyhands import Sink
 
@@ -44,8 +46,9 @@ class _Reducers:
                 return reducer  # type: ignore[no-any-return]
         if cls in own_reducers:
             return own_reducers[cls]
-        if cls.__module__ == "array":
-            return _reduce_array
+        reducer = _reducers_by_module.get(cls.__module__)
+        if reducer is not None:
+            return reducer
         return copyreg.dispatch_table[cls]
 
 
@@ -72,6 +75,22 @@ def _array_of(typecode: str, items: Any) -> array[Any]:
     return made
 
 
+def reduce_offer(offer: Any) -> Any:
+    """A descriptor that the receiver asks for: a `DupFd` of `resource_sharer`'s."""
+    offered.setdefault(get_ident(), []).append((ref(offer), offer._id))
+    return offer.__reduce_ex__(_PROTOCOL)
+
+
+#: What was offered so since the thread's last complete pickle, by thread; see `_descriptors`.
+offered: dict[int, list[Any]] = {}
+
+#: Of types in modules that are not imported for this.
+_reducers_by_module: dict[str, Callable[[Any], Any]] = {
+    "array": _reduce_array,
+    "multiprocessing.resource_sharer": reduce_offer,
+}
+
+
 class _Pickler(_CPickler):
     """One pickler class for all messages: its table is found by class, not built for each instance."""
 
@@ -96,6 +115,8 @@ def dump_into(obj: object, sink: Sink) -> None:
         stale = changed or _below or getattr(main, "__file__", None) is not _importable_file
         if stale and _lacks_main(sink):
             _by_value_instead(obj, sink)
+    if offered:
+        offered.pop(get_ident(), None)
 
 
 def dumps(obj: object) -> bytes:

@@ -33,8 +33,10 @@ def job_of(popen: Any, process_obj: Any) -> int:
     set_spawning_popen(popen)
     try:
         head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
+        popen._job = (process_obj, len(popen._fds))
         job = head + _pickler.dumps_with(_dump, process_obj)
     finally:
+        popen._job = None
         set_spawning_popen(None)
     return _manyhands.job_descriptor(job)
 
@@ -46,9 +48,11 @@ def _dumps(obj: object) -> bytes:
 
 
 def _dump(obj: object, file: Any) -> None:
-    pickler = ForkingPickler(file)
-    # The table is the pickler's own copy.
-    pickler.dispatch_table.update(_pickler.own_reducers)
+    pickler = ForkingPickler(file, _pickler._PROTOCOL)
+    # The table is the pickler's own copy. What others have registered goes before what is ours.
+    for cls, reducer in _pickler.own_reducers.items():
+        if cls not in ForkingPickler._extra_reducers:  # type: ignore[attr-defined]
+            pickler.dispatch_table[cls] = reducer
     pickler.dump(obj)
 
 
