@@ -176,6 +176,8 @@ def word(ctx: Any) -> Iterator[Any]:
     """A queue by which a child is told to end."""
     made = ctx.SimpleQueue()
     yield made
+    # For the child of a test that has failed.
+    made.put("end")
     made.close()
 
 
