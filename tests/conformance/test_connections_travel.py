@@ -201,6 +201,7 @@ class TestTheEndComes:
         child = run(ctx, connections.close_then_wait, theirs, word, second, lambda: None, os.getpid)
         theirs.close()
         second.close()
+        assert mine.poll(LONG)
         with pytest.raises(EOFError):
             mine.recv()
         assert not first.poll()
