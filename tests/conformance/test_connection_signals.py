@@ -69,9 +69,9 @@ class _Stop(Exception):
 
 def _rescue(trying: list[Any], ended: threading.Event, rescued: list[Any]) -> None:
     """Sends something to a try that is still going on long after its signal, whose handler runs then."""
-    seen = None
+    seen: Any = None
     while not ended.wait(0.3):
-        writer = trying[0]
+        writer: Any = trying[0]
         if writer is not None and writer is seen:
             # It may be over just now.
             with contextlib.suppress(OSError):
