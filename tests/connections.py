@@ -72,6 +72,26 @@ def say_then_die(conn: Any, raw: bytes) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def close_then_wait(conn: Any, word: Any, *_others: Any) -> None:
+    """Has no use for the connection, and stays until it is told to go."""
+    conn.close()
+    word.get()
+
+
+def take_one_and_wait(queue: Any, word: Any) -> None:
+    """As `close_then_wait`, of a connection that comes through a queue with something else."""
+    conn, _other = queue.get()
+    close_then_wait(conn, word)
+
+
+def write_to_descriptor(queue: Any, text: bytes) -> None:
+    """Writes into what it is told to ask for."""
+    offer, _other = queue.get()
+    number = offer.detach()
+    os.write(number, text)
+    os.close(number)
+
+
 def receive_and_use(conn: Any) -> None:
     """Uses a connection that comes through another one."""
     sent = conn.recv()

@@ -17,7 +17,7 @@ from typing import Any
 
 import cloudpickle
 
-from . import _pickler
+from . import _descriptors, _pickler
 from ._manyhands import Sink
 
 __all__ = ["dump_into"]
@@ -27,16 +27,21 @@ _MAIN = ("__main__", "__mp_main__")
 
 def dump_into(obj: object, sink: Sink) -> None:
     """As `_pickler.dump_into`, functions and classes without a name by value. The sink is empty."""
+    noted = _descriptors.Noted.by_name(obj)
+    noted.forget()
     pickler = _Pickler(sink)
     try:
         pickler.dump(obj)
-        return
     except Exception:
+        pickler.clear_memo()
+        noted.forget()
         if not pickler.has_sent_globals or _pickler.main_by_value():
             raise
-    # The receiver's main module has its own of what is named there: locks, connections and the like may stay behind.
-    sink.clear()
-    _Pickler(sink, _Sendable()).dump(obj)
+        # The receiver's main module has its own of what is named there: locks, connections and the like may stay
+        # behind.
+        sink.clear()
+        _Pickler(sink, _Sendable()).dump(obj)
+    noted.keep()
 
 
 class _Reducers:
@@ -119,10 +124,13 @@ class _Sendable:
         if id(value) not in self._known:
             # A function may use itself; the value is kept so that its identity stays its own.
             self._known[id(value)] = (value, True)
+            noted, pickler = _descriptors.Noted(), _Pickler(Sink(True), self)
             try:
-                _Pickler(Sink(True), self).dump(value)
+                pickler.dump(value)
             except Exception:
                 self._known[id(value)] = (value, False)
+            pickler.clear_memo()
+            noted.forget()
         return self._known[id(value)][1]
 
 

@@ -48,9 +48,10 @@ def installed() -> bool:
 def install() -> None:
     """Put what manyhands has in place of the standard library's, in this interpreter and its children.
 
-    Replaced are the contexts, ``Process``, ``Queue``, ``JoinableQueue``, ``SimpleQueue``, ``Pool``, locks, semaphores,
-    conditions, events, barriers and shared values, wherever the ``multiprocessing`` package and its submodules name
-    them, and ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names
+    Replaced are the contexts, ``Process``, the fork server, ``Queue``, ``JoinableQueue``, ``SimpleQueue``, ``Pool``,
+    ``Pipe``, ``Connection``, ``Listener``, ``Client`` and ``wait``, locks, semaphores, conditions, events, barriers and
+    shared values, wherever the ``multiprocessing`` package and its submodules name them, and
+    ``concurrent.futures.ProcessPoolExecutor``; everything else stays. Call it before other modules take names
     out of these packages. Calling it again does nothing.
     """
     global _installed

@@ -16,6 +16,8 @@ import os
 import sys
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
+from _thread import get_ident
+from _weakref import ref
 
 from ._manyhands import Sink
 
@@ -66,13 +68,18 @@ class _StandardReducers:
 
 
 def registered(cls: type) -> Callable[[Any], Any] | None:
-    """The reducer that somebody has registered with the standard library's `ForkingPickler`."""
+    """The reducer that somebody has registered with the standard library's `ForkingPickler`; ours for what a reducer of
+    the standard library's own offers to the receiver.
+    """
     reduction = sys.modules.get("multiprocessing.reduction")
     if reduction is None:
         if cls.__module__ != "socket":
             return None
         from multiprocessing import reduction
-    return reduction.ForkingPickler._extra_reducers.get(cls)  # type: ignore[no-any-return,union-attr]
+    reducer: Any = reduction.ForkingPickler._extra_reducers.get(cls)  # type: ignore[union-attr]
+    if reducer is None and cls.__module__ == "multiprocessing.resource_sharer":
+        return reduce_offer
+    return reducer  # type: ignore[no-any-return]
 
 
 #: Reducers of this package's for others' types, by type; see `_arrays`.
@@ -96,6 +103,16 @@ def _array_of(typecode: str, items: Any) -> array[Any]:
     made: array[Any] = array(typecode)
     made.frombytes(items)
     return made
+
+
+def reduce_offer(offer: Any) -> Any:
+    """A descriptor that the receiver asks for: a `DupFd` of `resource_sharer`'s."""
+    offered.setdefault(get_ident(), []).append((ref(offer), offer._id))
+    return offer.__reduce_ex__(_PROTOCOL)
+
+
+#: What was offered so since the thread's last complete pickle, by thread; see `_descriptors`.
+offered: dict[int, list[Any]] = {}
 
 
 class _Pickler(_CPickler):
@@ -129,6 +146,8 @@ def dump_into(obj: object, sink: Sink) -> None:
         stale = changed or _below or getattr(main, "__file__", None) is not _importable_file
         if stale and _lacks_main(sink):
             _by_value_instead(obj, sink)
+    if offered:
+        offered.pop(get_ident(), None)
 
 
 def dumps(obj: object) -> bytes:

@@ -38,8 +38,9 @@ class Connection(_manyhands.Connection, _std.Connection):
         readable: whether messages may be received.
         writable: whether messages may be sent.
 
-    Several processes and threads may hold one end; then they need a lock around each call, unless the messages are
-    short (4,092 bytes at most) and only sent. When all holders of the other end have closed it or died, receiving
+    Several processes and threads may hold one end; then they need a lock around each call. Only short messages (4,092
+    bytes at most) may be sent without one, over what `Pipe` makes and sockets of the family ``AF_UNIX``; over TCP two
+    of them may be mixed. When all holders of the other end have closed it or died, receiving
     raises `EOFError` once everything that was sent has been received, and sending `BrokenPipeError`. When one dies in
     the middle of a message, the receiver gets an `OSError`.
 
@@ -64,6 +65,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 
     Both can send and receive; if ``duplex`` is false, the first can only receive and the second only send.
     """
+    duplex = bool(duplex)
     first, second = _manyhands.pipe(duplex)
     return Connection(first, writable=duplex), Connection(second, readable=duplex)
 

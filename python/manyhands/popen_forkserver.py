@@ -33,6 +33,8 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: Any) -> None:
         self._fds: list[int] = []
+        #: The process while it is pickled, and how many descriptors were noted before.
+        self._job: tuple[object, int] | None = None
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:

@@ -33,8 +33,10 @@ def job_of(popen: Any, process_obj: Any) -> int:
     set_spawning_popen(popen)
     try:
         head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
+        popen._job = (process_obj, len(popen._fds))
         job = head + _pickler.dumps_with(_dump, process_obj)
     finally:
+        popen._job = None
         set_spawning_popen(None)
     return _manyhands.job_descriptor(job)
 
@@ -46,7 +48,7 @@ def _dumps(obj: object) -> bytes:
 
 
 def _dump(obj: object, file: Any) -> None:
-    pickler = ForkingPickler(file)
+    pickler = ForkingPickler(file, _pickler._PROTOCOL)
     # The table is the pickler's own copy; what others have registered goes first.
     pickler.dispatch_table = {**_pickler.own_reducers, **pickler.dispatch_table}
     pickler.dump(obj)

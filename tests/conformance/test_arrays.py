@@ -373,6 +373,29 @@ class TestByReference:
         back[2, 2] = -1.0
         assert array[2, 2] == -1.0
 
+    def test_other_arrays_as_arguments(self, ctx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are pickled as ever, by whatever is registered for them."""
+        from multiprocessing.reduction import ForkingPickler
+
+        import manyhands
+
+        manyhands.empty(3)
+        answers, sent = ctx.SimpleQueue(), numpy.arange(5.0)
+        for _ in range(2):
+            child = ctx.Process(target=arrays.put_type_and_sum, args=(answers, sent))
+            child.start()
+            child.join(LONG)
+            assert child.exitcode == 0
+            monkeypatch.setitem(ForkingPickler._extra_reducers, numpy.ndarray, arrays.reduce_to_list)  # type: ignore[attr-defined]
+        kind = "ndarray" if ctx.get_start_method() == "fork" else "list"
+        assert [answers.get(), answers.get()] == [("ndarray", 10.0), (kind, 10.0)]
+        answers.close()
+        monkeypatch.undo()
+        with ctx.Pool(1, arrays.echo, (sent,)) as pool:
+            assert pool.apply(arrays.echo, (1,)) == 1
+            pool.close()
+            pool.join()
+
     def test_a_message_keeps_them(self, ctx: Any) -> None:
         import manyhands
 

@@ -171,6 +171,46 @@ def test_a_lambda_of_a_script_uses_the_childs_own_globals(ctx: Any, tmp_path: Pa
     assert _as_script(_header(ctx) + LOCK_OF_MAIN, tmp_path) == "(False, 3, 4)\n"
 
 
+CONNECTION_OF_MAIN = """
+import threading
+
+def call(function, word):
+    function()
+    word.get()
+
+def call_from_queue(queue, word):
+    call(queue.get(), word)
+
+def user():
+    return lambda: theirs.close() if theirs else lock
+
+if __name__ == "__main__":
+    lock = threading.Lock()
+    queue, word = ctx.SimpleQueue(), ctx.SimpleQueue()
+    server = ctx.Process(target=call_from_queue, args=(queue, word))
+    server.start()
+    for child in (server, None):
+        mine, theirs = ctx.Pipe()
+        if child is server:
+            queue.put(user())
+        else:
+            child = ctx.Process(target=call, args=(user(), word))
+            child.start()
+        theirs.close()
+        try:
+            print(mine.poll(30), mine.recv() if mine.poll() else None)
+        except EOFError:
+            print("the end")
+        word.put(None)
+        child.join()
+"""
+
+
+def test_a_connection_of_a_script_goes_along_once(ctx: Any, tmp_path: Path) -> None:
+    """It is pickled several times, to find out what of the globals can be sent at all."""
+    assert _as_script(_header(ctx) + CONNECTION_OF_MAIN, tmp_path) == "the end\nthe end\n"
+
+
 MODULES = """
 def has(_item=None):
     import sys

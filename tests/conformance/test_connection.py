@@ -285,6 +285,15 @@ class TestEnds:
             with pytest.raises(OSError, match="connection is write-only"):
                 call()
 
+    @pytest.mark.parametrize("duplex", [True, False, 1, 0, None, "", "yes", []])
+    def test_duplex_may_be_anything(self, ctx: Any, duplex: Any) -> None:
+        for make in (ctx.Pipe, connection_of(ctx).Pipe):
+            first, second = make(duplex)
+            with first, second:
+                assert first.readable
+                assert second.writable
+                assert first.writable is second.readable is bool(duplex)
+
     def test_closed(self, ends: Any) -> None:
         first, _second = ends
         first.close()

@@ -117,13 +117,27 @@ class TestHostile:
         assert reader.closed or not reader.readable
 
     @pytest.mark.ours_only
-    @pytest.mark.parametrize("length", [1 << 63, (1 << 64) - 1])
+    @pytest.mark.parametrize("length", [1 << 46, 1 << 60, 1 << 62])
+    @pytest.mark.parametrize("call", ["recv", "recv_bytes", "recv_bytes_into"])
+    def test_after_more_than_there_is_memory(self, ends: Any, call: str, length: int) -> None:
+        """In the standard library the next message begins within the one that was refused."""
+        reader, writer = ends
+        raw(writer, struct.pack("!i", -1), struct.pack("!Q", length), struct.pack("!i", 1), b"x")
+        with pytest.raises(MemoryError):
+            getattr(reader, call)(*([bytearray(4)] if call == "recv_bytes_into" else []))
+        assert reader.closed or not reader.readable
+        with pytest.raises(OSError, match=r"write-only|closed"):
+            reader.recv_bytes()
+
+    @pytest.mark.ours_only
+    @pytest.mark.parametrize("length", [(1 << 63) - 20, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
     def test_a_length_beyond_all(self, ends: Any, length: int) -> None:
         """In the standard library it is an `OverflowError`."""
         reader, writer = ends
         raw(writer, struct.pack("!i", -1), struct.pack("!Q", length))
         with pytest.raises(OSError, match="bad message length"):
             reader.recv_bytes()
+        assert reader.closed or not reader.readable
 
     def test_whatever_comes(self, ctx: Any) -> None:
         """Bytes that nobody meant: a message, or an exception of those that are documented."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,3 +169,85 @@ def test_a_function_without_a_name(ctx: Any, pipes: Any) -> None:
     number = 4
     mine.send(lambda factor: factor * number)
     assert theirs.recv()(3) == 12
+
+
+@pytest.fixture
+def word(ctx: Any) -> Iterator[Any]:
+    """A queue by which a child is told to end."""
+    made = ctx.SimpleQueue()
+    yield made
+    # For the child of a test that has failed.
+    made.put("end")
+    made.close()
+
+
+@pytest.mark.ours_only
+class TestTheEndComes:
+    """Beside something without a name, a connection is pickled twice, and goes to the receiver once."""
+
+    def test_as_an_argument(self, ctx: Any, pipes: Any, word: Any) -> None:
+        mine, theirs = pipes()
+        child = run(ctx, connections.close_then_wait, theirs, word, lambda: None)
+        theirs.close()
+        assert mine.poll(LONG)
+        with pytest.raises(EOFError):
+            mine.recv()
+        word.put("end")
+        finish(child)
+
+    def test_several_as_arguments(self, ctx: Any, pipes: Any, word: Any) -> None:
+        """Each stays itself."""
+        (mine, theirs), (first, second) = pipes(), pipes()
+        child = run(ctx, connections.close_then_wait, theirs, word, second, lambda: None, os.getpid)
+        theirs.close()
+        second.close()
+        assert mine.poll(LONG)
+        with pytest.raises(EOFError):
+            mine.recv()
+        assert not first.poll()
+        word.put("end")
+        finish(child)
+        with pytest.raises(EOFError):
+            first.recv()
+
+    def test_through_a_queue(self, ctx: Any, pipes: Any, word: Any) -> None:
+        queue = ctx.Queue()
+        # A forked one shall not have the pipe already.
+        child = run(ctx, connections.take_one_and_wait, queue, word)
+        mine, theirs = pipes()
+        queue.put((theirs, lambda: None))
+        theirs.close()
+        assert mine.poll(LONG)
+        with pytest.raises(EOFError):
+            mine.recv()
+        word.put("end")
+        finish(child)
+        queue.close()
+
+    def test_after_what_cannot_be_sent(self, ctx: Any, pipes: Any) -> None:
+        mine, theirs = pipes()
+        queue = ctx.Queue()
+        # The first error says nothing of a name, the second does.
+        for other in (threading.Lock(), [lambda: None, threading.Lock()]):
+            with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+                queue.put((theirs, other))
+        theirs.close()
+        assert mine.poll(LONG)
+        with pytest.raises(EOFError):
+            mine.recv()
+        queue.close()
+
+    def test_a_descriptor_that_somebody_keeps(self, ctx: Any) -> None:
+        """It was offered before, by the program itself, and still is."""
+        from multiprocessing import reduction
+
+        read, write = os.pipe()
+        offer = reduction.DupFd(write)
+        queue = ctx.Queue()
+        child = run(ctx, connections.write_to_descriptor, queue, b"written")
+        queue.put((offer, lambda: None))
+        finish(child)
+        assert os.read(read, 100) == b"written"
+        os.close(read)
+        os.close(write)
+        queue.close()

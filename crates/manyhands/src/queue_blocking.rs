@@ -37,6 +37,11 @@ impl Queue {
 
     /// Receives the oldest message, waiting for one. Signals do not end the wait.
     ///
+    /// For messages of bytes, as [`Queue::send_by`] sends them. One that carries handles ([`Queue::send_message`]) keeps
+    /// what they name for as long as its block is there, and here the block is freed before the bytes are returned: what
+    /// nobody else holds is gone then. Whoever receives such messages takes [`Queue::receive`], and drops the
+    /// [`Received::Block`] after having opened what it carries.
+    ///
     /// # Errors
     /// [`ReceiveError::Empty`] when the deadline passed first, [`ReceiveError::Corrupted`] when the queue's memory makes
     /// no sense.

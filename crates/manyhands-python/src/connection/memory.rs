@@ -22,27 +22,42 @@ fn fill(
     Ok(())
 }
 
-/// A new bytes object of that length, filled by `read`. Nothing of it is touched before: a length that a peer invents
-/// takes address space, and memory only as bytes come.
-pub(super) fn filled<'py>(
-    py: Python<'py>,
+/// A new bytes object that nobody else has, and whose bytes are not set. Nothing of it is touched before it is filled: a
+/// length that a peer invents takes address space, and memory only as bytes come.
+pub(super) struct Blank<'py> {
+    bytes: Bound<'py, PyBytes>,
     len: usize,
-    read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    if len == 0 {
-        return Ok(PyBytes::new(py, b""));
+}
+
+impl<'py> Blank<'py> {
+    /// Of that length, if the interpreter can have it.
+    pub(super) fn new(py: Python<'py>, len: usize) -> PyResult<Self> {
+        if len == 0 {
+            return Ok(Self { bytes: PyBytes::new(py, b""), len });
+        }
+        let size = ffi::Py_ssize_t::try_from(len)?;
+        // SAFETY: attached to the interpreter; a null pointer asks for an object whose bytes are not set.
+        let made = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
+        // SAFETY: a new reference, or null with an exception set.
+        let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
+        // SAFETY: a bytes object.
+        Ok(Self { bytes: unsafe { made.cast_into_unchecked::<PyBytes>() }, len })
     }
-    let size = ffi::Py_ssize_t::try_from(len)?;
-    // SAFETY: attached to the interpreter; a null pointer asks for an object whose bytes are not set.
-    let made = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
-    // SAFETY: a new reference, or null with an exception set.
-    let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
-    // SAFETY: a bytes object.
-    let start = unsafe { ffi::PyBytes_AsString(made.as_ptr()) }.cast::<MaybeUninit<u8>>();
-    // SAFETY: `len` bytes from `start` are the object's, which is not the shared empty one and which nobody else has.
-    fill(unsafe { std::slice::from_raw_parts_mut(start, len) }, read)?;
-    // SAFETY: a bytes object, as above; from here on all of it is set.
-    Ok(unsafe { made.cast_into_unchecked::<PyBytes>() })
+
+    /// With what `read` puts there.
+    pub(super) fn filled(
+        self,
+        read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        if self.len > 0 {
+            // SAFETY: a bytes object.
+            let start = unsafe { ffi::PyBytes_AsString(self.bytes.as_ptr()) }.cast::<MaybeUninit<u8>>();
+            // SAFETY: `len` bytes from `start` are the object's, which is not the shared empty one and which nobody else
+            // has.
+            fill(unsafe { std::slice::from_raw_parts_mut(start, self.len) }, read)?;
+        }
+        Ok(self.bytes)
+    }
 }
 
 /// A new bytes object of these pieces, copied without the GIL when they are long. An error where there is no memory.

@@ -6,7 +6,7 @@ use crate::blocking::LONG_COPY_BYTES;
 use crate::error;
 use manyhands::connection::TransferError;
 use manyhands::connection::frame::{self, Head, Said};
-use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::io::IoSlice;
@@ -54,10 +54,14 @@ impl PyConnection {
         }
     }
 
-    /// Reads a frame's bytes.
+    /// Reads a frame's bytes. When there is no room for them, they stay where they are, and nothing behind them is found.
     pub(super) fn read_payload<'py>(&self, py: Python<'py>, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let blank = memory::Blank::new(py, len).map_err(|error| {
+            let given_up = self.give_up();
+            if error.is_instance_of::<PyMemoryError>(py) { error } else { given_up }
+        })?;
         let mut source = Source::new(self, py);
-        memory::filled(py, len, |to| source.read(to))
+        blank.filled(|to| source.read(to))
     }
 
     /// Reads a frame's bytes to where there is room for them.

@@ -126,7 +126,7 @@ impl Connection {
     /// As [`Connection::try_read`], for who has tried just now: gives the processor to others for a little while.
     ///
     /// # Errors
-    /// `MustWait` when nothing came.
+    /// `MustWait` when nothing came; perhaps because a signal did, of which nothing else tells.
     pub fn read_soon(
         &self,
         to: &mut [MaybeUninit<u8>],

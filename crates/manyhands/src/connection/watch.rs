@@ -36,8 +36,15 @@ impl Watch {
     }
 
     /// For who has looked just now: for a little while, gives the processor to others until one is ready; whether one is.
+    /// A signal ends it, and nothing tells the next call of it: look whether one has come before you sleep.
     pub fn await_briefly(&mut self, patience: &mut Patience) -> bool {
-        patience.only_yield(&mut || descriptor::poll(&mut self.0, Some(Duration::ZERO)) != Ok(0))
+        let mut looked = Ok(0);
+        patience.only_yield(&mut || {
+            looked = descriptor::poll(&mut self.0, Some(Duration::ZERO));
+            looked != Ok(0)
+        });
+        // An error comes again in the call that sleeps.
+        looked.is_ok_and(|ready| ready > 0)
     }
 
     /// Sleeps until one is ready, the deadline passes or a signal arrives.
