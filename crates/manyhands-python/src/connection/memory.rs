@@ -63,7 +63,8 @@ impl<'py> Blank<'py> {
 /// A new bytes object of these pieces, copied without the GIL when they are long. An error where there is no memory.
 pub(crate) fn joined<'py>(py: Python<'py>, pieces: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
     let mut rest = pieces.iter().filter(|piece| !piece.is_empty());
-    filled(py, pieces.iter().map(|piece| piece.len()).sum(), |room| {
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    Blank::new(py, len)?.filled(|room| {
         let piece = *rest.next().unwrap_or(&&[][..]);
         let mut copy = || room.iter_mut().zip(piece).for_each(|(to, from)| _ = to.write(*from));
         if piece.len() < blocking::LONG_COPY_BYTES {
