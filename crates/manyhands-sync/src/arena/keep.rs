@@ -18,7 +18,7 @@ use crate::primitive::Ordering;
 /// kept when they are freed.
 pub(super) const LARGE_BYTES: u64 = if cfg!(loom) { 1 << 10 } else { 64 << 10 };
 /// How many bytes of freed large blocks keep their pages, at most.
-const MOST_KEPT_BYTES: u64 = 256 << 20;
+const MOST_KEPT_BYTES: u64 = 1 << 30;
 /// And at most this part of the arena's limit.
 const KEPT_PART: u64 = 4;
 
