@@ -55,7 +55,8 @@ def asarray(a: ArrayLike, dtype: DTypeLike | None = None) -> NDArray[Any]:
         MemoryError, TypeError: as `empty`.
     """
     if isinstance(a, SharedArray):
-        memory: Any = Block(a.nbytes, *a._handle())  # a buffer, which the types of Python 3.11 have no name for
+        # A buffer, for which the types of Python 3.11 have no name.
+        memory: Any = Block(a.nbytes, *a._handle())
         a = numpy.ndarray(a.shape, a.dtype, memory)
     array = numpy.asarray(a, dtype)
     if _owner_of(array) is not None:
