@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -115,6 +116,8 @@ class TestOthersReducers:
         import manyhands
 
         manyhands.zeros(1)  # from here on there is a reducer of ours for numpy's arrays
+        # `multiprocessing.managers`, once it is imported, has one for arrays, which goes before all others.
+        monkeypatch.delitem(ForkingPickler._extra_reducers, type(item), raising=False)
         monkeypatch.setitem(copyreg.dispatch_table, type(item), lambda _item: (list, ((1, 2),)))
         assert through_a_queue([item, beside])[0] == [1, 2]
         assert pickle.loads(sent([item]))[0] == [1, 2]
