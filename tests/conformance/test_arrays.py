@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import gc
+import importlib.util
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import arrays
@@ -180,12 +182,41 @@ class TestWhatArrives:
             pool.close()
             pool.join()
 
-    def test_pandas(self, queues: Any) -> None:
-        pandas = pytest.importorskip("pandas")
-        requests, answers = queues
-        frame = pandas.DataFrame({"x": range(50_000), "y": plain(50_000), "z": ["text"] * 50_000})
-        requests.put(frame)
-        pandas.testing.assert_frame_equal(answers.get(), frame)
+    @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+    @pytest.mark.parametrize("module", ["manyhands", "multiprocessing"])
+    def test_pandas(self, module: str, method: str, tmp_path: Path) -> None:
+        # In a program of its own: pandas has so many objects that each test after this one would take longer.
+        pytest.importorskip("numpy")
+        if importlib.util.find_spec("pandas") is None:
+            pytest.skip("could not import 'pandas'")
+        program = tmp_path / "frames.py"
+        program.write_text(FRAMES)
+        done = subprocess.run(
+            [sys.executable, program, module, method], capture_output=True, text=True, timeout=LONG * 2
+        )
+        assert (done.stdout, done.returncode) == ("the same\n", 0), done.stderr
+
+
+FRAMES = """
+import importlib, sys
+import pandas
+
+def echo(requests, answers):
+    answers.put(requests.get())
+
+if __name__ == "__main__":
+    module, method = sys.argv[1:]
+    context = importlib.import_module(module).get_context(method)
+    requests, answers = context.Queue(), context.Queue()
+    child = context.Process(target=echo, args=(requests, answers))
+    child.start()
+    numbers = range(50_000)
+    frame = pandas.DataFrame({"x": numbers, "y": [float(each) for each in numbers], "z": ["text"] * 50_000})
+    requests.put(frame)
+    pandas.testing.assert_frame_equal(answers.get(), frame)
+    child.join()
+    print("the same")
+"""
 
 
 class TestWhoseItIs:
