@@ -108,6 +108,10 @@ proofs: build
 	MANYHANDS_ARRAYS=10000 MANYHANDS_PARCEL_KILLS=200 $(PYTEST) tests/death/test_parcels.py
 	MANYHANDS_SHARED=100000 $(PYTEST) tests/death/test_shared_leftovers.py
 
+.PHONY: soak ## Half an hour of starts, deaths, closed descriptors, reapers, full tables and full memory, every value checked
+soak: build
+	$(BIN)/python tests/soak --minutes $${SOAK_MINUTES:-30}
+
 .PHONY: sanitize ## The shared-memory tests under valgrind, the address and the thread sanitizer
 sanitize:
 	@ci/sanitizers.sh
