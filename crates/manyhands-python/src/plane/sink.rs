@@ -180,9 +180,9 @@ impl PySink {
             Some(copied) => copied,
             None => {
                 let room = py.detach(|| UnheldParcel::new(family, len + SLACK_BYTES));
-                let first = room.map_err(error::shared)?;
+                let mut first = room.map_err(error::shared)?;
                 let pieces: Vec<&[u8]> = self.pieces.iter().map(|piece| piece.as_bytes(py)).collect();
-                fill(&first, &pieces).map_err(error::shared)?;
+                fill(&mut first, &pieces).map_err(error::shared)?;
                 self.copied.insert(first)
             }
         };
@@ -236,8 +236,8 @@ impl PySink {
 fn parcel_of(py: Python<'_>, family: &'static Family, pieces: &[&[u8]]) -> PyResult<Parcel> {
     let len = pieces.iter().map(|piece| piece.len()).sum();
     let filled = py.detach(|| {
-        let parcel = UnheldParcel::new(family, len)?;
-        fill(&parcel, pieces).map(|()| parcel)
+        let mut parcel = UnheldParcel::new(family, len)?;
+        fill(&mut parcel, pieces).map(|()| parcel)
     });
     // Held under the GIL, so that a fork by another thread finds the list of what is held unlocked.
     filled.and_then(|parcel| parcel.hold(len)).map_err(error::shared)
@@ -254,7 +254,7 @@ fn grow(parcel: &mut UnheldParcel, filled: usize, len: usize) -> Result<(), Shar
     }
 }
 
-fn fill(parcel: &UnheldParcel, pieces: &[&[u8]]) -> Result<(), SharedError> {
+fn fill(parcel: &mut UnheldParcel, pieces: &[&[u8]]) -> Result<(), SharedError> {
     let mut at = 0;
     for piece in pieces {
         if !parcel.fill(at, piece) {

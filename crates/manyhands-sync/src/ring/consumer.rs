@@ -4,7 +4,6 @@ use super::segment::{FRAME_HEADER_BYTES, Mark, Segment, frame_bytes};
 use super::{Locking, MOST_INLINE_BYTES, Ring, TakeError, free_segment};
 use crate::arena::Backing;
 use crate::kill_point;
-use crate::memory::Memory;
 use crate::mutex::Guard;
 use crate::primitive::{Ordering, dying};
 use crate::wait_word::EVERYONE;
@@ -266,12 +265,6 @@ impl<B: Backing> Taking<'_, B> {
         {
             free_segment(&self.ring.arena, &segment);
         }
-    }
-
-    /// The memory the ring lies in.
-    #[must_use]
-    pub fn memory(&self) -> &impl Memory {
-        self.ring.arena.backing()
     }
 }
 

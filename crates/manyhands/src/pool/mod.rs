@@ -349,7 +349,7 @@ impl Pool {
         let count = if unfinished { progress.count } else { 0 };
         for number in 0..count {
             let start = returned.bytes.len();
-            let task = seat.read_task(link.arena.backing(), offset, read, &mut returned.bytes);
+            let task = seat.read_task(&link.arena, offset, read, &mut returned.bytes);
             let (tag, end) = task.ok_or(OpenError::Stale)?;
             read = end;
             if number >= progress.started {

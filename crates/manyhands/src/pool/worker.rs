@@ -88,8 +88,7 @@ impl Worker {
     /// WAYPOINT task 5/9: the oldest task of the batch is marked started, then handed out.
     fn start_next(&mut self, out: &mut Vec<u8>) -> Result<Next, TakeError> {
         let start = out.len();
-        let memory = self.link.arena.backing();
-        let read = self.seat.read_task(memory, self.seat_offset, self.read, out);
+        let read = self.seat.read_task(&self.link.arena, self.seat_offset, self.read, out);
         let (tag, end) = read.ok_or(TakeError::Corrupted)?;
         self.read = end;
         self.progress.started += 1;
