@@ -5,22 +5,31 @@
 //! one who locks is told. `RobustMutex::lock` then runs the structure's *repair* (which must be idempotent: the
 //! repairer may die too, and then the next one repairs), declares the lock consistent and goes on.
 //!
+//! The mutex's own words lie in shared memory like everything else, and glibc believes them: `words.rs` says which are
+//! looked at before it is asked. A mutex that was damaged gives `Corrupted`, for ever.
+//!
 //! A repair that fails (the words of the lock make no sense) leaves a lock that everybody is told is `Corrupted`, never one
 //! that everybody waits for.
 //!
 //! Rules for every critical section: no allocation, no system call, no call back into the caller's code; short
-//! enough that a waiter may spin. Members of a family come from glibc's `fork` or from `exec` only: a raw
+//! enough that a waiter may spin; locks are let go in the reverse order. Members of a family come from glibc's `fork` or from `exec` only: a raw
 //! `clone` breaks the ownership the kernel records.
 
 #[cfg(loom)]
 mod double;
 #[cfg(not(loom))]
 mod pthread;
+#[cfg(not(loom))]
+mod words;
 
+#[cfg(loom)]
+use double::Links;
 #[cfg(loom)]
 pub use double::RobustMutex;
 #[cfg(not(loom))]
 pub use pthread::RobustMutex;
+#[cfg(not(loom))]
+use words::Links;
 
 use core::marker::PhantomData;
 
@@ -75,6 +84,8 @@ pub enum Holder {
 #[derive(Debug)]
 pub struct Guard<'a> {
     mutex: &'a RobustMutex,
+    /// What unlocking will follow, as it was when the lock was taken.
+    links: Links,
     // A pthread mutex is unlocked by the thread that locked it: keep the guard in that thread.
     in_this_thread: PhantomData<*const ()>,
 }
@@ -82,7 +93,7 @@ pub struct Guard<'a> {
 impl<'a> Guard<'a> {
     fn new(mutex: &'a RobustMutex) -> Self {
         held::add(1);
-        Self { mutex, in_this_thread: PhantomData }
+        Self { mutex, links: mutex.links(), in_this_thread: PhantomData }
     }
 }
 
@@ -93,7 +104,7 @@ impl Drop for Guard<'_> {
         if crate::primitive::dying() {
             return self.mutex.holder_dies();
         }
-        self.mutex.unlock();
+        self.mutex.unlock(self.links);
     }
 }
 
