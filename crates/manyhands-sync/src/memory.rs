@@ -191,6 +191,10 @@ pub(crate) trait Placing: Memory {
 
 impl<M: Memory> Placing for M {}
 
+/// From here on the processor's own copy is faster than word by word; it takes some thirty nanoseconds to begin.
+#[cfg(target_arch = "x86_64")]
+const LONG_COPY: usize = 1 << 10;
+
 /// Copies bytes of which others may write the source, or read and write the target, meanwhile: each word is read once and
 /// written once, by a relaxed atomic access, and is what it was at some moment.
 ///
@@ -199,6 +203,21 @@ impl<M: Memory> Placing for M {}
 /// access them meanwhile only by atomic accesses or by this function.
 pub unsafe fn copy_racing(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
     const WORD: usize = size_of::<u64>();
+    #[cfg(target_arch = "x86_64")]
+    if len >= LONG_COPY {
+        // SAFETY: the ranges are those that the caller vouches for. To the compiler this is code that it cannot see, and that
+        // does what relaxed atomic accesses of each byte would: nothing is read or written twice, or made up.
+        unsafe {
+            core::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") from.as_ptr() => _,
+                inout("rdi") to.as_ptr() => _,
+                options(nostack, preserves_flags),
+            );
+        }
+        return;
+    }
     let mut at = 0;
     // Words where both sides can be aligned at once, bytes elsewhere.
     if from.addr().get() % WORD == to.addr().get() % WORD {

@@ -7,6 +7,7 @@
 use super::block::SharedError;
 use crate::family::{Extents, Family, Hold};
 use crate::sys::alone;
+use crate::sys::changing::Changing;
 use crate::sys::shared_bytes::SharedBytes;
 use manyhands_sync::arena::{Blank, Handle, Kind, ReferError};
 use std::ptr::NonNull;
@@ -73,6 +74,14 @@ impl UnheldParcel {
     pub fn fill(&mut self, at: usize, from: &[u8]) -> bool {
         let fits = at.checked_add(from.len()).is_some_and(|end| end <= self.len);
         fits && self.blank.write(before_start(*self.blank) + at, from)
+    }
+
+    /// As [`UnheldParcel::fill`], of bytes that others may change meanwhile.
+    #[must_use]
+    pub fn fill_changing(&mut self, at: usize, from: Changing<'_>) -> bool {
+        let fits = at.checked_add(from.len()).is_some_and(|end| end <= self.len);
+        let start = before_start(*self.blank);
+        fits && from.copy_into(&mut self.blank, start + at)
     }
 
     /// Room for more bytes, with the first `filled` of these in it.
