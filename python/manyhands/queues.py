@@ -87,8 +87,8 @@ class _EndAttribute:
 class _LockAttribute:
     """A simple queue's ``_rlock`` or ``_wlock``: made when it is asked for, and kept by this process's object.
 
-    The standard library's own pool and other code that uses the ends takes them, to be alone at an end. `get`, `put` and
-    the ends take none, in no process: a message is put and taken in one step.
+    The standard library's own pool and other code that uses the ends takes them, to be alone at an end. `get`, `put`
+    and the ends take none, in no process: a message is put and taken in one step.
     """
 
     def __init__(self, slot: str) -> None:

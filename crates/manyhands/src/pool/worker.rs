@@ -108,7 +108,7 @@ impl Worker {
 
     /// Takes as many tasks as this worker can do in a moment, and no more than its share; whether it got any.
     fn take_batch(&mut self) -> Result<bool, TakeError> {
-        let share = self.link.tasks.len() as usize / (2 * self.link.seat_count());
+        let share = self.link.tasks.len() as usize / (2 * self.link.seat_count()).max(1);
         let most = share.clamp(1, usize::from(self.pace.tasks_in_a_moment()));
         let link = self.link;
         let taking = match link.tasks.taking_with(Locking::Wait, |total| link.settle_seats(total)) {
