@@ -61,31 +61,31 @@ fn use_damaged(
     match when {
         When::Free | When::OwnerDead => damage(mutex, word, value),
         When::Held => {
-            let guard = mutex.lock(|| {}).unwrap();
+            let guard = mutex.lock_placed(|| {}).unwrap();
             damage(mutex, word, value);
             drop(guard);
         }
         When::HeldAboveAnother => {
-            let below = sound.lock(|| {}).unwrap();
-            let guard = mutex.lock(|| {}).unwrap();
+            let below = sound.lock_placed(|| {}).unwrap();
+            let guard = mutex.lock_placed(|| {}).unwrap();
             damage(mutex, word, value);
             drop(guard);
             drop(below);
         }
     }
     list_is_empty();
-    drop(mutex.try_lock(|| {}));
+    drop(mutex.try_lock_placed(|| {}));
     list_is_empty();
-    drop(mutex.lock(|| {}));
+    drop(mutex.lock_placed(|| {}));
     list_is_empty();
     // What was damaged has not spread to others.
     for _ in 0..3 {
-        let outer = sound.lock(|| panic!("nobody died")).unwrap();
-        drop(mutex.try_lock(|| {}));
+        let outer = sound.lock_placed(|| panic!("nobody died")).unwrap();
+        drop(mutex.try_lock_placed(|| {}));
         drop(outer);
     }
     list_is_empty();
-    std::thread::spawn(|| drop(mutex.try_lock(|| {}))).join().unwrap();
+    std::thread::spawn(|| drop(mutex.try_lock_placed(|| {}))).join().unwrap();
 }
 
 /// This thread holds nothing, and its list says so.
@@ -108,7 +108,7 @@ fn each_damage(when: When) {
             let (_, mutex) = placed(&arena, RobustMutex::new());
             let (_, sound) = placed(&arena, RobustMutex::new());
             if matches!(when, When::OwnerDead) {
-                reap(fork(|| std::mem::forget(mutex.lock(|| {}))));
+                reap(fork(|| std::mem::forget(mutex.lock_placed(|| {}))));
             }
             children.push((word, value, fork(move || use_damaged(mutex, sound, when, word, value))));
             if children.len() == 256 {
@@ -147,6 +147,6 @@ fn zeroes_are_no_lock() {
     let memory: &Mapping = arena.backing();
     let (at, mutex) = placed(&arena, RobustMutex::new());
     memory.stomp(at, &[0; size_of::<RobustMutex>()]);
-    assert_eq!(mutex.try_lock(|| {}).err(), Some(manyhands_sync::mutex::LockError::Corrupted));
-    assert_eq!(mutex.lock(|| {}).err(), Some(manyhands_sync::mutex::LockError::Corrupted));
+    assert_eq!(mutex.try_lock_placed(|| {}).err(), Some(manyhands_sync::mutex::LockError::Corrupted));
+    assert_eq!(mutex.lock_placed(|| {}).err(), Some(manyhands_sync::mutex::LockError::Corrupted));
 }

@@ -34,7 +34,7 @@ impl RobustMutex {
     }
 
     /// Makes an unlocked lock of the bytes at this place.
-    pub fn lay_out(&'static self) {
+    pub(crate) fn lay_out(&'static self) {
         self.0.store(FREE, Ordering::Relaxed);
     }
 

@@ -114,7 +114,7 @@ impl RobustMutex {
     /// # Errors
     /// `Busy` when somebody else holds it, `Corrupted` when it cannot be a lock.
     #[inline]
-    pub fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+    pub(crate) fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
         let owner_died = self.try_acquire()?;
         self.finish(owner_died, repair)
     }
@@ -124,12 +124,29 @@ impl RobustMutex {
     ///
     /// # Errors
     /// `Corrupted` when it cannot be a lock.
-    pub fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+    pub(crate) fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
         let owner_died = match self.try_acquire() {
             Err(LockError::Busy) => self.acquire()?,
             other => other?,
         };
         self.finish(owner_died, repair)
+    }
+
+    /// As `try_lock`, for everybody: a mutex that moved or went away while its holder forgot the guard would leave the
+    /// thread's list of held locks leading nowhere, so only one that stays for ever is locked from outside of this crate.
+    ///
+    /// # Errors
+    /// `Busy` when somebody else holds it, `Corrupted` when it cannot be a lock.
+    pub fn try_lock_placed(&'static self, repair: impl FnOnce()) -> Result<Guard<'static>, LockError> {
+        self.try_lock(repair)
+    }
+
+    /// As `lock`, for everybody: see [`RobustMutex::try_lock_placed`].
+    ///
+    /// # Errors
+    /// `Corrupted` when it cannot be a lock.
+    pub fn lock_placed(&'static self, repair: impl FnOnce()) -> Result<Guard<'static>, LockError> {
+        self.lock(repair)
     }
 
     #[inline]

@@ -55,7 +55,7 @@ impl RobustMutex {
         unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) };
         // SAFETY: initialised by the line above.
         unsafe { libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED) };
-        // SAFETY: as above.
+        // SAFETY: initialised by the first of these lines.
         unsafe { libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST) };
         // SAFETY: both objects belong to this function. glibc's mutexes hold no address of themselves while
         // unlocked, so moving one before its first use is sound.
@@ -67,7 +67,7 @@ impl RobustMutex {
     }
 
     /// Makes an unlocked lock of the zeroed bytes at this place.
-    pub fn lay_out(&'static self) {
+    pub(crate) fn lay_out(&'static self) {
         // SAFETY: the caller is the only one who knows this place yet; the cell may be overwritten.
         unsafe { self.0.get().write(Self::new().0.into_inner()) };
     }
@@ -100,7 +100,7 @@ impl RobustMutex {
                 return Err(LockError::Corrupted);
             }
             let end = tenth_of_a_second_from_now();
-            // SAFETY: as in try_acquire(); `end` lives across the call.
+            // SAFETY: a robust mutex by its kind, looked at just now; `end` lives across the call.
             match unsafe { pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const end) } {
                 0 => return Ok(false),
                 libc::EOWNERDEAD => return Ok(true),

@@ -121,13 +121,13 @@ impl RobustMutex {
         if unsafe { head.read() } != own {
             return;
         }
-        // SAFETY: as above; the kernel walks the list only when this thread ends.
+        // SAFETY: the head lies in this thread's own memory; the kernel walks the list only when this thread ends.
         unsafe { head.write(links.next) };
         let next = core::ptr::with_exposed_provenance_mut::<usize>(links.next & !1);
         // The head itself is the end of the list; it has a `prev` like every entry, one word in front.
         // SAFETY: the next entry is the list's head or another mutex that this thread holds, both mapped.
         let before_next = unsafe { next.sub(1) };
-        // SAFETY: as above.
+        // SAFETY: the word in front of an entry's `next` is its `prev`, which only the thread that holds it writes.
         unsafe { before_next.write(links.prev) };
     }
 

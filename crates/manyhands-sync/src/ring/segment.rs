@@ -172,7 +172,7 @@ impl Segment {
         let (at, first) = self.split(position, bytes.len());
         // SAFETY: the room behind the tail is the lock's holder's; `bytes` is a slice, and none lies in the arena.
         let sound = unsafe { memory.copy_in(self.start() + u64::from(at), &bytes[..first]) };
-        // SAFETY: as above, for what goes around the end.
+        // SAFETY: the room behind the tail goes on at the beginning, and is the lock's holder's there, too.
         sound && (first == bytes.len() || unsafe { memory.copy_in(self.start(), &bytes[first..]) })
     }
 
@@ -182,7 +182,7 @@ impl Segment {
         let (at, first) = self.split(position, len as usize);
         // SAFETY: nobody writes what was committed until the head mark, which the lock's holder moves, has passed it.
         let sound = unsafe { memory.copy_out(self.start() + u64::from(at), first, out) };
-        // SAFETY: as above, for what goes around the end.
+        // SAFETY: what was committed goes on at the beginning; nobody writes it there, either.
         sound
             && (first == len as usize || unsafe { memory.copy_out(self.start(), len as usize - first, out) })
     }
@@ -193,7 +193,7 @@ impl Segment {
         // SAFETY: nobody writes what was committed, as in read(); an inbox is read and written by words alone.
         let sound = unsafe { memory.copy_within(self.start() + u64::from(at), to, first) };
         let rest = len as usize - first;
-        // SAFETY: as above, for what goes around the end.
+        // SAFETY: what was committed goes on at the beginning; the inbox is behind the part that was copied.
         sound && (rest == 0 || unsafe { memory.copy_within(self.start(), to + first as u64, rest) })
     }
 

@@ -84,7 +84,7 @@ pub(crate) fn map_forever(
 /// # Safety
 /// `place` came from [`map_forever`] with `len`, and was not published.
 pub(crate) unsafe fn unmap_unpublished(place: NonNull<u8>, len: usize) {
-    // SAFETY: the caller vouches that nobody uses the range.
+    // SAFETY: by this function's contract the range is one whole mapping, and nobody else knows of it.
     let _ = unsafe { rustix::mm::munmap(place.as_ptr().cast(), len) };
 }
 
