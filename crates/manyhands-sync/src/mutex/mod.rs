@@ -84,16 +84,16 @@ pub enum Holder {
 #[derive(Debug)]
 pub struct Guard<'a> {
     mutex: &'a RobustMutex,
-    /// What unlocking will follow, as it was when the lock was taken.
+    /// What this thread held before: unlocking goes back to it.
     links: Links,
     // A pthread mutex is unlocked by the thread that locked it: keep the guard in that thread.
     in_this_thread: PhantomData<*const ()>,
 }
 
 impl<'a> Guard<'a> {
-    fn new(mutex: &'a RobustMutex) -> Self {
+    fn new(mutex: &'a RobustMutex, links: Links) -> Self {
         held::add(1);
-        Self { mutex, links: mutex.links(), in_this_thread: PhantomData }
+        Self { mutex, links, in_this_thread: PhantomData }
     }
 }
 
@@ -115,8 +115,9 @@ impl RobustMutex {
     /// `Busy` when somebody else holds it, `Corrupted` when it cannot be a lock.
     #[inline]
     pub(crate) fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        let links = Links::now();
         let owner_died = self.try_acquire()?;
-        self.finish(owner_died, repair)
+        self.finish(owner_died, links, repair)
     }
 
     /// Takes the lock, waiting for as long as its holder lives. Critical sections last microseconds, so this
@@ -125,11 +126,12 @@ impl RobustMutex {
     /// # Errors
     /// `Corrupted` when it cannot be a lock.
     pub(crate) fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        let links = Links::now();
         let owner_died = match self.try_acquire() {
             Err(LockError::Busy) => self.acquire()?,
             other => other?,
         };
-        self.finish(owner_died, repair)
+        self.finish(owner_died, links, repair)
     }
 
     /// As `try_lock`, for everybody: a mutex that moved or went away while its holder forgot the guard would leave the
@@ -150,10 +152,10 @@ impl RobustMutex {
     }
 
     #[inline]
-    fn finish(&self, owner_died: bool, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+    fn finish(&self, owner_died: bool, links: Links, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
         // Before the repair: should that fail, unlocking what was not declared consistent makes the lock one that
         // everybody is told cannot be had, instead of one that everybody waits for.
-        let guard = Guard::new(self);
+        let guard = Guard::new(self, links);
         if owner_died {
             self.repaired_by(repair)?;
         }

@@ -135,11 +135,23 @@ impl RobustMutex {
 
     #[inline]
     pub(super) fn unlock(&self, links: Links) {
-        // SAFETY: only Guard's drop calls this, in the thread that locked (Guard is not Send); the pointers that the call
-        // writes through are those that locking wrote.
-        if !self.may_be_unlocked(links) || unsafe { libc::pthread_mutex_unlock(self.0.get()) } != 0 {
-            self.abandon(links);
+        // Only Guard's drop calls this, in the thread that locked (Guard is not Send).
+        if !self.let_go(links) {
+            self.unlock_otherwise(links);
         }
+    }
+
+    #[cold]
+    fn unlock_otherwise(&self, links: Links) {
+        // SAFETY: locked by this thread; a robust mutex by its kind. Only where the system tells no thread where its list of
+        // held mutexes begins are the pointers in it believed.
+        if links.is_unknown()
+            && self.has_its_kind()
+            && unsafe { libc::pthread_mutex_unlock(self.0.get()) } == 0
+        {
+            return;
+        }
+        self.give_up();
     }
 }
 

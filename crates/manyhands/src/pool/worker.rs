@@ -14,13 +14,16 @@ use manyhands_sync::notes::{Role, WaitKind};
 use manyhands_sync::ring::{Frame, Locking, PutError, TakeError, Taking};
 use manyhands_sync::seat::{MOST_TASKS, Phase, Progress, Seat};
 use manyhands_sync::wait_word::{Patience, Waited};
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A worker, on its seat.
 #[derive(Debug)]
 pub struct Worker {
     link: Link,
+    _taken: Taken,
     /// The pool's memory stays while this worker may use it, though its pool is gone.
     _hold: Hold,
     seat: &'static Seat,
@@ -31,6 +34,30 @@ pub struct Worker {
     read: u32,
     pace: Pace,
     patience: Patience,
+}
+
+/// A seat on which this process sits: once, so that nobody copies into an inbox that another thread of its reads.
+#[derive(Debug)]
+struct Taken((u64, u32));
+
+/// Where they lie, and the generation of their pool's block.
+static TAKEN: Mutex<BTreeSet<(u64, u32)>> = Mutex::new(BTreeSet::new());
+
+impl Taken {
+    fn take(seat: (u64, u32)) -> Option<Self> {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(seat).then_some(Self(seat))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Whether this process sits there: then nobody buries it here.
+pub(super) fn is_taken_here(seat: u64, pool: Handle) -> bool {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).contains(&(seat, pool.generation))
 }
 
 /// What a worker is to do next.
@@ -48,15 +75,17 @@ impl Worker {
     /// Sits down. `bell` is the descriptor by which the pool's side is woken.
     ///
     /// # Errors
-    /// When the pool is gone or has no such seat.
+    /// When the pool is gone or has no such seat, or this process sits on it already.
     pub fn sit(family: &Family, pool: Handle, seat: usize, bell: OwnedFd) -> Result<Self, OpenError> {
         let link = Link::open(family, pool)?;
         let hold = family.hold(Kind::Pool, pool).map_err(|_| OpenError::Stale)?;
         let number = u32::try_from(seat).unwrap_or(u32::MAX);
         let (seat, seat_offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        let taken = Taken::take((seat_offset, pool.generation)).ok_or(OpenError::Stale)?;
         family.note_role(Role::Worker { pool: pool.offset, seat: number });
         Ok(Self {
             link,
+            _taken: taken,
             _hold: hold,
             seat,
             seat_offset,
