@@ -1,12 +1,9 @@
 //! From offsets in the arena to places in this process.
 #![allow(unsafe_code)] // turns offsets that were checked into references and copies bytes
+#![allow(clippy::disallowed_types)] // bytes that are copied are no protocol's words: loom does not watch them
 
 use core::mem::{align_of, size_of};
 use core::ptr::NonNull;
-#[expect(
-    clippy::disallowed_types,
-    reason = "bytes that are copied are no protocol's word: loom does not watch them"
-)]
 use core::sync::atomic::{AtomicU8 as AtomicByte, AtomicU64 as AtomicWord, Ordering::Relaxed};
 
 /// Marks types that may be laid in shared memory.
@@ -226,12 +223,12 @@ pub unsafe fn copy_racing(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
         unsafe { copy_bytes(from, to, 0..head) };
         at = head;
         while at + WORD <= len {
-            // SAFETY: inside what the caller vouches for, as `at + WORD <= len`.
-            let (source, target) = unsafe { (from.add(at), to.add(at)) };
-            // SAFETY: both are aligned, as the head was copied by bytes; accessed by atomics alone, says the caller.
-            let source = unsafe { AtomicWord::from_ptr(source.cast().as_ptr()) };
-            // SAFETY: as for the source.
-            let target = unsafe { AtomicWord::from_ptr(target.cast().as_ptr()) };
+            let (source, target) = (from.as_ptr().wrapping_add(at), to.as_ptr().wrapping_add(at));
+            // SAFETY: inside what the caller vouches for, as `at + WORD <= len`, and aligned, as the head was copied by bytes;
+            // accessed by atomics alone meanwhile, says the caller.
+            let source = unsafe { AtomicWord::from_ptr(source.cast()) };
+            // SAFETY: as the source is, on the other side.
+            let target = unsafe { AtomicWord::from_ptr(target.cast()) };
             target.store(source.load(Relaxed), Relaxed);
             at += WORD;
         }
@@ -244,12 +241,11 @@ pub unsafe fn copy_racing(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
 /// As for [`copy_racing`], with the range inside `len`.
 unsafe fn copy_bytes(from: NonNull<u8>, to: NonNull<u8>, range: core::ops::Range<usize>) {
     for at in range {
-        // SAFETY: inside what the caller vouches for.
-        let (source, target) = unsafe { (from.add(at), to.add(at)) };
-        // SAFETY: a byte is always aligned; accessed by atomics alone, says the caller.
-        let source = unsafe { AtomicByte::from_ptr(source.as_ptr()) };
-        // SAFETY: as for the source.
-        let target = unsafe { AtomicByte::from_ptr(target.as_ptr()) };
+        let (source, target) = (from.as_ptr().wrapping_add(at), to.as_ptr().wrapping_add(at));
+        // SAFETY: inside what the caller vouches for, and a byte is always aligned; accessed by atomics alone meanwhile.
+        let source = unsafe { AtomicByte::from_ptr(source) };
+        // SAFETY: as the source is, on the other side.
+        let target = unsafe { AtomicByte::from_ptr(target) };
         target.store(source.load(Relaxed), Relaxed);
     }
 }

@@ -143,13 +143,13 @@ impl RobustMutex {
 
     #[cold]
     fn unlock_otherwise(&self, links: Links) {
-        // SAFETY: locked by this thread; a robust mutex by its kind. Only where the system tells no thread where its list of
-        // held mutexes begins are the pointers in it believed.
-        if links.is_unknown()
-            && self.has_its_kind()
-            && unsafe { libc::pthread_mutex_unlock(self.0.get()) } == 0
-        {
-            return;
+        // Only where the system tells no thread where its list of held mutexes begins are the pointers in this one believed.
+        if links.is_unknown() && self.has_its_kind() {
+            // SAFETY: a robust mutex by its kind, locked by this thread.
+            let unlocked = unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+            if unlocked == 0 {
+                return;
+            }
         }
         self.give_up();
     }

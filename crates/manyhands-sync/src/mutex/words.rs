@@ -127,7 +127,7 @@ impl RobustMutex {
     #[inline]
     pub(super) fn let_go(&self, links: Links) -> bool {
         // SAFETY: inside the mutex: the address by which the list knows it.
-        let own = unsafe { self.start().add(NEXT_AT) }.expose_provenance().get();
+        let own = unsafe { self.start().add(NEXT_AT) }.as_ptr().expose_provenance();
         // SAFETY: the head lies in this thread's own memory.
         if links.head.is_null() || unsafe { links.head.read() } != own {
             return false;
