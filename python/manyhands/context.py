@@ -53,10 +53,6 @@ __all__ = [
 ]
 
 
-#: The standard library's executor and thread pool poll the pipe inside a queue they have their context make.
-_POLLERS = {"concurrent.futures.process", "multiprocessing.pool", "multiprocessing._standard_pool"}
-
-
 class BaseContext(_std.BaseContext):
     """What our contexts make that is not the standard library's."""
 
@@ -92,9 +88,6 @@ class BaseContext(_std.BaseContext):
 
     def SimpleQueue(self) -> SimpleQueue[Any]:  # type: ignore[override]
         """A queue without a bound; see `manyhands.queues.SimpleQueue`."""
-        if sys._getframe(1).f_globals.get("__name__") in _POLLERS:
-            queue: Any = _install.standard_queues().SimpleQueue(ctx=self.get_context())
-            return queue  # type: ignore[no-any-return]
         from .queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())

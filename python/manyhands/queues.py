@@ -84,6 +84,28 @@ class _EndAttribute:
         return end
 
 
+class _LockAttribute:
+    """A simple queue's ``_rlock`` or ``_wlock``: made when it is asked for, and kept by this process's object.
+
+    The standard library's own pool and other code that uses the ends takes them, to be alone at an end. `get`, `put`
+    and the ends take none, in no process: a message is put and taken in one step.
+    """
+
+    def __init__(self, slot: str) -> None:
+        self._slot = slot
+
+    def __get__(self, queue: Any, owner: type | None = None) -> Any:
+        if queue is None:
+            return self
+        lock = getattr(queue, self._slot, None)
+        if lock is None:
+            import threading
+
+            lock = threading.Lock()
+            setattr(queue, self._slot, lock)
+        return lock
+
+
 class _Queue(_manyhands.Queue, Generic[T]):
     """What all queues have: their way to another process, and their ends."""
 
@@ -216,6 +238,15 @@ _get, _put = _manyhands.Queue.get, _manyhands.Queue.put
 
 class SimpleQueue(_Queue[T]):
     """A queue without a bound and without timeouts."""
+
+    if TYPE_CHECKING:
+        _rlock: Any
+        _wlock: Any
+    else:
+        # Not among the instance's attributes, which a subclass may send.
+        __slots__ = ("_rlock_made", "_wlock_made")
+        _rlock = _LockAttribute("_rlock_made")
+        _wlock = _LockAttribute("_wlock_made")
 
     def __init__(self, *, ctx: Any = None) -> None:
         _note_children_of(ctx)

@@ -104,7 +104,7 @@ unsafe fn this<'a, T: Fast>(object: *mut ffi::PyObject) -> &'a T {
 fn new_true() -> *mut ffi::PyObject {
     // SAFETY: the caller is a method, whose thread is attached.
     let truth = unsafe { ffi::Py_True() };
-    // SAFETY: as above; a living object.
+    // SAFETY: the interpreter's own object, which always lives; the thread is attached.
     unsafe { ffi::Py_NewRef(truth) }
 }
 
@@ -112,7 +112,7 @@ fn new_true() -> *mut ffi::PyObject {
 fn new_none() -> *mut ffi::PyObject {
     // SAFETY: the caller is a method, whose thread is attached.
     let none = unsafe { ffi::Py_None() };
-    // SAFETY: as above; a living object.
+    // SAFETY: the interpreter's own object, which always lives; the thread is attached.
     unsafe { ffi::Py_NewRef(none) }
 }
 
@@ -181,7 +181,7 @@ unsafe fn ordinarily<T: Fast>(
         let given = |at: usize| {
             // SAFETY: the interpreter passes so many arguments, those by name behind the others.
             let place = unsafe { args.add(at) };
-            // SAFETY: as above.
+            // SAFETY: an argument's place, of as many as were passed.
             object(unsafe { *place })
         };
         let called = || -> PyResult<Bound<'_, PyAny>> {

@@ -38,9 +38,10 @@
 //! Counts that were damaged end a wait early or late, once: a waiter of no group that is known goes on. A number of a
 //! group comes back after 4,194,304 groups: a waiter would have to sleep through exactly so many.
 
+use crate::arena::Kind;
 use crate::deadline::Deadline;
 use crate::kill_point;
-use crate::memory::Shareable;
+use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
 
@@ -61,6 +62,12 @@ pub struct UserCondition {
 // SAFETY: repr(C), atomics only; any bit pattern is some state.
 #[allow(unsafe_code)]
 unsafe impl Shareable for UserCondition {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+#[allow(unsafe_code)]
+unsafe impl Placed for UserCondition {
+    const KIND: Kind = Kind::Condition;
+}
 
 /// Somebody who waits: the number of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,9 +20,10 @@
 //! | a waiter that has set bit 1 (95), or sleeps | bit 1 | the next setter makes one system call in vain |
 //! | a setter that has woken nobody (96) | sleepers that were not woken | they look again after their slice |
 
+use crate::arena::Kind;
 use crate::deadline::Deadline;
 use crate::kill_point;
-use crate::memory::Shareable;
+use crate::memory::{Placed, Shareable};
 use crate::mutex::assert_none_held;
 use crate::primitive::{AtomicU32, Ordering, Slept, futex_wait, futex_wake};
 use crate::wait_word::{EVERYONE, Patience, Waited};
@@ -45,6 +46,12 @@ pub struct UserEvent {
 // SAFETY: repr(C), one atomic word; any bit pattern is a state.
 #[allow(unsafe_code)]
 unsafe impl Shareable for UserEvent {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+#[allow(unsafe_code)]
+unsafe impl Placed for UserEvent {
+    const KIND: Kind = Kind::Event;
+}
 
 /// When a wait began: how often the flag had gone up by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

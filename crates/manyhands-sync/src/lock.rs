@@ -38,9 +38,10 @@
 //! A word that was damaged names a member that lives, or one that does not: it is waited for, or recovered. 19 bits of a
 //! life say that the same slot has been used 524,287 times before two of its members are taken for each other.
 
+use crate::arena::Kind;
 use crate::deadline::Deadline;
 use crate::kill_point;
-use crate::memory::Shareable;
+use crate::memory::{Placed, Shareable};
 use crate::mutex::assert_none_held;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, Slept, futex_wait, futex_wake};
 use crate::taker::LIFE_BITS;
@@ -190,6 +191,12 @@ pub struct UserLock {
 // SAFETY: repr(C), atomics only; any bit pattern is a state that is waited for, recovered or released.
 #[allow(unsafe_code)]
 unsafe impl Shareable for UserLock {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+#[allow(unsafe_code)]
+unsafe impl Placed for UserLock {
+    const KIND: Kind = Kind::Lock;
+}
 
 impl UserLock {
     /// A free lock.

@@ -6,8 +6,9 @@
 //! | `seat_count`, `seats` | the pool's side, before any worker is told of the pool | as above |
 //! | `tasks`, `results` | see `ring/README.md` | see there |
 
+use crate::arena::Kind;
 use crate::kill_point;
-use crate::memory::Shareable;
+use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::RingHeader;
 use crate::wait_word::EVERYONE;
@@ -34,6 +35,12 @@ pub struct PoolHeader {
 // SAFETY: repr(C), atomics and ring headers; counts and offsets are checked by those who read them.
 #[allow(unsafe_code)]
 unsafe impl Shareable for PoolHeader {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+#[allow(unsafe_code)]
+unsafe impl Placed for PoolHeader {
+    const KIND: Kind = Kind::Pool;
+}
 
 impl PoolHeader {
     /// A pool whose seats are not laid out yet.

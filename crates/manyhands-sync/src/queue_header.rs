@@ -27,10 +27,10 @@
 //! An item whose taker is killed before it says that it is done stays unfinished, as every other that nobody works on:
 //! nobody can know whether its taker handed it on.
 
-use crate::arena::Backing;
+use crate::arena::{Backing, Kind};
 use crate::deadline::Deadline;
 use crate::kill_point;
-use crate::memory::Shareable;
+use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU32, Ordering, fence};
 use crate::ring::{Locking, PutError, Ring, RingHeader, TakeError};
 use crate::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
@@ -71,6 +71,12 @@ struct Tasks {
 // SAFETY: repr(C), atomics, wait words and a ring's header; whatever is read is a count or compared.
 #[allow(unsafe_code)]
 unsafe impl Shareable for QueueHeader {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+#[allow(unsafe_code)]
+unsafe impl Placed for QueueHeader {
+    const KIND: Kind = Kind::Ring;
+}
 
 /// More items were said to be done with than were put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

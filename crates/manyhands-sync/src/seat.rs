@@ -29,9 +29,11 @@
 //!
 //! Only the worker writes, with two exceptions: the repairer of the task ring's head (the worker is dead), and the
 //! pool, which clears the seat once it has buried the worker.
+#![allow(unsafe_code)] // copies bytes of its inbox
 
+use crate::arena::{Arena, Backing, Kind};
 use crate::kill_point;
-use crate::memory::{Memory, Shareable};
+use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU32, AtomicU64, ByteWord, Ordering};
 
 /// How many bytes of tasks a batch can have, frame headers included.
@@ -93,8 +95,12 @@ pub struct Seat {
 }
 
 // SAFETY: repr(C), atomics only; readers check counts and lengths against the inbox.
-#[allow(unsafe_code)]
 unsafe impl Shareable for Seat {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+unsafe impl Placed for Seat {
+    const KIND: Kind = Kind::Seat;
+}
 
 impl Default for Seat {
     fn default() -> Self {
@@ -193,9 +199,11 @@ impl Seat {
 
     /// Reads the task that begins `used` bytes into the inbox: its tag, its payload appended to `out`, and
     /// where the next one begins. `None` when the inbox makes no sense.
-    pub fn read_task<M: Memory>(
+    ///
+    /// The seat lies at `offset`. Whoever reads while its worker copies another batch gets some of both.
+    pub fn read_task<B: Backing>(
         &self,
-        memory: &M,
+        arena: &Arena<B>,
         offset: u64,
         used: u32,
         out: &mut Vec<u8>,
@@ -204,7 +212,8 @@ impl Seat {
         let (payload_bytes, tag) = (word as u32, (word >> 32) as u32);
         let end = task_end(used, payload_bytes)?;
         let at = inbox_offset(offset) + u64::from(used + TASK_HEADER_BYTES);
-        (memory.copy_out(at, payload_bytes as usize, out)).then_some((tag, end))
+        // SAFETY: inside the inbox of the seat that the caller found there, which is written by words alone.
+        unsafe { arena.backing().copy_out_racing(at, payload_bytes as usize, out) }.then_some((tag, end))
     }
 }
 

@@ -23,10 +23,11 @@
 //! | a waiter that has set the bit (78), or sleeps, or was woken and took nothing | bit 31; the count | the next wake clears it; others that sleep look again after their slice |
 //! | a giver before its wake (79), or its second (80) | a sleeper that was not woken | it looks again after its slice |
 
+use crate::arena::Kind;
 use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::lock::{FIRST_SLICE, LONGEST_SLICE, Waiting};
-use crate::memory::Shareable;
+use crate::memory::{Placed, Shareable};
 use crate::mutex::assert_none_held;
 use crate::primitive::{AtomicU32, Ordering, Slept, futex_wait, futex_wake};
 use crate::wait_word::{EVERYONE, Patience, Waited};
@@ -47,6 +48,12 @@ pub struct UserSemaphore {
 // SAFETY: repr(C), atomics only; any bit pattern is a count.
 #[allow(unsafe_code)]
 unsafe impl Shareable for UserSemaphore {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+#[allow(unsafe_code)]
+unsafe impl Placed for UserSemaphore {
+    const KIND: Kind = Kind::Semaphore;
+}
 
 /// The count is as high as it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

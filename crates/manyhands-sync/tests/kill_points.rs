@@ -26,7 +26,7 @@ mod support;
 #[path = "kill_points/wait_word.rs"]
 mod wait_word;
 
-use manyhands_sync::arena::{AllocateError, Arena, Handle};
+use manyhands_sync::arena::{AllocateError, Arena, Blank, Handle};
 use manyhands_sync::kill_point::{KillPoint, arm};
 use manyhands_sync::memory::Shareable;
 use std::cell::RefCell;
@@ -107,7 +107,8 @@ fn allocate_and_free(arena: &Arena<Mapping>, done: &Done, seed: u64, sizes: &[u6
         let place = &done.blocks[random.below(BLOCKS as u64) as usize];
         match place.load(Ordering::Relaxed) {
             0 => {
-                let handle = arena.allocate(sizes[random.below(sizes.len() as u64) as usize]).unwrap();
+                let handle =
+                    arena.allocate(sizes[random.below(sizes.len() as u64) as usize]).unwrap().share();
                 place.store(pack(handle), Ordering::Relaxed);
             }
             held => {
@@ -143,7 +144,7 @@ fn the_arena_survives_a_death_at_each_step() {
         let arena = arena(u64::from(rounds()) * 3 + 20);
         let (_, done) = placed(&arena, Done::new());
         // Blocks of the survivor's own, which nobody may ever touch.
-        let own: Vec<Handle> = (0..40).map(|i| arena.allocate(100 << (i % 4)).unwrap()).collect();
+        let own: Vec<Handle> = (0..40).map(|i| arena.allocate(100 << (i % 4)).unwrap().share()).collect();
         for block in &own {
             arena.backing().stomp(block.offset, &block.offset.to_le_bytes());
         }
@@ -161,7 +162,7 @@ fn the_arena_survives_a_death_at_each_step() {
             die_at(point, nth, || {
                 if matches!(point, ArenaCarved | ArenaExtentReserved) {
                     // Takes without giving back until fresh memory is needed.
-                    while arena.allocate(sizes[0]).is_ok() {}
+                    while arena.allocate(sizes[0]).map(Blank::share).is_ok() {}
                 }
                 allocate_and_free(&arena, done, seed, sizes);
             });
@@ -170,7 +171,7 @@ fn the_arena_survives_a_death_at_each_step() {
                 // The one who repairs dies as well.
                 die_at(KillPoint::ArenaListRepaired, 1, || {
                     for &size in sizes {
-                        let _ = arena.allocate(size);
+                        let _ = arena.allocate(size).map(Blank::share);
                     }
                 });
                 repairers = 1;
@@ -216,7 +217,7 @@ fn check_arena(
         own.iter().chain(theirs).map(|&b| (b.offset, arena.payload_bytes(b).unwrap())).collect();
     let mut mine = Vec::new();
     for i in 0..if sizes[0] < 1 << 20 { 150 } else { 1 } {
-        let block = arena.allocate(sizes[i % sizes.len()]).expect("no list is damaged");
+        let block = arena.allocate(sizes[i % sizes.len()]).expect("no list is damaged").share();
         let bytes = arena.payload_bytes(block).unwrap();
         assert!(
             held.iter().all(|&(o, b)| o + b <= block.offset || block.offset + bytes <= o),

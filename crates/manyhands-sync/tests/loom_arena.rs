@@ -14,7 +14,7 @@ mod model;
 
 use loom::thread;
 use manyhands_sync::arena::{
-    AllocateError, Arena, BLOCK_HEADER_BYTES, CHUNK_BYTES, Handle, Kind, StaleHandle,
+    AllocateError, Arena, BLOCK_HEADER_BYTES, Blank, CHUNK_BYTES, Handle, Kind, StaleHandle,
 };
 use manyhands_sync::kill_point::KillPoint;
 use model::{Watched, killed_at, model};
@@ -25,7 +25,7 @@ const BYTES: u64 = 50;
 const LARGE_BYTES: u64 = 1_000;
 
 fn take(arena: &Arena<Watched>) -> Handle {
-    arena.allocate(BYTES).unwrap()
+    arena.allocate(BYTES).unwrap().share()
 }
 
 /// Every block is held, by one holder only, and frees once.
@@ -79,9 +79,9 @@ fn one_of_two_who_free_the_same_handle_succeeds_while_a_third_takes() {
 #[test]
 fn a_structure_of_a_kind_comes_back_as_that_kind_only() {
     model("kinds", 1, |arena| {
-        let seat = arena.allocate_kind(Kind::Seat, BYTES).unwrap();
+        let seat = arena.allocate_kind(Kind::Seat, BYTES).unwrap().share();
         let freer = thread::spawn(move || arena.free(seat).unwrap());
-        let ring = arena.allocate_kind(Kind::Ring, BYTES).unwrap();
+        let ring = arena.allocate_kind(Kind::Ring, BYTES).unwrap().share();
         let plain = take(&arena);
         freer.join().unwrap();
         assert!(ring.offset != seat.offset && plain.offset != seat.offset);
@@ -100,7 +100,7 @@ fn fill_first_chunk(arena: &Arena<Watched>) {
         if more < 4 * BLOCK_HEADER_BYTES {
             return;
         }
-        let filler = arena.allocate_kind(Kind::Pool, more - 2 * BLOCK_HEADER_BYTES).unwrap();
+        let filler = arena.allocate_kind(Kind::Pool, more - 2 * BLOCK_HEADER_BYTES).unwrap().share();
         assert!(filler.offset < CHUNK_BYTES, "still in the first chunk");
     }
 }
@@ -108,7 +108,7 @@ fn fill_first_chunk(arena: &Arena<Watched>) {
 /// As [`take`], when the arena may be at its end.
 fn take_if_there_is_room(arena: &Arena<Watched>) -> Option<Handle> {
     match arena.allocate(BYTES) {
-        Ok(block) => Some(block),
+        Ok(block) => Some(block.share()),
         Err(AllocateError::OutOfMemory { .. }) => None,
         Err(error) => panic!("{error:?}"),
     }
@@ -129,14 +129,14 @@ fn two_who_need_a_new_extent_share_one() {
 #[test]
 fn pages_are_given_back_while_another_takes_the_block() {
     model("a trim beside a taker", 1, |arena| {
-        let first = arena.allocate(LARGE_BYTES).unwrap();
+        let first = arena.allocate(LARGE_BYTES).unwrap().share();
         arena.free(first).unwrap();
         let trimmer = thread::spawn(move || _ = arena.trim(0));
-        let mine = arena.allocate(LARGE_BYTES).unwrap();
+        let mine = arena.allocate(LARGE_BYTES).unwrap().share();
         trimmer.join().unwrap();
         // It is free all the time: who finds no other need not be told that there is none.
         assert_eq!(mine.offset, first.offset);
-        let next = arena.allocate(LARGE_BYTES).unwrap();
+        let next = arena.allocate(LARGE_BYTES).unwrap().share();
         assert_eq!(arena.kept_bytes(), 0);
         give_back_all(&arena, &[mine, next]);
     });
@@ -145,7 +145,7 @@ fn pages_are_given_back_while_another_takes_the_block() {
 #[test]
 fn one_of_two_gets_the_last_extent() {
     model("the last extent", 2, |arena| {
-        let large = move || arena.allocate_kind(Kind::Pool, CHUNK_BYTES / 2 + 1).ok();
+        let large = move || arena.allocate_kind(Kind::Pool, CHUNK_BYTES / 2 + 1).map(Blank::share).ok();
         let other = thread::spawn(large);
         let got = [large(), other.join().unwrap()];
         assert_eq!(got.iter().flatten().count(), 1, "{got:?}");
@@ -175,7 +175,7 @@ impl Scene {
             Self::Carving => {}
             Self::Growth => fill_first_chunk(arena),
             Self::Trim | Self::Keep => {
-                arena.free(arena.allocate(LARGE_BYTES).unwrap()).unwrap();
+                arena.free(arena.allocate(LARGE_BYTES).unwrap().share()).unwrap();
                 assert!(arena.kept_bytes() > 0);
             }
         }
@@ -188,7 +188,7 @@ impl Scene {
             Self::Carving => _ = (take(arena), take(arena)),
             Self::Growth => _ = take_if_there_is_room(arena),
             Self::Trim => _ = arena.trim(0),
-            Self::Keep => _ = arena.allocate(LARGE_BYTES).map(|block| arena.free(block)),
+            Self::Keep => _ = arena.allocate(LARGE_BYTES).map(|block| arena.free(block.share())),
         }
     }
 }

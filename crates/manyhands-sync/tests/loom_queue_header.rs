@@ -14,7 +14,6 @@ use loom::thread;
 use manyhands_sync::arena::{Arena, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::queue_header::QueueHeader;
 use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
 use manyhands_sync::wait_word::{EVERYONE, Patience, WaitWord};
@@ -36,7 +35,7 @@ enum Got {
 
 impl Queue {
     fn create(arena: Arena<Watched>) -> Self {
-        let place = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64).unwrap();
+        let place = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64).unwrap().share();
         let header = QueueHeader::new(Ring::new_header(&arena, 0).unwrap());
         let header = arena.backing().place_new(place.offset, header).unwrap();
         Self { header, ring: Ring::found(arena, &header.ring, place) }

@@ -12,7 +12,6 @@ use loom::thread;
 use manyhands_sync::arena::{Arena, Kind};
 use manyhands_sync::kill_point;
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::{Locking, Ring, TakeError};
 use manyhands_sync::seat::{Progress, Seat};
 use model::{Watched, fresh_ring, killed_at, model};
@@ -35,7 +34,7 @@ impl Pool {
             tasks.put(tag, &[&u64::from(tag).to_le_bytes()]).unwrap();
         }
         let seats = [(); 2].map(|()| {
-            let place = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64).unwrap();
+            let place = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64).unwrap().share();
             (place.offset, arena.backing().place_new(place.offset, Seat::new()).unwrap())
         });
         Self { arena, tasks, seats }
@@ -85,7 +84,7 @@ impl Pool {
     fn read(&self, place: usize, at: u32) -> (u32, u32) {
         let (offset, seat) = self.seats[place];
         let mut out = Vec::new();
-        let (tag, end) = seat.read_task(self.arena.backing(), offset, at, &mut out).unwrap();
+        let (tag, end) = seat.read_task(&self.arena, offset, at, &mut out).unwrap();
         assert_eq!(u64::from_le_bytes(out.try_into().unwrap()), u64::from(tag), "a corrupt task");
         (tag, end)
     }

@@ -14,13 +14,13 @@ use support::{arena, fork, placed, reap, times};
 fn a_held_lock_is_busy_for_others_and_free_afterwards() {
     let arena = arena(1);
     let (_, lock) = placed(&arena, RobustMutex::new());
-    let guard = lock.lock(|| panic!("nobody died")).unwrap();
+    let guard = lock.lock_placed(|| panic!("nobody died")).unwrap();
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| lock.try_lock(|| panic!("nobody died")).err());
+        let other = scope.spawn(|| lock.try_lock_placed(|| panic!("nobody died")).err());
         assert_eq!(other.join().unwrap(), Some(LockError::Busy));
     });
     drop(guard);
-    drop(lock.try_lock(|| panic!("nobody died")).unwrap());
+    drop(lock.try_lock_placed(|| panic!("nobody died")).unwrap());
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn only_one_is_inside_at_a_time() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..times(20_000) {
-                    let guard = lock.lock(|| {}).unwrap();
+                    let guard = lock.lock_placed(|| {}).unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
                     count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
                     inside.fetch_sub(1, Ordering::Relaxed);
@@ -49,13 +49,13 @@ fn the_next_holder_after_a_death_repairs_once() {
     let arena = arena(1);
     let (_, lock) = placed(&arena, RobustMutex::new());
     let pid = fork(|| {
-        std::mem::forget(lock.lock(|| {}));
+        std::mem::forget(lock.lock_placed(|| {}));
         die();
     });
     reap(pid);
     let mut repairs = 0;
-    drop(lock.lock(|| repairs += 1).unwrap());
-    drop(lock.lock(|| repairs += 1).unwrap());
+    drop(lock.lock_placed(|| repairs += 1).unwrap());
+    drop(lock.lock_placed(|| repairs += 1).unwrap());
     assert_eq!(repairs, 1);
 }
 
@@ -64,15 +64,15 @@ fn a_repairer_that_dies_is_repaired_after() {
     let arena = arena(1);
     let (_, lock) = placed(&arena, RobustMutex::new());
     let first = fork(|| {
-        std::mem::forget(lock.lock(|| {}));
+        std::mem::forget(lock.lock_placed(|| {}));
         die();
     });
     reap(first);
     for _ in 0..3 {
-        reap(fork(|| drop(lock.lock(die))));
+        reap(fork(|| drop(lock.lock_placed(die))));
     }
     let mut repairs = 0;
-    drop(lock.try_lock(|| repairs += 1).unwrap());
+    drop(lock.try_lock_placed(|| repairs += 1).unwrap());
     assert_eq!(repairs, 1);
 }
 
@@ -83,7 +83,7 @@ fn a_waiter_gets_the_lock_of_a_holder_that_dies_while_it_waits() {
     let (_, held) = placed(&arena, manyhands_sync::wait_word::WaitWord::new());
     let ready = support::atomic_at(std::ptr::from_ref(held).cast(), 0);
     let pid = fork(|| {
-        let _guard = lock.lock(|| {});
+        let _guard = lock.lock_placed(|| {});
         ready.store(2, Ordering::SeqCst);
         loop {
             std::thread::park();
@@ -92,11 +92,11 @@ fn a_waiter_gets_the_lock_of_a_holder_that_dies_while_it_waits() {
     while ready.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
-    assert_eq!(lock.try_lock(|| {}).err(), Some(LockError::Busy));
+    assert_eq!(lock.try_lock_placed(|| {}).err(), Some(LockError::Busy));
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let mut repairs = 0;
-            drop(lock.lock(|| repairs += 1).unwrap());
+            drop(lock.lock_placed(|| repairs += 1).unwrap());
             repairs
         });
         support::kill(pid);
@@ -112,7 +112,7 @@ fn a_lock_that_another_thread_holds_during_a_fork_is_that_threads_in_the_child_t
     let (go, held) = (AtomicU32::new(0), AtomicU32::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let guard = lock.lock(|| {}).unwrap();
+            let guard = lock.lock_placed(|| {}).unwrap();
             held.store(1, Ordering::SeqCst);
             while go.load(Ordering::SeqCst) == 0 {
                 std::thread::yield_now();
@@ -124,16 +124,16 @@ fn a_lock_that_another_thread_holds_during_a_fork_is_that_threads_in_the_child_t
         }
         // The child dies while its parent's thread holds the lock: nobody's death but the holder's counts.
         let busy = fork(|| {
-            if lock.try_lock(|| {}).err() == Some(LockError::Busy) {
+            if lock.try_lock_placed(|| {}).err() == Some(LockError::Busy) {
                 die();
             }
         });
         assert_eq!(reap(busy), libc::SIGKILL, "the child could not take it");
-        assert_eq!(lock.try_lock(|| {}).err(), Some(LockError::Busy));
+        assert_eq!(lock.try_lock_placed(|| {}).err(), Some(LockError::Busy));
         // Another child waits for the parent's thread like anybody.
         let waiter = fork(|| {
             let mut repairs = 0;
-            drop(lock.lock(|| repairs += 1));
+            drop(lock.lock_placed(|| repairs += 1));
             if repairs == 0 {
                 die();
             }
@@ -141,7 +141,7 @@ fn a_lock_that_another_thread_holds_during_a_fork_is_that_threads_in_the_child_t
         go.store(1, Ordering::SeqCst);
         assert_eq!(reap(waiter), libc::SIGKILL, "the child got the lock, and nobody had died");
     });
-    drop(lock.lock(|| panic!("the holder lives")).unwrap());
+    drop(lock.lock_placed(|| panic!("the holder lives")).unwrap());
 }
 
 fn die() {
@@ -159,7 +159,7 @@ fn a_wait_while_holding_a_lock_is_found_in_debug_builds() {
     use manyhands_sync::wait_word::{Patience, WaitWord};
     let arena = arena(1);
     let (_, lock) = placed(&arena, RobustMutex::new());
-    let _guard = lock.lock(|| {}).unwrap();
+    let _guard = lock.lock_placed(|| {}).unwrap();
     let soon = Deadline::after(std::time::Duration::from_millis(10));
     WaitWord::new().wait(|| false, &mut Patience::new(), soon);
 }

@@ -46,7 +46,7 @@ fn one_segment_serves_for_ever_when_it_is_drained_in_time() {
         assert_eq!((tag, checked(&bytes)), (number as u32, (1, number)));
     }
     // Sixty megabytes went through; a first segment and its header are all there is.
-    let carved = arena.allocate(1).unwrap().offset;
+    let carved = arena.allocate(1).unwrap().share().offset;
     assert!(carved < 2 << 20, "segments were linked without need: {carved}");
 }
 
@@ -153,7 +153,7 @@ fn a_batch_that_was_put_before_an_error_is_there_and_the_bell_is_still_wanted() 
 fn frames_are_copied_to_another_place_of_the_arena() {
     let arena = arena(1);
     let ring = ring(arena, 0);
-    let place = arena.allocate(MOST_INLINE_BYTES as u64).unwrap();
+    let place = arena.allocate(MOST_INLINE_BYTES as u64).unwrap().share();
     for number in 0..200 {
         let bytes = message(3, number, 24 + (number as usize * 131) % 6_000);
         ring.put(5, &[&bytes]).unwrap();
@@ -318,7 +318,7 @@ fn stomp_header(header: &'static RingHeader, word: usize, value: u32) {
 fn segments(arena: &Arena<Mapping>) -> Vec<u64> {
     let memory = arena.backing();
     // Blocks begin at multiples of 64; a block header is followed by a segment whose capacity and base follow.
-    let end = arena.allocate(1).unwrap().offset;
+    let end = arena.allocate(1).unwrap().share().offset;
     (4096..end.min(CHUNK_BYTES))
         .step_by(64)
         .filter(|&at| memory.word(at) == 0x2_6d68_626c)
@@ -446,6 +446,6 @@ fn a_segment_that_was_freed_behind_the_rings_back_costs_only_the_ring() {
     arena.free(Handle { offset: second, generation: 1 }).unwrap();
     while take(&ring).is_ok() {}
     ring.dismantle();
-    let blocks = [arena.allocate(100_000).unwrap(), arena.allocate(100_000).unwrap()];
+    let blocks = [arena.allocate(100_000).unwrap().share(), arena.allocate(100_000).unwrap().share()];
     assert_ne!(blocks[0].offset, blocks[1].offset, "no block is handed out twice");
 }

@@ -35,7 +35,7 @@ fn a_batch_goes_from_the_ring_through_the_inbox() {
         let mut at = 0;
         for _ in 0..count {
             let mut out = Vec::new();
-            let (tag, end) = seat.read_task(arena.backing(), offset, at, &mut out).unwrap();
+            let (tag, end) = seat.read_task(&arena, offset, at, &mut out).unwrap();
             assert_eq!((tag, checked(&out)), (expected as u32, (9, expected)));
             (at, expected) = (end, expected + 1);
         }
@@ -57,7 +57,7 @@ fn what_does_not_fit_into_the_inbox_is_refused_at_every_edge() {
     }
     let mut out = Vec::new();
     for used in [whole, whole + 8, u32::MAX, u32::MAX - 7] {
-        assert_eq!(seat.read_task(arena.backing(), offset, used, &mut out), None);
+        assert_eq!(seat.read_task(&arena, offset, used, &mut out), None);
     }
     // A length that leads out of the inbox.
     seat.place_task(offset, 0, 0, 100).unwrap();
@@ -65,7 +65,7 @@ fn what_does_not_fit_into_the_inbox_is_refused_at_every_edge() {
     for at in (offset..=header).step_by(8) {
         arena.backing().stomp(at, &u64::MAX.to_le_bytes());
     }
-    assert_eq!(seat.read_task(arena.backing(), offset, 0, &mut out), None);
+    assert_eq!(seat.read_task(&arena, offset, 0, &mut out), None);
     assert!(out.is_empty());
 }
 

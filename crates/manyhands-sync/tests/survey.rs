@@ -13,11 +13,11 @@ fn a_survey_finds_every_block_and_the_placed_structures() {
     let arena = support::arena(4);
     let before = arena.survey(usize::MAX);
     assert!(before.complete);
-    let ring = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64).unwrap();
-    let seat = arena.allocate_kind(Kind::Seat, 64).unwrap();
-    let plain: Vec<_> = (0..100).map(|n| arena.allocate(1 << (n % 16)).unwrap()).collect();
-    let huge = arena.allocate(70 << 20).unwrap();
-    let behind = arena.allocate(100).unwrap();
+    let ring = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64).unwrap().share();
+    let seat = arena.allocate_kind(Kind::Seat, 64).unwrap().share();
+    let plain: Vec<_> = (0..100).map(|n| arena.allocate(1 << (n % 16)).unwrap().share()).collect();
+    let huge = arena.allocate(70 << 20).unwrap().share();
+    let behind = arena.allocate(100).unwrap().share();
     let all = arena.survey(usize::MAX);
     assert!(all.complete);
     assert_eq!(all.structures, [(Kind::Ring, ring), (Kind::Seat, seat)]);
@@ -36,7 +36,7 @@ fn a_survey_finds_every_block_and_the_placed_structures() {
 fn a_survey_takes_no_more_steps_than_it_may() {
     let arena = support::arena(1);
     for _ in 0..10 {
-        arena.allocate(100).unwrap();
+        arena.allocate(100).unwrap().share();
     }
     let some = arena.survey(4);
     assert_eq!((some.held_blocks, some.complete), (4, false));

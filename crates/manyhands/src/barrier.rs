@@ -8,11 +8,10 @@ use crate::lock::{Look, OwnerName};
 use crate::queue::OpenError;
 use crate::sys::clock;
 use crate::waiting;
-use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner};
+use manyhands_sync::arena::{Arena, Handle, Owner};
 pub use manyhands_sync::barrier::{Arrival, Glimpse, MOST_PARTIES, Outcome, Party};
-use manyhands_sync::barrier::{LONGEST_SLICE, Place, SPARE_PLACES, UserBarrier};
+use manyhands_sync::barrier::{LONGEST_SLICE, Place, SPARE_PLACES, UserBarrier, find_places, lay_places};
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::wait_word::{Patience, Waited};
 use std::sync::Arc;
@@ -69,16 +68,15 @@ impl Barrier {
     /// # Errors
     /// When there is no shared memory left.
     pub fn create(family: &Family, parties: u32) -> Result<Self, FamilyError> {
-        let (arena, parties) = (family.arena(), parties.clamp(1, MOST_PARTIES));
+        let (arena, parties) = (family.whole_arena(), parties.clamp(1, MOST_PARTIES));
         let count = parties + SPARE_PLACES;
-        let table =
-            arena.allocate(u64::from(count) * size_of::<Place>() as u64).map_err(FamilyError::Memory)?;
-        let places: Option<Arc<_>> =
-            offsets(table, count).map(|at| arena.backing().place_new(at, Place::new())).collect();
-        let damaged = FamilyError::Memory(AllocateError::Corrupted);
-        let placed = places.ok_or(damaged).and_then(|places| {
-            let (barrier, hold) = family.place_shared(Kind::Barrier, UserBarrier::new(parties, table))?;
-            Ok(Self { family: *family, barrier, places, hold: Arc::new(hold) })
+        let (table, places) = lay_places(&arena, count).map_err(FamilyError::Memory)?;
+        let placed = family.place_shared(UserBarrier::new(parties, table));
+        let placed = placed.map(|(barrier, hold)| Self {
+            family: *family,
+            barrier,
+            places: places.into(),
+            hold: Arc::new(hold),
         });
         match &placed {
             Ok(barrier) => arena.give(table, Owner::Block(barrier.handle())),
@@ -92,15 +90,9 @@ impl Barrier {
     /// # Errors
     /// When there is no such barrier (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        let (barrier, hold) = family.open_shared::<UserBarrier>(Kind::Barrier, handle)?;
-        let (table, count) = (barrier.places(), barrier.place_count());
-        let needed = u64::from(count) * size_of::<Place>() as u64;
-        if family.arena().payload_bytes(table)? < needed {
-            return Err(OpenError::Stale);
-        }
-        let places: Option<Arc<_>> =
-            offsets(table, count).map(|at| family.arena().backing().place(at)).collect();
-        Ok(Self { family: *family, barrier, places: places.ok_or(OpenError::Stale)?, hold: Arc::new(hold) })
+        let (barrier, hold) = family.open_shared::<UserBarrier>(handle)?;
+        let places = find_places(&family.whole_arena(), barrier.places(), barrier.place_count())?;
+        Ok(Self { family: *family, barrier, places: places.into(), hold: Arc::new(hold) })
     }
 
     /// By what another member opens the barrier.
@@ -272,13 +264,9 @@ impl Barrier {
     }
 }
 
-fn offsets(table: Handle, count: u32) -> impl Iterator<Item = u64> {
-    (0..u64::from(count)).map(move |at| table.offset + at * size_of::<Place>() as u64)
-}
-
 /// Frees the table of a barrier that nobody holds any more.
 pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
-    if let Some(barrier) = arena.backing().place::<UserBarrier>(handle.offset) {
+    if let Ok(barrier) = arena.placed::<UserBarrier>(handle) {
         // Stale if it was damaged: then it is garbage with the barrier.
         let _ = arena.free(barrier.places());
     }

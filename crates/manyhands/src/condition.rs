@@ -7,7 +7,7 @@ use crate::family::{Family, FamilyError, Hold};
 use crate::lock::{Lock, LockError};
 use crate::queue::OpenError;
 use crate::waiting;
-use manyhands_sync::arena::{Handle, Kind};
+use manyhands_sync::arena::Handle;
 use manyhands_sync::condition::{TooManyWaiters, UserCondition, Waiter};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
@@ -74,7 +74,7 @@ impl Condition {
     /// # Errors
     /// When there is no shared memory left.
     pub fn create(family: &Family) -> Result<Self, FamilyError> {
-        let (condition, hold) = family.place_shared(Kind::Condition, UserCondition::new())?;
+        let (condition, hold) = family.place_shared(UserCondition::new())?;
         Ok(Self { condition, hold: Arc::new(hold) })
     }
 
@@ -83,7 +83,7 @@ impl Condition {
     /// # Errors
     /// When there is no such condition (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        let (condition, hold) = family.open_shared(Kind::Condition, handle)?;
+        let (condition, hold) = family.open_shared(handle)?;
         Ok(Self { condition, hold: Arc::new(hold) })
     }
 

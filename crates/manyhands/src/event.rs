@@ -5,7 +5,7 @@
 use crate::family::{Family, FamilyError, Hold};
 use crate::queue::OpenError;
 use crate::waiting;
-use manyhands_sync::arena::{Handle, Kind};
+use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::event::Since;
 use manyhands_sync::event::UserEvent;
@@ -38,7 +38,7 @@ impl Event {
     /// # Errors
     /// When there is no shared memory left.
     pub fn create(family: &Family) -> Result<Self, FamilyError> {
-        let (event, hold) = family.place_shared(Kind::Event, UserEvent::new())?;
+        let (event, hold) = family.place_shared(UserEvent::new())?;
         Ok(Self { event, hold: Arc::new(hold) })
     }
 
@@ -47,7 +47,7 @@ impl Event {
     /// # Errors
     /// When there is no such event (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        let (event, hold) = family.open_shared(Kind::Event, handle)?;
+        let (event, hold) = family.open_shared(handle)?;
         Ok(Self { event, hold: Arc::new(hold) })
     }
 

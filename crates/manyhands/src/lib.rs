@@ -54,4 +54,5 @@ pub use queue::Queue;
 pub use semaphore::Semaphore;
 pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
 pub use sys::OsError;
+pub use sys::changing::Changing;
 pub use sys::memory::adopt as adopt_descriptor;

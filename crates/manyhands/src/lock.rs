@@ -6,7 +6,7 @@
 use crate::family::{Family, FamilyError, Hold, is_gone, known_taker};
 use crate::queue::OpenError;
 use crate::waiting;
-use manyhands_sync::arena::{Handle, Kind};
+use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::lock::{Dead, Look, Nature, OnOwnerDeath, OwnerName, Taken, Waiting};
 use manyhands_sync::lock::{HeldBy, ReleaseError, Taker, UserLock};
@@ -90,7 +90,7 @@ impl Lock {
     /// # Errors
     /// When there is no shared memory left.
     pub fn create(family: &Family, nature: Nature) -> Result<Self, FamilyError> {
-        let (place, hold) = family.place_shared(Kind::Lock, UserLock::new(nature))?;
+        let (place, hold) = family.place_shared(UserLock::new(nature))?;
         Ok(Self { family: *family, lock: place, nature, hold: Arc::new(hold) })
     }
 
@@ -99,7 +99,7 @@ impl Lock {
     /// # Errors
     /// When there is no such lock (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        let (lock, hold) = family.open_shared::<UserLock>(Kind::Lock, handle)?;
+        let (lock, hold) = family.open_shared::<UserLock>(handle)?;
         Ok(Self { family: *family, lock, nature: lock.nature(), hold: Arc::new(hold) })
     }
 

@@ -12,11 +12,10 @@
 //! stores, of the frame and of the owner, a kill costs the block until its queue is gone.
 
 use crate::family::{Extents, reclaim};
-use manyhands_sync::arena::{AllocateError, Arena, HANDLE_BYTES, Handle, Owner, ReferError};
+use crate::sys::memory;
+use manyhands_sync::arena::{AllocateError, Arena, Blank, HANDLE_BYTES, Handle, Owner, ReferError};
 use manyhands_sync::kill_point;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::MOST_INLINE_BYTES;
-use std::ptr::NonNull;
 
 /// The bytes are in the frame.
 pub(crate) const INLINE: u32 = 0;
@@ -73,27 +72,11 @@ impl Block {
     /// When the arena has no memory, or something that the message carries is gone.
     pub(crate) fn with(arena: Arena<Extents>, message: Message<'_>) -> Result<Self, AllocateError> {
         let (prefix, len) = (prefix_bytes(message.carried.len()), message.len());
-        let handle = arena.allocate_exactly((prefix + len) as u64)?;
-        let block = Self { arena, handle, prefix, len };
-        for (count, &carried) in (1..).zip(message.carried) {
-            // Each reference belongs to the block from the start: it goes with the block, whatever happens to us.
-            let reference = arena.refer(carried, Owner::Block(handle)).map_err(|error| match error {
-                ReferError::Allocate(error) => error,
-                ReferError::Stale => AllocateError::Corrupted,
-            })?;
-            let at = handle.offset + (u64::from(count) - 1) * HANDLE_BYTES as u64;
-            if !arena.backing().copy_in(at, &reference.to_bytes()) {
-                return Err(AllocateError::Corrupted);
-            }
-            arena.note_carried(handle, count);
-        }
-        let mut at = block.start();
-        for part in message.parts {
-            if !arena.backing().copy_in(at, part) {
-                return Err(AllocateError::Corrupted);
-            }
-            at += part.len() as u64;
-        }
+        let mut blank = arena.allocate_exactly((prefix + len) as u64)?;
+        let filled = fill(arena, &mut blank, prefix, message);
+        // The bytes are one owner's at a time: no handle opens them.
+        let block = Self { arena, handle: blank.finish(), prefix, len };
+        filled?;
         kill_point!(PayloadFilled);
         Ok(block)
     }
@@ -163,7 +146,7 @@ impl Block {
         let len = self.arena.carried(self.handle) as usize * HANDLE_BYTES;
         if len == 0
             || len > self.prefix
-            || !self.arena.backing().copy_out(self.handle.offset, len, &mut bytes)
+            || !memory::copy_out_of(self.arena.backing(), self.handle.offset, len, &mut bytes)
         {
             return;
         }
@@ -196,8 +179,37 @@ impl Block {
     /// When `to` has another length.
     pub fn copy_to(&self, to: &mut [u8]) {
         assert_eq!(to.len(), self.len, "the target has the message's length");
-        crate::sys::memory::copy_out(self.arena.backing(), self.start(), NonNull::from(to));
+        memory::copy_out(self.arena.backing(), self.start(), to);
     }
+}
+
+/// Writes a message into its block. When that fails, what is carried so far is noted, and goes with the block.
+fn fill(
+    arena: Arena<Extents>,
+    blank: &mut Blank<Extents>,
+    prefix: usize,
+    message: Message<'_>,
+) -> Result<(), AllocateError> {
+    let handle = **blank;
+    for (count, &carried) in (1..).zip(message.carried) {
+        // Each reference belongs to the block from the start: it goes with the block, whatever happens to us.
+        let reference = arena.refer(carried, Owner::Block(handle)).map_err(|error| match error {
+            ReferError::Allocate(error) => error,
+            ReferError::Stale => AllocateError::Corrupted,
+        })?;
+        if !blank.write((count as usize - 1) * HANDLE_BYTES, &reference.to_bytes()) {
+            return Err(AllocateError::Corrupted);
+        }
+        arena.note_carried(handle, count);
+    }
+    let mut at = prefix;
+    for part in message.parts {
+        if !blank.write(at, part) {
+            return Err(AllocateError::Corrupted);
+        }
+        at += part.len();
+    }
+    Ok(())
 }
 
 impl Drop for Block {

@@ -11,7 +11,6 @@ use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::waiting;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError, StaleHandle};
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::queue_header::QueueHeader;
 use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
@@ -142,13 +141,10 @@ impl Queue {
     /// # Errors
     /// When there is no shared memory left.
     pub fn create(family: &Family, bound: u32) -> Result<Self, SendError> {
-        let arena = family.arena();
-        let handle = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64)?;
-        let ring = Ring::new_header(&arena, bound).inspect_err(|_| {
-            let _ = arena.free(handle);
-        })?;
-        let header = arena.backing().place_new(handle.offset, QueueHeader::new(ring));
-        let header = header.ok_or(SendError::Corrupted)?;
+        let arena = family.whole_arena();
+        let block = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64)?;
+        let header = QueueHeader::new(Ring::new_header(&arena, bound)?);
+        let (header, handle) = block.lay(header).map_err(|_| SendError::Corrupted)?;
         let ring = Ring::found(arena, &header.ring, handle);
         let hold = family.hold(Kind::Ring, handle).map_err(|error| match error {
             ReferError::Allocate(error) => error.into(),
@@ -162,9 +158,9 @@ impl Queue {
     /// # Errors
     /// When there is no such queue (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        let arena = family.arena();
+        let arena = family.whole_arena();
         let hold = family.hold(Kind::Ring, handle).map_err(|_| OpenError::Stale)?;
-        let header: &QueueHeader = arena.backing().place(handle.offset).ok_or(OpenError::Stale)?;
+        let header: &QueueHeader = arena.placed(handle)?;
         let ring = Ring::new(arena, &header.ring, handle);
         Ok(Self { arena, header, ring, hold: Arc::new(hold) })
     }
@@ -367,8 +363,8 @@ pub(crate) fn not_taken(error: TakeError) -> ReceiveError {
 
 /// Frees what lies in a queue that nobody holds any more.
 pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
-    let Some(header) = arena.backing().place(handle.offset) else { return };
-    let ring = Ring::new(arena, header, handle);
+    let Ok(header) = arena.placed::<QueueHeader>(handle) else { return };
+    let ring = Ring::new(arena, &header.ring, handle);
     discard(arena, &ring);
     ring.dismantle();
 }
@@ -419,11 +415,12 @@ mod tests {
         let mut refused = 0;
         for _ in 0..20_000 {
             let bytes = vec![7; 10_000 + random.below(10_000)];
-            let block =
-                Block::with(family.arena(), Message { parts: &[&bytes], carried: &[] }).expect("memory");
+            let block = Block::with(family.whole_arena(), Message { parts: &[&bytes], carried: &[] })
+                .expect("memory");
             let reference = block.into_reference(home.handle());
-            let room = family.arena().payload_bytes(Handle::from_bytes(&reference[..12]).expect("twelve"));
-            match Block::named_by(family.arena(), &random.damaged(&reference)) {
+            let room =
+                family.whole_arena().payload_bytes(Handle::from_bytes(&reference[..12]).expect("twelve"));
+            match Block::named_by(family.whole_arena(), &random.damaged(&reference)) {
                 // The same block, and no longer than it is: what a receiver makes room for is bounded by what is there.
                 Some(damaged) => {
                     assert!(damaged.len() as u64 <= room.expect("held"));
@@ -432,7 +429,7 @@ mod tests {
                 }
                 None => {
                     refused += 1;
-                    drop(Block::named_by(family.arena(), &reference));
+                    drop(Block::named_by(family.whole_arena(), &reference));
                 }
             }
         }

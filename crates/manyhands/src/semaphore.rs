@@ -6,7 +6,7 @@ use crate::family::{Family, FamilyError, Hold};
 use crate::lock::Waiting;
 use crate::queue::OpenError;
 use crate::waiting;
-use manyhands_sync::arena::{Handle, Kind};
+use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::semaphore::UserSemaphore;
@@ -40,7 +40,7 @@ impl Semaphore {
     /// # Errors
     /// When there is no shared memory left.
     pub fn create(family: &Family, count: u32, most: u32) -> Result<Self, FamilyError> {
-        let (semaphore, hold) = family.place_shared(Kind::Semaphore, UserSemaphore::new(count, most))?;
+        let (semaphore, hold) = family.place_shared(UserSemaphore::new(count, most))?;
         Ok(Self { semaphore, hold: Arc::new(hold) })
     }
 
@@ -49,7 +49,7 @@ impl Semaphore {
     /// # Errors
     /// When there is no such semaphore (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        let (semaphore, hold) = family.open_shared(Kind::Semaphore, handle)?;
+        let (semaphore, hold) = family.open_shared(handle)?;
         Ok(Self { semaphore, hold: Arc::new(hold) })
     }
 

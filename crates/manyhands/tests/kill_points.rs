@@ -175,7 +175,7 @@ fn work(family: &Family, pool: &Pool, seat: usize, slowly: bool) {
 }
 
 fn submit_all(pool: &Pool) {
-    let function = Function { id: 0, handle: Handle { offset: 0, generation: 0 }, len: 0 };
+    let function = Function::none(0);
     let mut batch = TaskBatch::default();
     for index in 0..TASKS {
         let task = Task { job: 1, index, items: 1, kind: 0, function };

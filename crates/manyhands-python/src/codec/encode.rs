@@ -157,7 +157,7 @@ impl Encoder<'_> {
         while unsafe { ffi::PyDict_Next(dict.as_ptr(), &raw mut at, &raw mut key, &raw mut value) } != 0 {
             // SAFETY: the dict holds it as long as no code runs, which is until we are done with it.
             self.object(unsafe { Borrowed::from_ptr(py, key) }, nested)?;
-            // SAFETY: as above.
+            // SAFETY: the dict holds the value, too, as long as no code runs.
             self.object(unsafe { Borrowed::from_ptr(py, value) }, nested)?;
         }
         Ok(place)

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // a bytes object is filled after it was made; buffers are lent to the kernel
 
 use crate::blocking;
+use manyhands::Changing;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
@@ -74,6 +75,11 @@ pub(crate) fn joined<'py>(py: Python<'py>, pieces: &[&[u8]]) -> PyResult<Bound<'
         }
         Ok(piece.len())
     })
+}
+
+/// A new bytes object with a copy of bytes that others may change meanwhile. An error where there is no memory.
+pub(crate) fn copied<'py>(py: Python<'py>, bytes: Changing<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    Blank::new(py, bytes.len())?.filled(|room| Ok(bytes.copy_to(room)))
 }
 
 /// So many bytes that `read` fills.

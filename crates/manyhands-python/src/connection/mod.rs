@@ -9,7 +9,7 @@ use crate::pickling;
 use manyhands::connection::{self, Connection, Watch};
 use manyhands::{OsError, Patience};
 use memory::View;
-pub(crate) use memory::joined;
+pub(crate) use memory::{copied, joined};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};

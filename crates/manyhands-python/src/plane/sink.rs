@@ -2,8 +2,9 @@
 
 use super::LONG_BYTES;
 use super::view::View;
-use crate::connection::joined;
+use crate::connection::{copied, joined};
 use crate::error;
+use manyhands::Changing;
 use manyhands::family::Family;
 use manyhands::shared::{Manifest, Parcel, Part, SharedError, UnheldParcel};
 use pyo3::exceptions::PyTypeError;
@@ -90,10 +91,10 @@ impl PySink {
         let view =
             View::of(piece)?.ok_or_else(|| PyTypeError::new_err("a piece of a pickle is contiguous"))?;
         if self.is_in_one() {
-            return self.write_bytes(py, &joined(py, &[view.bytes()])?);
+            return self.write_bytes(py, &copied(py, view.bytes())?);
         }
-        self.copy(py, view.bytes())?;
-        Ok(view.bytes().len())
+        self.copy(py, Piece::Changing(view.bytes()))?;
+        Ok(view.len())
     }
 
     /// What the pickler calls for each buffer it is offered: whether it has to be written into the pickle.
@@ -101,16 +102,16 @@ impl PySink {
         if self.is_in_one() {
             return Ok(true);
         }
-        let Some(view) = View::of(buffer)?.filter(|view| view.bytes().len() >= LONG_BYTES) else {
+        let Some(view) = View::of(buffer)?.filter(|view| view.len() >= LONG_BYTES) else {
             return Ok(true);
         };
         let family = Family::current().map_err(error::family)?;
         let bytes = view.bytes();
         let moving = self.way == Way::Moving;
-        let given = moving.then(|| Parcel::give(family, bytes.as_ptr().addr(), bytes.len())).flatten();
+        let given = moving.then(|| Parcel::give(family, bytes.address(), bytes.len())).flatten();
         let (parcel, at) = match given {
             Some(given) => given,
-            None => (parcel_of(py, family, &[bytes])?, 0),
+            None => (parcel_of(py, family, &[Piece::Changing(bytes)])?, 0),
         };
         let part = Part { handle: parcel.handle(), at: at as u64, len: bytes.len() as u64 };
         self.parts.push((part, parcel));
@@ -133,6 +134,32 @@ impl PySink {
             }
         }
         Ok(false)
+    }
+}
+
+/// Bytes on their way into a parcel.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+    /// Of a bytes object: nobody changes them.
+    Fixed(&'a [u8]),
+    /// Of an object that others may write to meanwhile; what becomes of that is their affair.
+    Changing(Changing<'a>),
+}
+
+impl Piece<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes.len(),
+            Self::Changing(bytes) => bytes.len(),
+        }
+    }
+
+    /// Copies them into the parcel; `false` when they do not fit.
+    fn put(&self, parcel: &mut UnheldParcel, at: usize) -> bool {
+        match *self {
+            Self::Fixed(bytes) => parcel.fill(at, bytes),
+            Self::Changing(bytes) => parcel.fill_changing(at, bytes),
+        }
     }
 }
 
@@ -159,7 +186,7 @@ impl PySink {
 
     fn write_bytes(&mut self, py: Python<'_>, piece: &Bound<'_, PyBytes>) -> PyResult<usize> {
         if self.copied.is_some() {
-            self.copy(py, piece.as_bytes())?;
+            self.copy(py, Piece::Fixed(piece.as_bytes()))?;
         } else {
             self.len += piece.as_bytes().len();
         }
@@ -173,23 +200,24 @@ impl PySink {
     }
 
     /// Puts a piece behind what is in the parcel; the first time, all that came before into it.
-    fn copy(&mut self, py: Python<'_>, piece: &[u8]) -> PyResult<()> {
+    fn copy(&mut self, py: Python<'_>, piece: Piece<'_>) -> PyResult<()> {
         let family = Family::current().map_err(error::family)?;
         let (filled, len) = (self.len, self.len + piece.len());
         let copied = match &mut self.copied {
             Some(copied) => copied,
             None => {
                 let room = py.detach(|| UnheldParcel::new(family, len + SLACK_BYTES));
-                let first = room.map_err(error::shared)?;
-                let pieces: Vec<&[u8]> = self.pieces.iter().map(|piece| piece.as_bytes(py)).collect();
-                fill(&first, &pieces).map_err(error::shared)?;
+                let mut first = room.map_err(error::shared)?;
+                let pieces: Vec<_> =
+                    self.pieces.iter().map(|piece| Piece::Fixed(piece.as_bytes(py))).collect();
+                fill(&mut first, &pieces).map_err(error::shared)?;
                 self.copied.insert(first)
             }
         };
         if len > copied.len() {
             py.detach(|| grow(copied, filled, len)).map_err(error::shared)?;
         }
-        if !copied.fill(filled, piece) {
+        if !piece.put(copied, filled) {
             return Err(error::shared(SharedError::Corrupted));
         }
         self.len = len;
@@ -203,7 +231,8 @@ impl PySink {
             Some(copied) => Some(copied.hold(this.len).map_err(error::shared)?),
             None if this.len >= LONG_BYTES && !this.is_in_one() => {
                 let family = Family::current().map_err(error::family)?;
-                let pieces: Vec<&[u8]> = this.pieces.iter().map(|piece| piece.as_bytes(py)).collect();
+                let pieces: Vec<_> =
+                    this.pieces.iter().map(|piece| Piece::Fixed(piece.as_bytes(py))).collect();
                 Some(parcel_of(py, family, &pieces)?)
             }
             None => None,
@@ -232,12 +261,12 @@ impl PySink {
     }
 }
 
-/// A parcel of these bytes, which nobody changes or whose changes are their owner's affair.
-fn parcel_of(py: Python<'_>, family: &'static Family, pieces: &[&[u8]]) -> PyResult<Parcel> {
+/// A parcel of these bytes.
+fn parcel_of(py: Python<'_>, family: &'static Family, pieces: &[Piece<'_>]) -> PyResult<Parcel> {
     let len = pieces.iter().map(|piece| piece.len()).sum();
     let filled = py.detach(|| {
-        let parcel = UnheldParcel::new(family, len)?;
-        fill(&parcel, pieces).map(|()| parcel)
+        let mut parcel = UnheldParcel::new(family, len)?;
+        fill(&mut parcel, pieces).map(|()| parcel)
     });
     // Held under the GIL, so that a fork by another thread finds the list of what is held unlocked.
     filled.and_then(|parcel| parcel.hold(len)).map_err(error::shared)
@@ -254,10 +283,10 @@ fn grow(parcel: &mut UnheldParcel, filled: usize, len: usize) -> Result<(), Shar
     }
 }
 
-fn fill(parcel: &UnheldParcel, pieces: &[&[u8]]) -> Result<(), SharedError> {
+fn fill(parcel: &mut UnheldParcel, pieces: &[Piece<'_>]) -> Result<(), SharedError> {
     let mut at = 0;
     for piece in pieces {
-        if !parcel.fill(at, piece) {
+        if !piece.put(parcel, at) {
             return Err(SharedError::Corrupted);
         }
         at += piece.len();

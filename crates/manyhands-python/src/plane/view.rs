@@ -1,17 +1,20 @@
 //! The bytes of an object of Python's, for as long as it takes to copy them.
 #![allow(unsafe_code)] // asks the interpreter for the place of the bytes
 
+use manyhands::Changing;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
 /// A view of bytes that lie one behind the other, in whichever order of their dimensions.
 pub(super) struct View(Box<ffi::Py_buffer>);
 
-// SAFETY: the view keeps its bytes at their place for whichever thread reads them; it is released under the GIL.
+// SAFETY: the view keeps its bytes at their place for whichever thread copies them.
 unsafe impl Sync for View {}
-// SAFETY: as above; it is never dropped while the GIL is released.
+// SAFETY: the view keeps its bytes at their place for whichever thread copies them; it is dropped, and so released, where
+// it was made: under the GIL.
 unsafe impl Send for View {}
 
 impl View {
@@ -29,20 +32,24 @@ impl View {
         Ok(Some(Self(unsafe { view.assume_init() })))
     }
 
-    /// The bytes. Whoever changes them meanwhile decides what is copied of them.
-    pub(super) fn bytes(&self) -> &[u8] {
-        let len = usize::try_from(self.0.len).unwrap_or(0);
-        if len == 0 {
-            return &[];
-        }
-        // SAFETY: the view's bytes are at this place until it is released, and were asked for as one piece.
-        unsafe { std::slice::from_raw_parts(self.0.buf.cast::<u8>(), len) }
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.0.len).unwrap_or(0)
+    }
+
+    /// The bytes, to be copied. Other processes may change them meanwhile, when they are those of a shared array, and other
+    /// threads, through objects of their own: they decide what is copied. So nobody makes a slice of them.
+    pub(super) fn bytes(&self) -> Changing<'_> {
+        let start = NonNull::new(self.0.buf.cast::<u8>()).unwrap_or(NonNull::dangling());
+        // SAFETY: the view's bytes are at this place until it is released, and were asked for as one piece; an exporter may
+        // say null only for none. Who writes them meanwhile is the interpreter's code or another process's.
+        unsafe { Changing::new(start, self.len()) }
     }
 }
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "View of {} bytes", self.bytes().len())
+        write!(f, "View of {} bytes", self.len())
     }
 }
 

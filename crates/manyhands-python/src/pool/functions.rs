@@ -13,8 +13,7 @@ use pyo3::prelude::*;
 use std::collections::HashMap;
 
 /// In a task that carries its function with its arguments.
-pub(super) const NO_FUNCTION: Function =
-    Function { id: u32::MAX, handle: Handle { offset: 0, generation: 0 }, len: 0 };
+pub(super) const NO_FUNCTION: Function = Function::none(u32::MAX);
 /// Functions that pickle by name and are kept published though no job uses them.
 const MOST_IDLE: usize = 64;
 

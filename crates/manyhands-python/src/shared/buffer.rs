@@ -31,7 +31,7 @@ pub(crate) unsafe fn fill_with_bytes(
 ) -> PyResult<()> {
     let py = owner.py();
     let len = ffi::Py_ssize_t::try_from(len)?;
-    // SAFETY: the caller vouches for the view and the bytes; the view keeps the owner.
+    // SAFETY: by this function's contract the view is there to be filled, and the bytes are mapped; the view keeps the owner.
     let filled =
         unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start.as_ptr().cast(), len, 0, flags) };
     if filled == -1 { Err(PyErr::fetch(py)) } else { Ok(()) }
@@ -76,9 +76,10 @@ pub(super) unsafe fn fill_with_array(
         suboffsets: std::ptr::null_mut(),
         internal: std::ptr::null_mut(),
     };
-    // SAFETY: the caller vouches for the view, and that the layout's pointers live as long as the owner.
+    // SAFETY: by this function's contract the view is there to be written; the pointers in it are the owner's, which the
+    // view keeps from the next line on.
     unsafe { view.write(filled) };
-    // SAFETY: as above; the view has a reference to the owner from here on.
+    // SAFETY: the view was written just now; it has a reference to the owner from here on.
     unsafe { (*view).obj = owner.into_ptr() };
     Ok(())
 }

@@ -42,6 +42,8 @@ pub(super) struct BlockHeader {
     pub(super) carried: AtomicU32,
     /// How many MiB of a large block, from its start, were made sure to have pages; meaningful while they are kept.
     pub(super) committed_mib: AtomicU32,
+    /// 1 once the block may be opened by its handle; see `blank.rs`.
+    pub(super) shareable: AtomicU32,
 }
 
 // SAFETY: repr(C), atomics only; every reader checks magic, state and list.
@@ -62,6 +64,7 @@ impl BlockHeader {
             owner: AtomicU64::new(owner.to_word()),
             carried: AtomicU32::new(0),
             committed_mib: AtomicU32::new(0),
+            shareable: AtomicU32::new(0),
         }
     }
 

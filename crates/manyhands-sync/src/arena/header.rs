@@ -5,7 +5,7 @@ use super::lists::FreeList;
 use super::references::ReferenceLog;
 use super::{Backing, CHUNK_BYTES, LIST_COUNT};
 use crate::kill_point;
-use crate::memory::Shareable;
+use crate::memory::{Placing, Shareable};
 use crate::mutex::{LockError, RobustMutex};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::process_table::ProcessTable;
@@ -16,7 +16,7 @@ pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
 pub(super) const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 
 /// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// At offset 0 of every arena.
 #[derive(Debug)]

@@ -12,6 +12,7 @@
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, Handle};
 use super::{Arena, Backing, CLASS_COUNT, PAGE_BYTES, SHARDS, SizeClass};
 use crate::kill_point;
+use crate::memory::Placing;
 use crate::primitive::Ordering;
 
 /// Blocks of at least this many bytes are committed before they are handed out, and count against the cap on what is

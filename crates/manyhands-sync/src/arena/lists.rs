@@ -3,7 +3,7 @@
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle, MAGIC};
 use super::owner::Owner;
 use crate::kill_point;
-use crate::memory::Memory;
+use crate::memory::{Memory, Placing};
 use crate::mutex::{LockError, RobustMutex};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 

@@ -25,6 +25,7 @@
 //! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled only as the same kind, never for more bytes than they
 //! have, and never given back to the system, so that a stale handle never makes bytes of a message look like a lock.
 
+mod blank;
 mod block;
 mod cycles;
 mod header;
@@ -37,6 +38,7 @@ mod survey;
 mod sweep;
 mod walk;
 
+pub use blank::Blank;
 pub use block::{BLOCK_HEADER_BYTES, HANDLE_BYTES, Handle};
 pub use header::{ArenaHeader, LAYOUT, MOST_CHUNKS};
 pub use owner::Owner;
@@ -46,7 +48,7 @@ pub use survey::Survey;
 pub use sweep::Swept;
 
 use crate::kill_point;
-use crate::memory::Memory;
+use crate::memory::{Memory, Placing};
 use crate::mutex::LockError;
 use crate::primitive::Ordering;
 use crate::process_table::ProcessTable;
@@ -196,7 +198,12 @@ impl<B: Backing> Arena<B> {
     ///
     /// # Errors
     /// `NotAnArena` when the first extent cannot be resolved.
-    pub fn create(backing: B, family: u64, build: u64, limit_bytes: u64) -> Result<Self, OpenError> {
+    ///
+    /// # Safety
+    /// Nobody else uses the memory yet. And an `Arena` is the right to free, to give and to lead others to whatever lies in
+    /// the memory: it reaches only code that keeps the protocol of each structure, as it stands beside it.
+    #[allow(unsafe_code)] // the door to all of the memory
+    pub unsafe fn create(backing: B, family: u64, build: u64, limit_bytes: u64) -> Result<Self, OpenError> {
         #[cfg(loom)]
         header::write_blank_header(&backing);
         let header = header_in(&backing).ok_or(OpenError::NotAnArena)?;
@@ -208,7 +215,11 @@ impl<B: Backing> Arena<B> {
     ///
     /// # Errors
     /// When there is none, or one of another build.
-    pub fn open(backing: B, build: u64) -> Result<Self, OpenError> {
+    ///
+    /// # Safety
+    /// The second half of what [`Arena::create`] asks for.
+    #[allow(unsafe_code)] // the door to all of the memory
+    pub unsafe fn open(backing: B, build: u64) -> Result<Self, OpenError> {
         let header = header_in(&backing).ok_or(OpenError::NotAnArena)?;
         if header.magic.load(Ordering::Acquire) != ARENA_MAGIC {
             return Err(OpenError::NotAnArena);
@@ -243,11 +254,17 @@ impl<B: Backing> Arena<B> {
     ///
     /// # Errors
     /// When the limit or the system's memory is reached.
-    pub fn allocate(&self, payload_bytes: u64) -> Result<Handle, AllocateError> {
+    pub fn allocate(&self, payload_bytes: u64) -> Result<Blank<B>, AllocateError> {
         let class = SizeClass::holding(payload_bytes.saturating_add(BLOCK_HEADER_BYTES))
             .ok_or_else(|| self.out_of_memory(payload_bytes))?;
         let taken = self.allocate_from(class.index(), class.block_bytes(), class.block_bytes())?;
-        Ok(taken.handle)
+        self.blank(Kind::Bytes, taken, class.block_bytes() - BLOCK_HEADER_BYTES)
+    }
+
+    /// The block that was taken, for its taker to write.
+    fn blank(&self, kind: Kind, taken: Taken, payload_bytes: u64) -> Result<Blank<B>, AllocateError> {
+        // None when it cannot be mapped here: this process's own limit.
+        Blank::new(*self, kind, taken.handle, payload_bytes).ok_or_else(|| self.out_of_memory(payload_bytes))
     }
 
     /// As [`Arena::allocate`], but only the payload's first `payload_bytes` have pages for certain: the rest of the block
@@ -255,8 +272,8 @@ impl<B: Backing> Arena<B> {
     ///
     /// # Errors
     /// As [`Arena::allocate`].
-    pub fn allocate_exactly(&self, payload_bytes: u64) -> Result<Handle, AllocateError> {
-        Ok(self.take_exactly(payload_bytes)?.handle)
+    pub fn allocate_exactly(&self, payload_bytes: u64) -> Result<Blank<B>, AllocateError> {
+        self.blank(Kind::Bytes, self.take_exactly(payload_bytes)?, payload_bytes)
     }
 
     fn take_exactly(&self, payload_bytes: u64) -> Result<Taken, AllocateError> {
@@ -269,22 +286,18 @@ impl<B: Backing> Arena<B> {
     ///
     /// # Errors
     /// As [`Arena::allocate`].
-    pub fn allocate_zeroed(&self, payload_bytes: u64) -> Result<Handle, AllocateError> {
+    pub fn allocate_zeroed(&self, payload_bytes: u64) -> Result<Blank<B>, AllocateError> {
         let taken = self.take_exactly(payload_bytes)?;
         let dirty = usize::try_from(taken.dirty_bytes.min(payload_bytes)).unwrap_or(usize::MAX);
-        if self.backing.fill_with_zeroes(taken.handle.offset, dirty) {
-            return Ok(taken.handle);
-        }
-        // It cannot be mapped here: this process's own limit.
-        let _ = self.free(taken.handle);
-        Err(self.out_of_memory(payload_bytes))
+        let mut blank = self.blank(Kind::Bytes, taken, payload_bytes)?;
+        if blank.clear(dirty) { Ok(blank) } else { Err(self.out_of_memory(payload_bytes)) }
     }
 
     /// A block for a placed structure of that kind.
     ///
     /// # Errors
     /// As [`Arena::allocate`].
-    pub fn allocate_kind(&self, kind: Kind, payload_bytes: u64) -> Result<Handle, AllocateError> {
+    pub fn allocate_kind(&self, kind: Kind, payload_bytes: u64) -> Result<Blank<B>, AllocateError> {
         if kind == Kind::Bytes {
             return self.allocate(payload_bytes);
         }
@@ -292,7 +305,7 @@ impl<B: Backing> Arena<B> {
             .checked_add(BLOCK_HEADER_BYTES)
             .and_then(|bytes| bytes.checked_next_multiple_of(BLOCK_HEADER_BYTES))
             .ok_or_else(|| self.out_of_memory(payload_bytes))?;
-        Ok(self.allocate_from(CLASS_COUNT + kind as usize, bytes, bytes)?.handle)
+        self.blank(kind, self.allocate_from(CLASS_COUNT + kind as usize, bytes, bytes)?, payload_bytes)
     }
 
     /// A block of `bytes`, of which the first `wanted` have pages if it is a large one.
@@ -465,6 +478,7 @@ impl<B: Backing> Arena<B> {
         let me = self.backing.me();
         block.give(me);
         kill_point!(ArenaFreed);
+        block.shareable.store(0, Ordering::Relaxed);
         block.holders.store(0, Ordering::Relaxed);
         block.carried.store(0, Ordering::Relaxed);
         if has_pages {
@@ -482,9 +496,7 @@ impl<B: Backing> Arena<B> {
     /// # Errors
     /// When no block is held there.
     pub fn free_at(&self, offset: u64) -> Result<(), StaleHandle> {
-        let start = offset.checked_sub(BLOCK_HEADER_BYTES).ok_or(StaleHandle)?;
-        let block = self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?;
-        self.free(Handle { offset, generation: block.generation.load(Ordering::Acquire) })
+        self.free(self.handle_at(offset)?)
     }
 
     /// How often somebody died holding a free list's lock.

@@ -17,7 +17,7 @@ use super::block::{BLOCK_HEADER_BYTES, BlockHeader, HELD, Handle};
 use super::owner::Owner;
 use super::{AllocateError, Arena, Backing, Kind, StaleHandle};
 use crate::kill_point;
-use crate::memory::{Memory, Shareable};
+use crate::memory::{Memory, Placing, Shareable};
 use crate::mutex::{Guard, LockError, RobustMutex};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
@@ -155,9 +155,9 @@ impl<B: Backing> Arena<B> {
     /// lives until the last one is released.
     ///
     /// # Errors
-    /// When the target is gone, or there is no memory.
+    /// When the target is gone, or was not [shared](super::Blank::share), or there is no memory.
     pub fn refer(&self, target: Handle, owner: Owner) -> Result<Handle, ReferError> {
-        let handle = self.allocate_kind(Kind::Reference, size_of::<Reference>() as u64)?;
+        let handle = self.allocate_kind(Kind::Reference, size_of::<Reference>() as u64)?.finish();
         let reference = Reference {
             target_offset: AtomicU64::new(target.offset),
             target_generation: AtomicU32::new(target.generation),
@@ -178,6 +178,10 @@ impl<B: Backing> Arena<B> {
         let log = &self.header.references;
         let _counting = log.lock(&self.backing)?;
         let block = self.held(target)?;
+        // What nobody shares is its owner's alone, whoever guesses its handle.
+        if block.shareable.load(Ordering::Acquire) != 1 {
+            return Err(ReferError::Stale);
+        }
         let holders = block.holders.load(Ordering::Relaxed);
         // Its maker makes the first reference. A target that belongs to somebody later than that is on its way out.
         let fresh = holders == 0 && block.owner() == self.backing.me();

@@ -14,6 +14,7 @@ use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle, MAGIC};
 use super::owner::{Owner, same_generation};
 use super::{Arena, Backing, Kind, SizeClass};
 use crate::kill_point;
+use crate::memory::Placing;
 use crate::primitive::Ordering;
 use crate::process_table::Census;
 

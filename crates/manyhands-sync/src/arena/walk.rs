@@ -3,6 +3,7 @@
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, MAGIC};
 use super::{Arena, ArenaHeader, Backing, CHUNK_BYTES, MOST_CHUNKS};
+use crate::memory::Placing;
 use crate::primitive::Ordering;
 
 /// How far a walk came in an extent.

@@ -45,14 +45,14 @@
 mod places;
 mod state;
 
-pub use places::Place;
+pub use places::{Place, find_places, lay_places};
 pub use state::MOST_PARTIES;
 
-use crate::arena::Handle;
+use crate::arena::{Handle, Kind};
 use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::lock::Look;
-use crate::memory::Shareable;
+use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::wait_word::{EVERYONE, Patience, WaitWord, Waited};
 use places::{find_dead, give_place_back, take_place};
@@ -86,6 +86,12 @@ pub struct UserBarrier {
 // SAFETY: repr(C), atomics only; any bit pattern is some state.
 #[allow(unsafe_code)]
 unsafe impl Shareable for UserBarrier {}
+
+// SAFETY: the only structure that is laid into blocks of this kind.
+#[allow(unsafe_code)]
+unsafe impl Placed for UserBarrier {
+    const KIND: Kind = Kind::Barrier;
+}
 
 /// A party that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

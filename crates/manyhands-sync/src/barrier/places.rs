@@ -1,7 +1,8 @@
 //! The places at a barrier: who is there, and whether somebody who was there has died.
 
 use super::state::State;
-use crate::memory::Shareable;
+use crate::arena::{AllocateError, Arena, Backing, Handle, StaleHandle};
+use crate::memory::{Placing, Shareable};
 use crate::primitive::{AtomicU64, Ordering};
 
 /// A party's place: its generation and its name, one above the other.
@@ -65,4 +66,37 @@ pub(super) fn take_place(places: &[&Place], state: State, me: u32) -> Option<usi
 pub(super) fn give_place_back(places: &[&Place], place: usize, generation: u32, me: u32) {
     let (own, free) = (place_word(generation, me), place_word(generation, 0));
     let _ = places[place].0.compare_exchange(own, free, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+/// Lays out the places of a new barrier, in a block of their own, which no handle opens.
+///
+/// # Errors
+/// When there is no memory.
+pub fn lay_places<B: Backing>(
+    arena: &Arena<B>,
+    count: u32,
+) -> Result<(Handle, Vec<&'static Place>), AllocateError> {
+    let table = arena.allocate(u64::from(count) * size_of::<Place>() as u64)?;
+    let places: Option<Vec<_>> =
+        offsets(*table, count).map(|at| arena.backing().place_new(at, Place::new())).collect();
+    places.map(|places| (table.finish(), places)).ok_or(AllocateError::Corrupted)
+}
+
+/// The places that lie in that block: those of a barrier that the caller has open.
+///
+/// # Errors
+/// When there is no such block (any more), or it is shorter.
+pub fn find_places<B: Backing>(
+    arena: &Arena<B>,
+    table: Handle,
+    count: u32,
+) -> Result<Vec<&'static Place>, StaleHandle> {
+    if arena.payload_bytes(table)? < u64::from(count) * size_of::<Place>() as u64 {
+        return Err(StaleHandle);
+    }
+    offsets(table, count).map(|at| arena.backing().place(at).ok_or(StaleHandle)).collect()
+}
+
+fn offsets(table: Handle, count: u32) -> impl Iterator<Item = u64> {
+    (0..u64::from(count)).map(move |at| table.offset + at * size_of::<Place>() as u64)
 }

@@ -8,6 +8,16 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const OWNER_DIED: u32 = 2;
 
+/// The real one's place in its holder's list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links;
+
+impl Links {
+    pub(super) fn now() -> Self {
+        Self
+    }
+}
+
 /// A model of a robust mutex.
 #[derive(Debug)]
 pub struct RobustMutex(AtomicU32);
@@ -30,7 +40,7 @@ impl RobustMutex {
     }
 
     /// Makes an unlocked lock of the bytes at this place.
-    pub fn lay_out(&'static self) {
+    pub(crate) fn lay_out(&'static self) {
         self.0.store(FREE, Ordering::Relaxed);
     }
 
@@ -63,7 +73,7 @@ impl RobustMutex {
         Ok(())
     }
 
-    pub(super) fn unlock(&self) {
+    pub(super) fn unlock(&self, _: Links) {
         self.0.store(FREE, Ordering::Release);
     }
 }

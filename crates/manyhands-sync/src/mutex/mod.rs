@@ -5,22 +5,31 @@
 //! one who locks is told. `RobustMutex::lock` then runs the structure's *repair* (which must be idempotent: the
 //! repairer may die too, and then the next one repairs), declares the lock consistent and goes on.
 //!
+//! The mutex's own words lie in shared memory like everything else, and glibc believes them: `words.rs` says which are
+//! looked at before it is asked. A mutex that was damaged gives `Corrupted`, for ever.
+//!
 //! A repair that fails (the words of the lock make no sense) leaves a lock that everybody is told is `Corrupted`, never one
 //! that everybody waits for.
 //!
 //! Rules for every critical section: no allocation, no system call, no call back into the caller's code; short
-//! enough that a waiter may spin. Members of a family come from glibc's `fork` or from `exec` only: a raw
+//! enough that a waiter may spin; locks are let go in the reverse order. Members of a family come from glibc's `fork` or from `exec` only: a raw
 //! `clone` breaks the ownership the kernel records.
 
 #[cfg(loom)]
 mod double;
 #[cfg(not(loom))]
 mod pthread;
+#[cfg(not(loom))]
+mod words;
 
+#[cfg(loom)]
+use double::Links;
 #[cfg(loom)]
 pub use double::RobustMutex;
 #[cfg(not(loom))]
 pub use pthread::RobustMutex;
+#[cfg(not(loom))]
+use words::Links;
 
 use core::marker::PhantomData;
 
@@ -75,14 +84,16 @@ pub enum Holder {
 #[derive(Debug)]
 pub struct Guard<'a> {
     mutex: &'a RobustMutex,
+    /// What this thread held before: unlocking goes back to it.
+    links: Links,
     // A pthread mutex is unlocked by the thread that locked it: keep the guard in that thread.
     in_this_thread: PhantomData<*const ()>,
 }
 
 impl<'a> Guard<'a> {
-    fn new(mutex: &'a RobustMutex) -> Self {
+    fn new(mutex: &'a RobustMutex, links: Links) -> Self {
         held::add(1);
-        Self { mutex, in_this_thread: PhantomData }
+        Self { mutex, links, in_this_thread: PhantomData }
     }
 }
 
@@ -93,7 +104,7 @@ impl Drop for Guard<'_> {
         if crate::primitive::dying() {
             return self.mutex.holder_dies();
         }
-        self.mutex.unlock();
+        self.mutex.unlock(self.links);
     }
 }
 
@@ -103,9 +114,10 @@ impl RobustMutex {
     /// # Errors
     /// `Busy` when somebody else holds it, `Corrupted` when it cannot be a lock.
     #[inline]
-    pub fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+    pub(crate) fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        let links = Links::now();
         let owner_died = self.try_acquire()?;
-        self.finish(owner_died, repair)
+        self.finish(owner_died, links, repair)
     }
 
     /// Takes the lock, waiting for as long as its holder lives. Critical sections last microseconds, so this
@@ -113,19 +125,37 @@ impl RobustMutex {
     ///
     /// # Errors
     /// `Corrupted` when it cannot be a lock.
-    pub fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+    pub(crate) fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        let links = Links::now();
         let owner_died = match self.try_acquire() {
             Err(LockError::Busy) => self.acquire()?,
             other => other?,
         };
-        self.finish(owner_died, repair)
+        self.finish(owner_died, links, repair)
+    }
+
+    /// As `try_lock`, for everybody: a mutex that moved or went away while its holder forgot the guard would leave the
+    /// thread's list of held locks leading nowhere, so only one that stays for ever is locked from outside of this crate.
+    ///
+    /// # Errors
+    /// `Busy` when somebody else holds it, `Corrupted` when it cannot be a lock.
+    pub fn try_lock_placed(&'static self, repair: impl FnOnce()) -> Result<Guard<'static>, LockError> {
+        self.try_lock(repair)
+    }
+
+    /// As `lock`, for everybody: see [`RobustMutex::try_lock_placed`].
+    ///
+    /// # Errors
+    /// `Corrupted` when it cannot be a lock.
+    pub fn lock_placed(&'static self, repair: impl FnOnce()) -> Result<Guard<'static>, LockError> {
+        self.lock(repair)
     }
 
     #[inline]
-    fn finish(&self, owner_died: bool, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+    fn finish(&self, owner_died: bool, links: Links, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
         // Before the repair: should that fail, unlocking what was not declared consistent makes the lock one that
         // everybody is told cannot be had, instead of one that everybody waits for.
-        let guard = Guard::new(self);
+        let guard = Guard::new(self, links);
         if owner_died {
             self.repaired_by(repair)?;
         }

@@ -1,20 +1,21 @@
 //! The robust pthread mutex of glibc.
 #![allow(unsafe_code)] // calls into libpthread on a mutex that lives in shared memory
 
+use super::words::{Links, OWNER_DIED, THREAD};
 use super::{Holder, LockError};
 use crate::memory::Shareable;
-use crate::primitive::{AtomicU32, Ordering, pause};
+use crate::primitive::pause;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
 /// A lock in shared memory; see the module's protocol.
 #[repr(transparent)]
-pub struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
+pub struct RobustMutex(pub(super) UnsafeCell<libc::pthread_mutex_t>);
 
 // SAFETY: a pthread mutex with PTHREAD_PROCESS_SHARED is made to be used by many threads and processes at once.
 unsafe impl Sync for RobustMutex {}
-// SAFETY: repr(transparent) over pthread_mutex_t, which holds no pointer that anyone but the kernel's robust
-// list follows, and that list is per thread; pthread calls check the kind word they find.
+// SAFETY: repr(transparent) over pthread_mutex_t. Any bits may be found in it: no call into glibc is made before the word
+// that chooses glibc's algorithm was looked at, nor an unlock before the two pointers that it follows were.
 unsafe impl Shareable for RobustMutex {}
 
 impl core::fmt::Debug for RobustMutex {
@@ -30,6 +31,10 @@ impl Default for RobustMutex {
 }
 
 const SPINS: u32 = 40;
+/// So many tenths of a second a waiter sleeps for one and the same holder before it asks whether there is such a thread. The
+/// kernel tells of a holder that died, so a word that names no thread was damaged; or the holder lives in a pid namespace of
+/// its own and was stopped for so long.
+const LOST_SLICES: u32 = 50;
 
 unsafe extern "C" {
     // glibc 2.30; not in the libc crate.
@@ -50,7 +55,7 @@ impl RobustMutex {
         unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) };
         // SAFETY: initialised by the line above.
         unsafe { libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED) };
-        // SAFETY: as above.
+        // SAFETY: initialised by the first of these lines.
         unsafe { libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST) };
         // SAFETY: both objects belong to this function. glibc's mutexes hold no address of themselves while
         // unlocked, so moving one before its first use is sound.
@@ -62,7 +67,7 @@ impl RobustMutex {
     }
 
     /// Makes an unlocked lock of the zeroed bytes at this place.
-    pub fn lay_out(&'static self) {
+    pub(crate) fn lay_out(&'static self) {
         // SAFETY: the caller is the only one who knows this place yet; the cell may be overwritten.
         unsafe { self.0.get().write(Self::new().0.into_inner()) };
     }
@@ -70,8 +75,11 @@ impl RobustMutex {
     /// Whether the last owner died, once the lock is held.
     #[inline]
     pub(super) fn try_acquire(&self) -> Result<bool, LockError> {
+        if !self.has_its_kind() {
+            return Err(LockError::Corrupted);
+        }
         for _ in 0..SPINS {
-            // SAFETY: the cell holds a mutex made by new(), or bytes that the call checks.
+            // SAFETY: a robust mutex by its kind; of its other words glibc believes none that leads anywhere.
             match unsafe { libc::pthread_mutex_trylock(self.0.get()) } {
                 0 => return Ok(false),
                 libc::EOWNERDEAD => return Ok(true),
@@ -85,13 +93,20 @@ impl RobustMutex {
     /// As `try_acquire`, but waits; in slices, because a lost futex wake must not be for ever.
     #[cold]
     pub(super) fn acquire(&self) -> Result<bool, LockError> {
+        let mut lost = 0;
         loop {
+            let word = self.lock_word();
+            if !self.has_its_kind() || Self::names_nobody(word, lost >= LOST_SLICES) {
+                return Err(LockError::Corrupted);
+            }
             let end = tenth_of_a_second_from_now();
-            // SAFETY: as in try_acquire(); `end` lives across the call.
+            // SAFETY: a robust mutex by its kind, looked at just now; `end` lives across the call.
             match unsafe { pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const end) } {
                 0 => return Ok(false),
                 libc::EOWNERDEAD => return Ok(true),
-                libc::ETIMEDOUT => {}
+                libc::ETIMEDOUT => {
+                    lost = if word & THREAD == self.lock_word() & THREAD { lost + 1 } else { 0 }
+                }
                 _ => return Err(LockError::Corrupted),
             }
         }
@@ -100,13 +115,7 @@ impl RobustMutex {
     /// Who holds the lock, as the word says at this moment; `None` when it is free.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
-        /// The bits of a robust mutex's futex word that name its owner. The kernel clears them when it dies, and sets
-        /// the other one; the third says that somebody waits.
-        const THREAD: u32 = 0x3fff_ffff;
-        const OWNER_DIED: u32 = 0x4000_0000;
-        // SAFETY: a pthread_mutex_t begins with its futex word on every Linux; it is aligned, and only read, atomically.
-        let word = unsafe { &*self.0.get().cast::<AtomicU32>() };
-        match word.load(Ordering::Relaxed) {
+        match self.lock_word() {
             word if word & THREAD != 0 => Some(Holder::Thread(word & THREAD)),
             word if word & OWNER_DIED != 0 => Some(Holder::Dead),
             _ => None,
@@ -114,6 +123,9 @@ impl RobustMutex {
     }
 
     pub(super) fn make_consistent(&self) -> Result<(), LockError> {
+        if !self.has_its_kind() {
+            return Err(LockError::Corrupted);
+        }
         // SAFETY: called by the holder only, after EOWNERDEAD.
         match unsafe { libc::pthread_mutex_consistent(self.0.get()) } {
             0 => Ok(()),
@@ -122,9 +134,24 @@ impl RobustMutex {
     }
 
     #[inline]
-    pub(super) fn unlock(&self) {
-        // SAFETY: only Guard's drop calls this, in the thread that locked (Guard is not Send).
-        unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+    pub(super) fn unlock(&self, links: Links) {
+        // Only Guard's drop calls this, in the thread that locked (Guard is not Send).
+        if !self.let_go(links) {
+            self.unlock_otherwise(links);
+        }
+    }
+
+    #[cold]
+    fn unlock_otherwise(&self, links: Links) {
+        // Only where the system tells no thread where its list of held mutexes begins are the pointers in this one believed.
+        if links.is_unknown() && self.has_its_kind() {
+            // SAFETY: a robust mutex by its kind, locked by this thread.
+            let unlocked = unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+            if unlocked == 0 {
+                return;
+            }
+        }
+        self.give_up();
     }
 }
 

@@ -4,7 +4,6 @@ use super::segment::{FRAME_HEADER_BYTES, Mark, Segment, frame_bytes};
 use super::{Locking, MOST_INLINE_BYTES, Ring, TakeError, free_segment};
 use crate::arena::Backing;
 use crate::kill_point;
-use crate::memory::Memory;
 use crate::mutex::Guard;
 use crate::primitive::{Ordering, dying};
 use crate::wait_word::EVERYONE;
@@ -118,14 +117,14 @@ impl<B: Backing> Ring<B> {
         let first = self.head_segment().ok_or(TakeError::Corrupted)?;
         let found = match look(&first)? {
             Look::Frames => first,
-            Look::Nothing => return Err(TakeError::Empty),
+            Look::Nothing => return Err(self.nothing_in(&first)),
             Look::Drained(next) => {
                 let next = first.successor(self.arena.backing(), next).ok_or(TakeError::Corrupted)?;
                 self.leave(&first, &next);
                 *left = Some(first);
                 match look(&next)? {
                     Look::Frames => next,
-                    Look::Nothing => return Err(TakeError::Empty),
+                    Look::Nothing => return Err(self.nothing_in(&next)),
                     Look::Drained(_) => return Err(TakeError::Corrupted),
                 }
             }
@@ -133,6 +132,21 @@ impl<B: Backing> Ring<B> {
         // Under the lock, after any repair, the mirror is exact: if not, the marks cannot be trusted.
         let exact = found.total_at(found.head()) == self.header.consumers.total.0.load(Ordering::Relaxed);
         if exact { Ok(found) } else { Err(TakeError::Corrupted) }
+    }
+
+    /// Nothing was found in the last segment. A producer moves its mark first and counts then, so when the counts say that
+    /// there is a frame, another look must find one: else they make no sense, and whoever waits by them would be told for
+    /// ever that there is something to take.
+    fn nothing_in(&self, segment: &Segment) -> TakeError {
+        let taken = self.header.consumers.total.0.load(Ordering::Relaxed);
+        // Pairs with the release of the count.
+        let put = self.header.producers.total.0.load(Ordering::Acquire);
+        let counted = (1..=u32::MAX / 2).contains(&put.wrapping_sub(taken));
+        if counted && matches!(look(segment), Ok(Look::Nothing)) {
+            TakeError::Corrupted
+        } else {
+            TakeError::Empty
+        }
     }
 
     /// Steps to the next segment. The old one belongs to the caller afterwards: a producer may not have moved
@@ -266,12 +280,6 @@ impl<B: Backing> Taking<'_, B> {
         {
             free_segment(&self.ring.arena, &segment);
         }
-    }
-
-    /// The memory the ring lies in.
-    #[must_use]
-    pub fn memory(&self) -> &impl Memory {
-        self.ring.arena.backing()
     }
 }
 

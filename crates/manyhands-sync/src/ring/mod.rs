@@ -278,7 +278,7 @@ impl<B: Backing> Ring<B> {
 }
 
 fn new_segment<B: Backing>(arena: &Arena<B>, capacity: u32, base: u32) -> Result<Segment, AllocateError> {
-    let handle = arena.allocate(Segment::block_bytes(capacity))?;
+    let handle = arena.allocate(Segment::block_bytes(capacity))?.finish();
     Segment::create(arena.backing(), handle.offset, capacity, handle.generation, base)
         .ok_or(AllocateError::Corrupted)
 }

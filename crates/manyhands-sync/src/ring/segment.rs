@@ -1,6 +1,12 @@
 //! One circular buffer of a ring, and the marks that commit changes to it.
+//!
+//! Its bytes are copied plainly, without a reference to them: between the tail mark and the head mark a whole length further
+//! they belong to the producer that holds the tail lock, between the head mark and the tail mark to the consumer that holds
+//! the head lock, and each side publishes what it is done with by the release of its mark. Who only looks (`sight.rs`) holds
+//! one of the locks, too, or copies word by word.
+#![allow(unsafe_code)] // copies bytes that a lock and a mark guard
 
-use crate::memory::{Memory, Shareable};
+use crate::memory::{Memory, Placing, Shareable};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Frames passed and bytes passed, both modulo 2^32, in one word.
@@ -160,36 +166,47 @@ impl Segment {
         self.capacity
     }
 
-    /// Writes `bytes` at a position, around the end if need be; `false` when the arena does not hold them.
+    /// Writes `bytes` at a position, around the end if need be; `false` when the arena does not hold them. For the holder
+    /// of the tail lock, in the room behind its tail.
     pub(super) fn write<M: Memory>(&self, memory: &M, position: u32, bytes: &[u8]) -> bool {
         let (at, first) = self.split(position, bytes.len());
-        memory.copy_in(self.start() + u64::from(at), &bytes[..first])
-            && (first == bytes.len() || memory.copy_in(self.start(), &bytes[first..]))
+        // SAFETY: the room behind the tail is the lock's holder's; `bytes` is a slice, and none lies in the arena.
+        let sound = unsafe { memory.copy_in(self.start() + u64::from(at), &bytes[..first]) };
+        // SAFETY: the room behind the tail goes on at the beginning, and is the lock's holder's there, too.
+        sound && (first == bytes.len() || unsafe { memory.copy_in(self.start(), &bytes[first..]) })
     }
 
-    /// Appends `len` bytes from a position to `out`; `false` when the arena does not hold them.
+    /// Appends `len` bytes from a position to `out`; `false` when the arena does not hold them. For the holder of the head
+    /// lock, of what was committed.
     pub(super) fn read<M: Memory>(&self, memory: &M, position: u32, len: u32, out: &mut Vec<u8>) -> bool {
         let (at, first) = self.split(position, len as usize);
-        memory.copy_out(self.start() + u64::from(at), first, out)
-            && (first == len as usize || memory.copy_out(self.start(), len as usize - first, out))
+        // SAFETY: nobody writes what was committed until the head mark, which the lock's holder moves, has passed it.
+        let sound = unsafe { memory.copy_out(self.start() + u64::from(at), first, out) };
+        // SAFETY: what was committed goes on at the beginning; nobody writes it there, either.
+        sound
+            && (first == len as usize || unsafe { memory.copy_out(self.start(), len as usize - first, out) })
     }
 
-    /// Copies `len` bytes from a position to another place of the arena.
+    /// Copies `len` bytes from a position to an inbox, which lies elsewhere in the arena; otherwise as `read`.
     pub(super) fn read_within<M: Memory>(&self, memory: &M, position: u32, len: u32, to: u64) -> bool {
         let (at, first) = self.split(position, len as usize);
-        memory.copy_within(self.start() + u64::from(at), to, first)
-            && (first == len as usize
-                || memory.copy_within(self.start(), to + first as u64, len as usize - first))
+        // SAFETY: nobody writes what was committed, as in read(); an inbox is read and written by words alone.
+        let sound = unsafe { memory.copy_within(self.start() + u64::from(at), to, first) };
+        let rest = len as usize - first;
+        // SAFETY: what was committed goes on at the beginning; the inbox is behind the part that was copied.
+        sound && (rest == 0 || unsafe { memory.copy_within(self.start(), to + first as u64, rest) })
     }
 
-    /// Reads a frame's header.
+    /// Reads a frame's header; otherwise as `read`.
     pub(super) fn frame_header<M: Memory>(&self, memory: &M, position: u32) -> Option<(u32, u32)> {
         // Frames are multiples of 8 bytes, so a header never wraps.
-        let word = memory.read_word(self.start() + u64::from(position & (self.capacity - 1)))?;
+        let at = self.start() + u64::from(position & (self.capacity - 1));
+        // SAFETY: nobody writes what was committed, as in read().
+        let word = unsafe { memory.read_word(at) }?;
         Some((word as u32, (word >> 32) as u32))
     }
 
-    /// Writes a frame's header.
+    /// Writes a frame's header; otherwise as `write`.
     pub(super) fn write_frame_header<M: Memory>(
         &self,
         memory: &M,
@@ -198,7 +215,8 @@ impl Segment {
         tag: u32,
     ) -> bool {
         let at = self.start() + u64::from(position & (self.capacity - 1));
-        memory.write_word(at, u64::from(tag) << 32 | u64::from(len))
+        // SAFETY: the room behind the tail is the lock's holder's.
+        unsafe { memory.write_word(at, u64::from(tag) << 32 | u64::from(len)) }
     }
 
     fn start(&self) -> u64 {

@@ -43,7 +43,7 @@ fn last_word(block: Handle, bytes: u64) -> u64 {
 
 /// A block with something in its last page.
 fn marked(arena: &Arena<Mapping>, bytes: u64) -> Handle {
-    let block = arena.allocate_exactly(bytes).unwrap();
+    let block = arena.allocate_exactly(bytes).unwrap().share();
     arena.backing().stomp(last_word(block, bytes), &MARK.to_ne_bytes());
     block
 }
@@ -69,7 +69,7 @@ fn all_is_right(arena: &Arena<Mapping>, bytes: u64, count: usize, zeroed: bool) 
         .map(|_| {
             let before = committed();
             let taken = if zeroed { arena.allocate_zeroed(bytes) } else { arena.allocate_exactly(bytes) };
-            let block = taken.unwrap();
+            let block = taken.unwrap().share();
             let word = arena.backing().word(last_word(block, bytes));
             assert!(!zeroed || word == 0, "zeroes were promised");
             // Pages that are there are known by what is in them.

@@ -3,7 +3,7 @@
 
 use super::support::{Mapping, Random, arena, be};
 use super::{die_at, print_deaths, rounds};
-use manyhands_sync::arena::{Arena, Handle, Kind, Owner};
+use manyhands_sync::arena::{Arena, Blank, Handle, Kind, Owner};
 use manyhands_sync::kill_point::KillPoint;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::{Ring, RingHeader};
@@ -37,7 +37,7 @@ pub(super) const SWEEPING: &[KillPoint] = {
 
 /// A ring that lives as long as references to it: its block, and the reference that this process holds.
 fn shared_ring(arena: &Arena<Mapping>) -> (Handle, Handle) {
-    let home = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64).unwrap();
+    let home = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64).unwrap().share();
     let header = Ring::new_header(arena, 0).unwrap();
     Ring::found(*arena, arena.backing().place_new(home.offset, header).unwrap(), home);
     (home, arena.refer(home, arena.me()).unwrap())
@@ -61,7 +61,7 @@ fn destroy(arena: &Arena<Mapping>, kind: Kind, target: Handle) {
 
 /// A message in a block of its own that carries a reference, lying in a ring.
 fn parcel(arena: &Arena<Mapping>, home: Handle, carried: Handle) -> Handle {
-    let block = arena.allocate(300).unwrap();
+    let block = arena.allocate(300).unwrap().share();
     let reference = arena.refer(carried, Owner::Block(block)).unwrap();
     arena.backing().stomp(block.offset, &reference.to_bytes());
     arena.note_carried(block, 1);
@@ -90,8 +90,8 @@ fn live(arena: &Arena<Mapping>, theirs: Handle, large: bool, seed: u64) {
             circle(arena);
         }
         match random.below(9) {
-            0 | 1 => blocks.push(arena.allocate(100 << random.below(5)).unwrap()),
-            2 if large => blocks.push(arena.allocate(40 << 20).unwrap()),
+            0 | 1 => blocks.push(arena.allocate(100 << random.below(5)).unwrap().share()),
+            2 if large => blocks.push(arena.allocate(40 << 20).unwrap().share()),
             3 if !blocks.is_empty() => {
                 arena.free(blocks.swap_remove(random.below(blocks.len() as u64) as usize)).unwrap();
             }
@@ -135,7 +135,7 @@ fn a_sweep_gives_back_what_a_member_held_when_it_died_at_each_step() {
         let table = arena.process_table();
         be(&arena, table.reserve(1).unwrap());
         let (theirs, reference) = shared_ring(&arena);
-        let own: Vec<Handle> = (0..20).map(|i| arena.allocate(100 << (i % 4)).unwrap()).collect();
+        let own: Vec<Handle> = (0..20).map(|i| arena.allocate(100 << (i % 4)).unwrap().share()).collect();
         let held = arena.survey(usize::MAX).held_blocks;
         for round in 0..rounds() {
             let mut random = Random::new(u64::from(round) << 8 | point as u64);
@@ -149,8 +149,8 @@ fn a_sweep_gives_back_what_a_member_held_when_it_died_at_each_step() {
             die_at(point, nth, || {
                 be(&arena, slot);
                 if rare {
-                    while !large || arena.allocate(40 << 20).is_ok() {
-                        let _ = arena.allocate(1 << 14).unwrap();
+                    while !large || arena.allocate(40 << 20).map(Blank::share).is_ok() {
+                        let _ = arena.allocate(1 << 14).unwrap().share();
                     }
                 }
                 live(&arena, theirs, large, random.next());
@@ -227,7 +227,7 @@ fn who_clears_up_may_die_at_each_step() {
 pub(super) fn nothing_is_handed_out_twice(arena: &Arena<Mapping>) {
     let mut blocks: Vec<(Handle, u64)> = Vec::new();
     for i in 0..120 {
-        let block = arena.allocate(100 << (i % 5)).unwrap();
+        let block = arena.allocate(100 << (i % 5)).unwrap().share();
         blocks.push((block, arena.payload_bytes(block).unwrap()));
     }
     blocks.sort_by_key(|(block, _)| block.offset);

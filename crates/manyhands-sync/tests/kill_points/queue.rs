@@ -17,7 +17,7 @@ pub(super) const POINTS: &[KillPoint] = &[QueueShut, QueueDiscardCounted, QueueS
 const ITEMS: u32 = 5;
 
 fn queue(arena: Arena<Mapping>) -> (&'static QueueHeader, Ring<Mapping>) {
-    let place = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64).unwrap();
+    let place = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64).unwrap().share();
     let header = QueueHeader::new(Ring::new_header(&arena, 0).unwrap());
     let header = arena.backing().place_new(place.offset, header).unwrap();
     let ring = Ring::found(arena, &header.ring, place);

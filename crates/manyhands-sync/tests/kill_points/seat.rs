@@ -73,7 +73,7 @@ fn work(
         let mut at = 0;
         for _ in 0..count {
             let mut out = Vec::new();
-            let (tag, next) = seat.read_task(arena.backing(), offset, at, &mut out).unwrap();
+            let (tag, next) = seat.read_task(&arena, offset, at, &mut out).unwrap();
             at = next;
             progress.started += 1;
             seat.note(progress);
@@ -161,7 +161,7 @@ fn bury(
     let unanswered = progress.taken && progress.answered < progress.count;
     for i in 0..if unanswered { progress.count } else { 0 } {
         out.clear();
-        let (tag, next) = seat.read_task(arena.backing(), offset, at, &mut out).unwrap();
+        let (tag, next) = seat.read_task(&arena, offset, at, &mut out).unwrap();
         assert_eq!(checked(&out), (5, u64::from(tag)));
         assert_eq!(tag, progress.first + u32::from(i), "the batch is of the tasks that the seat says");
         at = next;

@@ -6,7 +6,7 @@
 
 use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, Kind, Owner};
 use manyhands_sync::kill_point::{KillPoint, arm};
-use manyhands_sync::memory::Memory;
+use manyhands_sync::memory::{self, Memory, Shareable};
 use manyhands_sync::ring::{Ring, RingHeader};
 use std::collections::HashMap;
 use std::ptr::NonNull;
@@ -37,6 +37,12 @@ impl Watched {
         Self { base: NonNull::new(base).expect("not null"), bytes, cells: Box::leak(Box::default()) }
     }
 
+    /// Something placed there behind everyone's back.
+    pub(crate) fn place_new<T: Shareable>(&self, offset: u64, value: T) -> Option<&'static T> {
+        // SAFETY: the tests place where they have allocated.
+        unsafe { memory::place_new(self, offset, value) }
+    }
+
     /// Begins a new order: what loom knew of the words belongs to the last one.
     pub(crate) fn forget(&self) {
         self.cells.lock().expect("whole").clear();
@@ -61,7 +67,7 @@ unsafe impl Memory for Watched {
         Some(unsafe { self.base.add(offset as usize) })
     }
 
-    fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
+    unsafe fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
         self.touch(offset, from.len(), true);
         let Some(to) = self.resolve(offset, from.len()) else { return false };
         // SAFETY: as the default's.
@@ -69,14 +75,14 @@ unsafe impl Memory for Watched {
         true
     }
 
-    fn read_word(&self, offset: u64) -> Option<u64> {
+    unsafe fn read_word(&self, offset: u64) -> Option<u64> {
         self.touch(offset, 8, false);
         let from = self.resolve(offset, 8)?.cast::<u64>();
         // SAFETY: as the default's.
         Some(unsafe { from.read_unaligned() })
     }
 
-    fn copy_out(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> bool {
+    unsafe fn copy_out(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> bool {
         self.touch(offset, len, false);
         let Some(from) = self.resolve(offset, len) else { return false };
         // SAFETY: resolve() vouches for the bytes; the slice lives for this line.
@@ -84,7 +90,13 @@ unsafe impl Memory for Watched {
         true
     }
 
-    fn copy_within(&self, from: u64, to: u64, len: usize) -> bool {
+    unsafe fn copy_out_racing(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> bool {
+        // Watched as any copy: nobody reads an inbox while its worker writes, but for one who only looks.
+        // SAFETY: as the default's.
+        unsafe { self.copy_out(offset, len, out) }
+    }
+
+    unsafe fn copy_within(&self, from: u64, to: u64, len: usize) -> bool {
         self.touch(from, len, false);
         self.touch(to, len, true);
         let (Some(source), Some(target)) = (self.resolve(from, len), self.resolve(to, len)) else {
@@ -118,7 +130,8 @@ pub(crate) fn model(name: &str, chunks: u64, check: impl Fn(Arena<Watched>) + Sy
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
         memory.forget();
-        check(Arena::create(memory, 1, 1, chunks * CHUNK_BYTES).unwrap());
+        // SAFETY: the memory is the model's own, and so is the arena.
+        check(unsafe { Arena::create(memory, 1, 1, chunks * CHUNK_BYTES) }.unwrap());
     });
     println!("{name}: {orders:?} orders");
 }
@@ -149,7 +162,7 @@ pub(crate) fn killed_at(
 
 /// A ring in a block of that arena.
 pub(crate) fn fresh_ring(arena: Arena<Watched>) -> Ring<Watched> {
-    let place = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64).unwrap();
+    let place = arena.allocate_kind(Kind::Ring, size_of::<RingHeader>() as u64).unwrap().share();
     let header = Ring::new_header(&arena, 0).unwrap();
     Ring::found(arena, arena.backing().place_new(place.offset, header).unwrap(), place)
 }

@@ -3,8 +3,8 @@
 #![allow(dead_code)] // each test file uses its part
 #![allow(clippy::disallowed_types)] // the tests are not part of the structures that loom checks
 
-use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, Owner};
-use manyhands_sync::memory::{Memory, Shareable};
+use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, OpenError, Owner};
+use manyhands_sync::memory::{self, Memory, Shareable};
 use manyhands_sync::process_table::SlotIndex;
 use manyhands_sync::ring::{Ring, RingHeader};
 use std::ptr::NonNull;
@@ -60,7 +60,8 @@ impl Mapping {
 
     /// Overwrites bytes behind everyone's back.
     pub(crate) fn stomp(&self, offset: u64, bytes: &[u8]) {
-        assert!(self.copy_in(offset, bytes), "inside the mapping");
+        // SAFETY: the tests write where no thread of theirs is at work, or where they want damage.
+        assert!(unsafe { self.copy_in(offset, bytes) }, "inside the mapping");
     }
 
     /// Gives every page back: for tests that make hundreds of arenas, once they are done with this one.
@@ -73,7 +74,26 @@ impl Mapping {
 
     /// The word at an offset.
     pub(crate) fn word(&self, offset: u64) -> u64 {
-        self.read_word(offset).expect("inside the mapping")
+        // SAFETY: as for stomp().
+        unsafe { self.read_word(offset) }.expect("inside the mapping")
+    }
+
+    /// Appends the bytes at an offset.
+    pub(crate) fn copy_out(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> bool {
+        // SAFETY: as for stomp().
+        unsafe { Memory::copy_out(self, offset, len, out) }
+    }
+
+    /// What was placed there.
+    pub(crate) fn place<T: Shareable>(&self, offset: u64) -> Option<&'static T> {
+        // SAFETY: the tests look where they have placed a `T`.
+        unsafe { memory::place(self, offset) }
+    }
+
+    /// Something placed there behind everyone's back.
+    pub(crate) fn place_new<T: Shareable>(&self, offset: u64, value: T) -> Option<&'static T> {
+        // SAFETY: the tests place where they have allocated.
+        unsafe { memory::place_new(self, offset, value) }
     }
 }
 
@@ -116,7 +136,19 @@ impl Backing for Mapping {
 
 /// An arena of `chunks` chunks.
 pub(crate) fn arena(chunks: u64) -> Arena<Mapping> {
-    Arena::create(Mapping::new(chunks), 7, 11, chunks * CHUNK_BYTES).expect("fresh memory")
+    create(Mapping::new(chunks), chunks * CHUNK_BYTES).expect("fresh memory")
+}
+
+/// Lays an arena out there.
+pub(crate) fn create(memory: Mapping, bytes: u64) -> Result<Arena<Mapping>, OpenError> {
+    // SAFETY: the memory is the test's own, and so is the arena.
+    unsafe { Arena::create(memory, 7, 11, bytes) }
+}
+
+/// Opens the arena that lies there.
+pub(crate) fn open(memory: Mapping, build: u64) -> Result<Arena<Mapping>, OpenError> {
+    // SAFETY: as for create().
+    unsafe { Arena::open(memory, build) }
 }
 
 /// From now on this process is the member in that slot, and so are those it forks until they say otherwise.
@@ -129,15 +161,17 @@ pub(crate) fn be(arena: &Arena<Mapping>, slot: SlotIndex) {
 
 /// A ring in a block of that arena.
 pub(crate) fn ring(arena: Arena<Mapping>, bound: u32) -> Ring<Mapping> {
-    let handle =
-        arena.allocate_kind(manyhands_sync::arena::Kind::Ring, size_of::<RingHeader>() as u64).expect("room");
+    let handle = arena
+        .allocate_kind(manyhands_sync::arena::Kind::Ring, size_of::<RingHeader>() as u64)
+        .expect("room")
+        .share();
     let header = Ring::new_header(&arena, bound).expect("room");
     Ring::found(arena, arena.backing().place_new(handle.offset, header).expect("inside"), handle)
 }
 
 /// Something placed in fresh memory of that arena.
 pub(crate) fn placed<T: Shareable>(arena: &Arena<Mapping>, value: T) -> (u64, &'static T) {
-    let handle = arena.allocate(size_of::<T>() as u64).expect("room");
+    let handle = arena.allocate(size_of::<T>() as u64).expect("room").share();
     (handle.offset, arena.backing().place_new(handle.offset, value).expect("inside"))
 }
 

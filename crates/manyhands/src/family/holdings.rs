@@ -11,7 +11,7 @@ use crate::queue::OpenError;
 use crate::sys::alone;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
-use manyhands_sync::memory::{Memory, Shareable};
+use manyhands_sync::memory::Placed;
 use manyhands_sync::process_table::SlotIndex;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -107,7 +107,7 @@ impl Family {
     /// # Errors
     /// When the structure is gone, or there is no memory for the reference.
     pub(crate) fn hold(&self, kind: Kind, handle: Handle) -> Result<Hold, ReferError> {
-        let (arena, mut holdings) = (self.arena(), lock(&HOLDINGS));
+        let (arena, mut holdings) = (self.whole_arena(), lock(&HOLDINGS));
         let me = arena.me();
         // A handle comes out of a pickle: bytes that users write must not be taken for a queue.
         if arena.kind(handle)? != kind {
@@ -130,41 +130,33 @@ impl Family {
     ///
     /// # Errors
     /// When there is no shared memory left.
-    pub(crate) fn place_shared<T: Shareable>(
-        &self,
-        kind: Kind,
-        value: T,
-    ) -> Result<(&'static T, Hold), FamilyError> {
-        let arena = self.arena();
-        let handle = arena.allocate_kind(kind, size_of::<T>() as u64).map_err(FamilyError::Memory)?;
-        let placed = arena.backing().place_new(handle.offset, value).ok_or(ReferError::Stale);
-        placed.and_then(|place| Ok((place, self.hold(kind, handle)?))).map_err(|error| {
+    pub(crate) fn place_shared<T: Placed>(&self, value: T) -> Result<(&'static T, Hold), FamilyError> {
+        let arena = self.whole_arena();
+        let block = arena.allocate_kind(T::KIND, size_of::<T>() as u64).map_err(FamilyError::Memory)?;
+        let (place, handle) = block.lay(value).map_err(|_| FamilyError::Memory(AllocateError::Corrupted))?;
+        let held = self.hold(T::KIND, handle).map_err(|error| {
             let _ = arena.free(handle);
             FamilyError::Memory(match error {
                 ReferError::Allocate(error) => error,
                 ReferError::Stale => AllocateError::Corrupted,
             })
-        })
+        });
+        Ok((place, held?))
     }
 
     /// Finds a structure that another member has laid out, and holds it.
     ///
     /// # Errors
     /// When there is none of that kind (any more).
-    pub(crate) fn open_shared<T: Shareable>(
-        &self,
-        kind: Kind,
-        handle: Handle,
-    ) -> Result<(&'static T, Hold), OpenError> {
-        self.arena().check_kind(kind, handle)?;
-        let hold = self.hold(kind, handle).map_err(|_| OpenError::Stale)?;
-        let place = self.arena().backing().place(handle.offset).ok_or(OpenError::Stale)?;
+    pub(crate) fn open_shared<T: Placed>(&self, handle: Handle) -> Result<(&'static T, Hold), OpenError> {
+        let hold = self.hold(T::KIND, handle).map_err(|_| OpenError::Stale)?;
+        let place = self.whole_arena().placed(handle)?;
         Ok((place, hold))
     }
 
     /// Before a fork, whoever asks for it: takes the references that the child will hold.
     pub fn before_fork(&self) {
-        let (arena, announced) = (self.arena(), lock(&ANNOUNCED).take());
+        let (arena, announced) = (self.whole_arena(), lock(&ANNOUNCED).take());
         alone::before_fork(arena.backing().descriptor());
         let holdings = lock(&HOLDINGS);
         // A pool belongs to the process that made it: a forked child cannot use it.
@@ -197,7 +189,7 @@ impl Family {
         if !expected.supervised {
             self.process_table().disown(expected.place.index);
         }
-        let me = self.arena().me();
+        let me = self.whole_arena().me();
         holdings.retain(|offset, holding| {
             let own = expected.references.binary_search_by_key(offset, |(target, _)| *target);
             if let Ok(at) = own {
@@ -211,7 +203,7 @@ impl Family {
 impl Family {
     /// Leaves references for a child that is about to start some other way than by `fork`.
     pub(crate) fn pack(&self, place: Place, carried: &[Handle]) -> Result<(), FamilyError> {
-        let arena = self.arena();
+        let arena = self.whole_arena();
         let luggage = Block::with(arena, Message { parts: &[], carried }).map_err(FamilyError::Memory)?;
         self.process_table().pack(place.index, luggage.into_luggage(place.owner()));
         Ok(())
@@ -221,7 +213,7 @@ impl Family {
     pub fn unpack(&self) {
         let Ok(Some(index)) = self.own_slot().map(SlotIndex::new) else { return };
         if let Some(luggage) = self.process_table().unpack(index) {
-            drop(Block::luggage(self.arena(), luggage));
+            drop(Block::luggage(self.whole_arena(), luggage));
         }
     }
 }
@@ -235,13 +227,14 @@ pub fn after_fork_in_parent() {
 
 /// Marks the locks that this process holds, of those that it has open.
 pub(super) fn keep_locks(arena: Arena<Extents>, owner: OwnerName) {
-    for (&offset, _) in lock(&HOLDINGS).all.iter().filter(|(_, holding)| holding.kind == Kind::Lock) {
-        keep_lock(arena, offset, owner);
+    let holdings = lock(&HOLDINGS);
+    for (&offset, holding) in holdings.all.iter().filter(|(_, holding)| holding.kind == Kind::Lock) {
+        keep_lock(arena, Handle { offset, generation: holding.generation }, owner);
     }
 }
 
-fn keep_lock(arena: Arena<Extents>, offset: u64, owner: OwnerName) {
-    if let Some(lock) = arena.backing().place::<UserLock>(offset) {
+fn keep_lock(arena: Arena<Extents>, handle: Handle, owner: OwnerName) {
+    if let Ok(lock) = arena.placed::<UserLock>(handle) {
         lock.keep(owner);
     }
 }
@@ -262,7 +255,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let Some(family) = Family::existing() else { return };
-        let arena = family.arena();
+        let arena = family.whole_arena();
         let mut holdings = lock(&HOLDINGS);
         let Some(holding) = holdings.all.get_mut(&self.handle.offset) else { return };
         if holding.generation != self.handle.generation {
@@ -278,7 +271,7 @@ impl Drop for Hold {
         // What this process can reach no more it can release no more: for the others it stays locked. Before another
         // thread can open it anew, and take it.
         if let (Kind::Lock, Some(name)) = (kind, family.own_name()) {
-            keep_lock(arena, self.handle.offset, name);
+            keep_lock(arena, self.handle, name);
         }
         drop(holdings);
         // A copy of the parent's table, made by a fork that nobody told us of.

@@ -284,8 +284,8 @@ impl Slot {
             return table.disown(index);
         }
         if held {
-            self.family.arena().note_left_behind();
-            if self.family.arena().wants_sweep() {
+            self.family.whole_arena().note_left_behind();
+            if self.family.whole_arena().wants_sweep() {
                 self.family.sweep();
             }
         }

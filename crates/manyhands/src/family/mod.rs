@@ -8,14 +8,15 @@ mod member;
 pub(crate) mod reclaim;
 mod taker;
 
-pub use crate::sys::Extents;
+pub(crate) use crate::sys::Extents;
+pub use crate::sys::arena::{ArenaView, Mapped};
 pub(crate) use holdings::announce;
 pub use holdings::{Hold, after_fork_in_parent};
 pub(crate) use member::me;
 pub use member::{Place, Slot, process_id};
 pub(crate) use taker::{is_gone, known_taker};
 
-use crate::sys::{OsError, memory};
+use crate::sys::{OsError, arena, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
 use manyhands_sync::notes::Role;
 use manyhands_sync::process_table::ProcessTable;
@@ -129,7 +130,7 @@ impl Family {
 
     /// Opens the arena behind a mapping, if this build can read it.
     pub(crate) fn open_arena(extents: Extents) -> Result<Arena<Extents>, OpenError> {
-        Arena::open(extents, build())
+        arena::open(extents, build())
     }
 
     /// Joins the family whose memory is behind that descriptor, inherited from a parent.
@@ -145,7 +146,7 @@ impl Family {
             return Err(FamilyError::NotAFamily);
         }
         let extents = Extents::new(descriptor)?;
-        Self::settle(Self { arena: Arena::open(extents, build())? })
+        Self::settle(Self { arena: arena::open(extents, build())? })
     }
 
     /// Joins by the number of the inherited descriptor, which stays open and is not used any more.
@@ -165,11 +166,17 @@ impl Family {
         let most = memory::largest_file().min(limit).min(MOST_CHUNKS as u64 * CHUNK_BYTES);
         let size = (most / CHUNK_BYTES).max(1) * CHUNK_BYTES;
         let extents = Extents::new(memory::create_sealed(MEMORY_NAME, size)?)?;
-        Ok(Self { arena: Arena::create(extents, memory::random_u64()?, build(), size)? })
+        Ok(Self { arena: arena::create(extents, memory::random_u64()?, build(), size)? })
     }
 
-    /// The family's memory.
-    pub fn arena(&self) -> Arena<Extents> {
+    /// The family's memory, for everybody.
+    #[must_use]
+    pub fn arena(&self) -> ArenaView {
+        ArenaView::of(self.arena)
+    }
+
+    /// The family's memory, for the engine alone: see [`ArenaView`].
+    pub(crate) fn whole_arena(&self) -> Arena<Extents> {
         self.arena
     }
 
@@ -179,7 +186,7 @@ impl Family {
     }
 
     /// The table of the family's processes.
-    pub fn process_table(&self) -> &'static ProcessTable {
+    pub(crate) fn process_table(&self) -> &'static ProcessTable {
         self.arena.process_table()
     }
 

@@ -11,7 +11,7 @@ impl Family {
     /// something has ended, and before the arena grows.
     pub fn sweep(&self) -> Swept {
         member::release_the_dead(self.process_table());
-        let arena = self.arena();
+        let arena = self.whole_arena();
         arena.sweep(|kind, target| destroy(arena, kind, target))
     }
 }
@@ -31,7 +31,7 @@ const QUIET_AT_REST: u64 = 1_000;
 /// send such.
 pub(crate) fn trim_at_end() {
     if let Some(family) = FAMILY.get() {
-        family.arena().trim(QUIET_AT_END);
+        family.whole_arena().trim(QUIET_AT_END);
     }
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn trim_at_rest(slept: u64) {
     if slept >= QUIET_AT_REST - QUIET_AT_REST / 10
         && let Some(family) = FAMILY.get()
     {
-        family.arena().trim(QUIET_AT_REST - QUIET_AT_REST / 10);
+        family.whole_arena().trim(QUIET_AT_REST - QUIET_AT_REST / 10);
     }
 }
 

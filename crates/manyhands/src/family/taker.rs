@@ -63,7 +63,7 @@ impl Family {
     /// being found in a dead process's hands.
     pub fn keep_locks(&self) {
         if let Some(owner) = self.own_name() {
-            holdings::keep_locks(self.arena(), owner);
+            holdings::keep_locks(self.whole_arena(), owner);
         }
     }
 }

@@ -3,9 +3,9 @@
 use crate::family::{Extents, Family};
 use crate::pool::{PoolSight, SeatSight};
 use manyhands_sync::arena::{Handle, Kind, Owner, Survey};
-use manyhands_sync::memory::Memory;
 use manyhands_sync::mutex::Holder;
-use manyhands_sync::ring::{Ring, RingHeader};
+use manyhands_sync::queue_header::QueueHeader;
+use manyhands_sync::ring::Ring;
 use std::time::Duration;
 
 /// A ring, at about one moment.
@@ -69,13 +69,13 @@ const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// What the arena holds, and the queues and pools among it.
 pub(super) fn look(family: &Family) -> (Survey, Vec<QueueReport>, Vec<PoolReport>) {
-    let survey = family.arena().survey(MOST_BLOCKS);
+    let survey = family.whole_arena().survey(MOST_BLOCKS);
     let pools: Vec<_> =
         structures(&survey, Kind::Pool).filter_map(|handle| PoolSight::read(family, handle).ok()).collect();
     let queues: Vec<_> = structures(&survey, Kind::Ring)
         .filter_map(|handle| {
-            let header = family.arena().backing().place::<RingHeader>(handle.offset)?;
-            Some((handle, Ring::new(family.arena(), header, handle)))
+            let header = family.whole_arena().placed::<QueueHeader>(handle).ok()?;
+            Some((handle, Ring::new(family.whole_arena(), &header.ring, handle)))
         })
         .collect();
     let rings = queues.iter().map(|(_, ring)| *ring);

@@ -5,7 +5,6 @@ use super::member::{Life, Member};
 use crate::family::{Family, is_gone};
 use manyhands_sync::arena::{Handle, Kind, Survey};
 use manyhands_sync::lock::{HeldBy, Look, Nature, OwnerName, UserLock};
-use manyhands_sync::memory::Memory;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::process_table::ProcessTable;
 use manyhands_sync::semaphore::UserSemaphore;
@@ -56,7 +55,7 @@ pub struct SemaphoreReport {
 
 pub(super) fn locks(family: &Family, survey: &Survey) -> Vec<LockReport> {
     let report = |handle: Handle| {
-        let lock = family.arena().backing().place::<UserLock>(handle.offset)?;
+        let lock = family.whole_arena().placed::<UserLock>(handle).ok()?;
         Some(LockReport {
             handle,
             nature: lock.nature(),
@@ -70,7 +69,7 @@ pub(super) fn locks(family: &Family, survey: &Survey) -> Vec<LockReport> {
 
 pub(super) fn semaphores(family: &Family, survey: &Survey) -> Vec<SemaphoreReport> {
     let report = |handle: Handle| {
-        let semaphore = family.arena().backing().place::<UserSemaphore>(handle.offset)?;
+        let semaphore = family.whole_arena().placed::<UserSemaphore>(handle).ok()?;
         Some(SemaphoreReport { handle, count: semaphore.count(), most: semaphore.most() })
     };
     structures(survey, Kind::Semaphore).filter_map(report).collect()

@@ -8,7 +8,6 @@ use manyhands_sync::arena::{Handle, Kind, Survey};
 use manyhands_sync::barrier::UserBarrier;
 use manyhands_sync::condition::UserCondition;
 use manyhands_sync::event::UserEvent;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::notes::WaitKind;
 use std::fmt::{Formatter, Result};
 
@@ -59,15 +58,15 @@ pub(super) fn meetings(family: &Family, survey: &Survey) -> Vec<MeetingReport> {
 }
 
 fn sight(family: &Family, kind: Kind, handle: Handle) -> Option<MeetingSight> {
-    let (arena, at) = (family.arena(), handle.offset);
+    let arena = family.whole_arena();
     match kind {
-        Kind::Event => Some(MeetingSight::Event { is_set: arena.backing().place::<UserEvent>(at)?.is_set() }),
+        Kind::Event => Some(MeetingSight::Event { is_set: arena.placed::<UserEvent>(handle).ok()?.is_set() }),
         Kind::Condition => {
-            let condition = arena.backing().place::<UserCondition>(at)?;
+            let condition = arena.placed::<UserCondition>(handle).ok()?;
             Some(MeetingSight::Condition { waiters: condition.waiters() })
         }
         Kind::Barrier => {
-            let barrier = arena.backing().place::<UserBarrier>(at)?;
+            let barrier = arena.placed::<UserBarrier>(handle).ok()?;
             let (waiting, is_broken) = (barrier.waiting(), barrier.is_broken());
             Some(MeetingSight::Barrier { parties: barrier.parties(), waiting, is_broken })
         }

@@ -4,8 +4,8 @@
 use super::*;
 use crate::queue::Queue;
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::memory::Memory;
-use manyhands_sync::ring::{Locking, Ring, RingHeader};
+use manyhands_sync::queue_header::QueueHeader;
+use manyhands_sync::ring::{Locking, Ring};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -44,14 +44,14 @@ fn a_thread_that_waits_is_seen_from_outside_and_inside() {
 fn who_holds_a_lock_for_longer_than_a_moment_is_named() {
     let family = Family::current().unwrap();
     let queue = Queue::create(family, 0).unwrap();
-    let header = family.arena().backing().place::<RingHeader>(queue.handle().offset).unwrap();
-    let ring = Ring::new(family.arena(), header, queue.handle());
+    let header = &family.whole_arena().placed::<QueueHeader>(queue.handle()).unwrap().ring;
+    let ring = Ring::new(family.whole_arena(), header, queue.handle());
     let line = format!("its lock to put is held by process {}", std::process::id());
     let held = ring.putting(Locking::Wait).unwrap();
     assert!(Observer::own().unwrap().report().to_string().contains(&line));
     drop(held);
     // A thread that dies with it: the next one who locks would repair.
-    let (arena, home) = (family.arena(), queue.handle());
+    let (arena, home) = (family.whole_arena(), queue.handle());
     std::thread::spawn(move || {
         std::mem::forget(Ring::new(arena, header, home).putting(Locking::Wait).unwrap())
     })

@@ -4,9 +4,9 @@ use super::task::{ANSWER_BYTES, Function, TASK_BYTES};
 use crate::family::{Extents, Family};
 use crate::payload::{BLOCK, Block, Message};
 use crate::queue::{OpenError, SendError};
+use crate::sys::memory;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner};
 use manyhands_sync::kill_point;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::pool_header::PoolHeader;
 use manyhands_sync::ring::{Locking, Ring};
 use manyhands_sync::seat::Seat;
@@ -29,16 +29,16 @@ impl std::fmt::Debug for Link {
 
 impl Link {
     pub(super) fn create(family: &Family, seats: usize) -> Result<Self, SendError> {
-        let arena = family.arena();
-        let handle = arena.allocate_kind(Kind::Pool, size_of::<PoolHeader>() as u64)?;
+        let arena = family.whole_arena();
+        let block = arena.allocate_kind(Kind::Pool, size_of::<PoolHeader>() as u64)?;
         let header = PoolHeader::new(seats, Ring::new_header(&arena, 0)?, Ring::new_header(&arena, 0)?);
-        let header = arena.backing().place_new(handle.offset, header).ok_or(SendError::Corrupted)?;
+        let (header, handle) = block.lay(header).map_err(|_| SendError::Corrupted)?;
         let tasks = Ring::found(arena, &header.tasks, handle);
         let results = Ring::found(arena, &header.results, handle);
         let link = Self { arena, handle, header, tasks, results };
         for index in 0..header.seat_count() {
             let seat = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64)?;
-            arena.backing().place_new(seat.offset, Seat::new()).ok_or(SendError::Corrupted)?;
+            let (_, seat) = seat.lay(Seat::new()).map_err(|_| SendError::Corrupted)?;
             arena.give(seat, Owner::Block(handle));
             header.set_seat(index, seat.offset);
             kill_point!(PoolSeatPlaced);
@@ -47,12 +47,11 @@ impl Link {
     }
 
     pub(super) fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        family.arena().check(handle)?;
-        Self::at(family.arena(), handle).ok_or(OpenError::Stale)
+        Self::at(family.whole_arena(), handle).ok_or(OpenError::Stale)
     }
 
     pub(super) fn at(arena: Arena<Extents>, handle: Handle) -> Option<Self> {
-        Some(Self::over(arena, handle, arena.backing().place(handle.offset)?))
+        Some(Self::over(arena, handle, arena.placed(handle).ok()?))
     }
 
     fn over(arena: Arena<Extents>, handle: Handle, header: &'static PoolHeader) -> Self {
@@ -64,7 +63,7 @@ impl Link {
     /// The seat with that number and where it lies; `None` when the pool has no such seat.
     pub(super) fn seat(&self, index: usize) -> Option<(&'static Seat, u64)> {
         let offset = self.header.seat(index)?;
-        Some((self.arena.backing().place::<Seat>(offset)?, offset))
+        Some((self.arena.placed_at::<Seat>(offset)?, offset))
     }
 
     pub(super) fn seats(&self) -> impl Iterator<Item = &'static Seat> + '_ {
@@ -110,7 +109,7 @@ impl Link {
         }
         let mut bytes = Vec::new();
         let offset = Block::luggage_start(self.arena, function.handle);
-        let read = self.arena.backing().copy_out(offset, function.len as usize, &mut bytes);
+        let read = memory::copy_out_racing(self.arena.backing(), offset, function.len as usize, &mut bytes);
         // Withdrawn meanwhile: the bytes may be another block's.
         (read && self.is_published(function)).then_some(bytes)
     }

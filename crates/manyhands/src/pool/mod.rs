@@ -332,13 +332,16 @@ impl Pool {
     /// progress is named. Collect every answer first.
     ///
     /// # Errors
-    /// When the pool's memory makes no sense.
+    /// When the pool's memory makes no sense, or the worker is this process.
     pub fn bury(&self, seat: usize) -> Result<Estate, OpenError> {
         if self.is_destroyed() {
             return Err(OpenError::Stale);
         }
         let link = self.link;
         let (seat, offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        if worker::is_taken_here(offset, link.handle) {
+            return Err(OpenError::Stale);
+        }
         link.tasks.settle(|total| link.settle_seats(total)).map_err(|_| OpenError::Stale)?;
         let (progress, phase) = (seat.progress(), seat.phase());
         let mut estate = Estate { phase, in_progress: None, returned: 0, unreturned: Vec::new() };
@@ -349,7 +352,7 @@ impl Pool {
         let count = if unfinished { progress.count } else { 0 };
         for number in 0..count {
             let start = returned.bytes.len();
-            let task = seat.read_task(link.arena.backing(), offset, read, &mut returned.bytes);
+            let task = seat.read_task(&link.arena, offset, read, &mut returned.bytes);
             let (tag, end) = task.ok_or(OpenError::Stale)?;
             read = end;
             if number >= progress.started {

@@ -71,7 +71,7 @@ fn task_at(link: &Link, seat: &manyhands_sync::seat::Seat, offset: u64, place: u
     let (mut read, mut frame) = (0, Vec::new());
     for _ in 0..=place {
         frame.clear();
-        (_, read) = seat.read_task(link.arena.backing(), offset, read, &mut frame)?;
+        (_, read) = seat.read_task(&link.arena, offset, read, &mut frame)?;
     }
     Task::split_from(&frame).map(|(task, _)| task)
 }

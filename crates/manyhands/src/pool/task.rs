@@ -12,10 +12,18 @@ pub(super) const ANSWER_BYTES: usize = 24;
 pub struct Function {
     /// Its number in this pool.
     pub id: u32,
-    /// The block that holds its bytes.
-    pub handle: Handle,
+    /// The block that holds its bytes. Not for others to say: who withdraws a function frees it.
+    pub(super) handle: Handle,
     /// How many bytes it has.
-    pub len: u32,
+    pub(super) len: u32,
+}
+
+impl Function {
+    /// None: for tasks of a kind that needs no function.
+    #[must_use]
+    pub const fn none(id: u32) -> Self {
+        Self { id, handle: Handle { offset: 0, generation: 0 }, len: 0 }
+    }
 }
 
 /// What to do, in front of the arguments.

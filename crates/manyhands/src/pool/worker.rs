@@ -14,13 +14,16 @@ use manyhands_sync::notes::{Role, WaitKind};
 use manyhands_sync::ring::{Frame, Locking, PutError, TakeError, Taking};
 use manyhands_sync::seat::{MOST_TASKS, Phase, Progress, Seat};
 use manyhands_sync::wait_word::{Patience, Waited};
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A worker, on its seat.
 #[derive(Debug)]
 pub struct Worker {
     link: Link,
+    _taken: Taken,
     /// The pool's memory stays while this worker may use it, though its pool is gone.
     _hold: Hold,
     seat: &'static Seat,
@@ -31,6 +34,30 @@ pub struct Worker {
     read: u32,
     pace: Pace,
     patience: Patience,
+}
+
+/// A seat on which this process sits: once, so that nobody copies into an inbox that another thread of its reads.
+#[derive(Debug)]
+struct Taken((u64, u32));
+
+/// Where they lie, and the generation of their pool's block.
+static TAKEN: Mutex<BTreeSet<(u64, u32)>> = Mutex::new(BTreeSet::new());
+
+impl Taken {
+    fn take(seat: (u64, u32)) -> Option<Self> {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(seat).then_some(Self(seat))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Whether this process sits there: then nobody buries it here.
+pub(super) fn is_taken_here(seat: u64, pool: Handle) -> bool {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).contains(&(seat, pool.generation))
 }
 
 /// What a worker is to do next.
@@ -48,15 +75,17 @@ impl Worker {
     /// Sits down. `bell` is the descriptor by which the pool's side is woken.
     ///
     /// # Errors
-    /// When the pool is gone or has no such seat.
+    /// When the pool is gone or has no such seat, or this process sits on it already.
     pub fn sit(family: &Family, pool: Handle, seat: usize, bell: OwnedFd) -> Result<Self, OpenError> {
         let link = Link::open(family, pool)?;
         let hold = family.hold(Kind::Pool, pool).map_err(|_| OpenError::Stale)?;
         let number = u32::try_from(seat).unwrap_or(u32::MAX);
         let (seat, seat_offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        let taken = Taken::take((seat_offset, pool.generation)).ok_or(OpenError::Stale)?;
         family.note_role(Role::Worker { pool: pool.offset, seat: number });
         Ok(Self {
             link,
+            _taken: taken,
             _hold: hold,
             seat,
             seat_offset,
@@ -88,8 +117,7 @@ impl Worker {
     /// WAYPOINT task 5/9: the oldest task of the batch is marked started, then handed out.
     fn start_next(&mut self, out: &mut Vec<u8>) -> Result<Next, TakeError> {
         let start = out.len();
-        let memory = self.link.arena.backing();
-        let read = self.seat.read_task(memory, self.seat_offset, self.read, out);
+        let read = self.seat.read_task(&self.link.arena, self.seat_offset, self.read, out);
         let (tag, end) = read.ok_or(TakeError::Corrupted)?;
         self.read = end;
         self.progress.started += 1;
@@ -109,7 +137,7 @@ impl Worker {
 
     /// Takes as many tasks as this worker can do in a moment, and no more than its share; whether it got any.
     fn take_batch(&mut self) -> Result<bool, TakeError> {
-        let share = self.link.tasks.len() as usize / (2 * self.link.seat_count());
+        let share = self.link.tasks.len() as usize / (2 * self.link.seat_count()).max(1);
         let most = share.clamp(1, usize::from(self.pace.tasks_in_a_moment()));
         let link = self.link;
         let taking = match link.tasks.taking_with(Locking::Wait, |total| link.settle_seats(total)) {

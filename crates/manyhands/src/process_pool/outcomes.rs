@@ -79,14 +79,13 @@ fn refused(item: usize, bytes: &[u8]) -> TaskError {
 mod tests {
     use super::*;
     use crate::pool::Function;
-    use manyhands_sync::arena::Handle;
 
     fn answer(job: u32, index: u32, status: Status) -> Answer {
         Answer { job, index, items: 1, status, nanoseconds: 0 }
     }
 
     fn task(job: u32, index: u32) -> Task {
-        let function = Function { id: 0, handle: Handle { offset: 0, generation: 0 }, len: 0 };
+        let function = Function::none(0);
         Task { job, index, items: 1, kind: 0, function }
     }
 

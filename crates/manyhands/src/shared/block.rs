@@ -1,9 +1,9 @@
 //! A block of shared bytes, and what is read and written in it.
 
-use crate::family::{ARENA_MAX_VARIABLE, Family, Hold};
+use crate::family::{ARENA_MAX_VARIABLE, Extents, Family, Hold};
 use crate::sys::plain::{Integer, Plain};
 use crate::sys::shared_bytes::SharedBytes;
-use manyhands_sync::arena::{AllocateError, Handle, Kind, ReferError};
+use manyhands_sync::arena::{AllocateError, Blank, Handle, Kind, ReferError};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -21,9 +21,8 @@ pub struct SharedBlock {
 #[derive(Debug)]
 pub struct UnheldBlock {
     family: &'static Family,
-    handle: Handle,
+    blank: Blank<Extents>,
     len: usize,
-    held: bool,
 }
 
 /// Why there is no shared memory.
@@ -78,7 +77,7 @@ impl UnheldBlock {
     /// # Errors
     /// When there is no memory.
     pub fn new(family: &'static Family, len: usize) -> Result<Self, SharedError> {
-        Self::with(family, len, family.arena().allocate_zeroed(len as u64))
+        Self::with(family, len, family.whole_arena().allocate_zeroed(len as u64))
     }
 
     /// As [`UnheldBlock::new`], whatever is in the bytes.
@@ -86,34 +85,28 @@ impl UnheldBlock {
     /// # Errors
     /// When there is no memory.
     pub fn unset(family: &'static Family, len: usize) -> Result<Self, SharedError> {
-        Self::with(family, len, family.arena().allocate_exactly(len as u64))
+        Self::with(family, len, family.whole_arena().allocate_exactly(len as u64))
     }
 
     fn with(
         family: &'static Family,
         len: usize,
-        allocated: Result<Handle, AllocateError>,
+        allocated: Result<Blank<Extents>, AllocateError>,
     ) -> Result<Self, SharedError> {
-        let handle = allocated.map_err(|error| SharedError::wanting(len, error))?;
-        Ok(Self { family, handle, len, held: false })
+        let blank = allocated.map_err(|error| SharedError::wanting(len, error))?;
+        Ok(Self { family, blank, len })
     }
 
     /// This process holds it from now on.
     ///
     /// # Errors
     /// When there is no memory for the reference.
-    pub fn hold(mut self) -> Result<SharedBlock, SharedError> {
-        let block = SharedBlock::open(self.family, self.handle, self.len)?;
-        self.held = true;
-        Ok(block)
-    }
-}
-
-impl Drop for UnheldBlock {
-    fn drop(&mut self) {
-        if !self.held {
-            let _ = self.family.arena().free(self.handle);
-        }
+    pub fn hold(self) -> Result<SharedBlock, SharedError> {
+        let handle = self.blank.share();
+        SharedBlock::open(self.family, handle, self.len).inspect_err(|_| {
+            // Nobody holds it, so it is still this process's.
+            let _ = self.family.whole_arena().free(handle);
+        })
     }
 }
 
@@ -131,7 +124,7 @@ impl SharedBlock {
     /// # Errors
     /// When there is no such block (any more), or it is shorter.
     pub fn open(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
-        let arena = family.arena();
+        let arena = family.whole_arena();
         // Also what keeps the handle of a queue from being opened as bytes.
         let room = arena.payload_bytes(handle).map_err(|_| SharedError::Stale)?;
         if room < len as u64 {

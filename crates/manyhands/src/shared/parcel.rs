@@ -5,11 +5,11 @@
 //! when the receiver drops it, or has died. A process that forks keeps its parcels for itself: see `sys/alone.rs`.
 
 use super::block::SharedError;
-use crate::family::{Family, Hold};
+use crate::family::{Extents, Family, Hold};
 use crate::sys::alone;
+use crate::sys::changing::Changing;
 use crate::sys::shared_bytes::SharedBytes;
-use manyhands_sync::arena::{Handle, Kind, ReferError};
-use manyhands_sync::memory::Memory;
+use manyhands_sync::arena::{Blank, Handle, Kind, ReferError};
 use std::ptr::NonNull;
 
 /// Bytes that came with a message, or are about to go with one: this process's alone.
@@ -26,13 +26,18 @@ pub struct Parcel {
 #[derive(Debug)]
 pub struct UnheldParcel {
     family: &'static Family,
-    handle: Handle,
+    blank: Blank<Extents>,
     len: usize,
 }
 
 /// Where the bytes begin: on a page of their own, so that they can be mapped by themselves.
 fn start_of(handle: Handle) -> u64 {
     handle.offset.next_multiple_of(alone::page_bytes())
+}
+
+/// How far behind the payload's beginning that is.
+fn before_start(handle: Handle) -> usize {
+    (start_of(handle) - handle.offset) as usize
 }
 
 /// How many bytes a block must have for so many, whole pages that begin at a page; `None` when that is absurd.
@@ -47,9 +52,9 @@ impl UnheldParcel {
     /// # Errors
     /// When there is no memory.
     pub fn new(family: &'static Family, len: usize) -> Result<Self, SharedError> {
-        let allocated = family.arena().allocate_exactly(room_for(len).unwrap_or(u64::MAX));
-        let handle = allocated.map_err(|error| SharedError::wanting(len, error))?;
-        Ok(Self { family, handle, len })
+        let allocated = family.whole_arena().allocate_exactly(room_for(len).unwrap_or(u64::MAX));
+        let blank = allocated.map_err(|error| SharedError::wanting(len, error))?;
+        Ok(Self { family, blank, len })
     }
 
     /// How many bytes there is room for.
@@ -66,9 +71,17 @@ impl UnheldParcel {
 
     /// Copies bytes to their place, so many from the start; `false`, and nothing copied, when they do not fit.
     #[must_use]
-    pub fn fill(&self, at: usize, from: &[u8]) -> bool {
+    pub fn fill(&mut self, at: usize, from: &[u8]) -> bool {
         let fits = at.checked_add(from.len()).is_some_and(|end| end <= self.len);
-        fits && self.family.arena().backing().copy_in(start_of(self.handle) + at as u64, from)
+        fits && self.blank.write(before_start(*self.blank) + at, from)
+    }
+
+    /// As [`UnheldParcel::fill`], of bytes that others may change meanwhile.
+    #[must_use]
+    pub fn fill_changing(&mut self, at: usize, from: Changing<'_>) -> bool {
+        let fits = at.checked_add(from.len()).is_some_and(|end| end <= self.len);
+        let start = before_start(*self.blank);
+        fits && from.copy_into(&mut self.blank, start + at)
     }
 
     /// Room for more bytes, with the first `filled` of these in it.
@@ -76,9 +89,9 @@ impl UnheldParcel {
     /// # Errors
     /// When there is no memory; nothing has changed then.
     pub fn grow(&mut self, filled: usize, len: usize) -> Result<(), SharedError> {
-        let wider = Self::new(self.family, len)?;
-        let backing = self.family.arena().backing().to_owned();
-        if !backing.copy_within(start_of(self.handle), start_of(wider.handle), filled.min(self.len)) {
+        let mut wider = Self::new(self.family, len)?;
+        let (from, to) = (before_start(*self.blank), before_start(*wider.blank));
+        if !wider.blank.write_from(to, &self.blank, from, filled.min(self.len)) {
             return Err(SharedError::Corrupted);
         }
         *self = wider;
@@ -90,15 +103,11 @@ impl UnheldParcel {
     /// # Errors
     /// When there is no memory for the reference.
     pub fn hold(self, len: usize) -> Result<Parcel, SharedError> {
-        let parcel = Parcel::open(self.family, self.handle, len.min(self.len))?;
-        std::mem::forget(self);
-        Ok(parcel)
-    }
-}
-
-impl Drop for UnheldParcel {
-    fn drop(&mut self) {
-        let _ = self.family.arena().free(self.handle);
+        let handle = self.blank.share();
+        Parcel::open(self.family, handle, len.min(self.len)).inspect_err(|_| {
+            // Nobody holds it, so it is still this process's.
+            let _ = self.family.whole_arena().free(handle);
+        })
     }
 }
 
@@ -116,7 +125,7 @@ impl Parcel {
     }
 
     fn find(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
-        let arena = family.arena();
+        let arena = family.whole_arena();
         // Also what keeps the handle of a queue from being opened as bytes.
         let room = arena.payload_bytes(handle).map_err(|_| SharedError::Stale)?;
         let start = start_of(handle);
@@ -195,7 +204,7 @@ impl Drop for Parcel {
         if self.given {
             alone::take_back(self.bytes.start());
         }
-        if !alone::leave(self.bytes.start(), family.arena().backing().descriptor()) {
+        if !alone::leave(self.bytes.start(), family.whole_arena().backing().descriptor()) {
             // Its addresses mean something else here than in the arena: nobody may get them.
             std::mem::forget(self.hold.take());
         }
@@ -211,7 +220,7 @@ mod tests {
     }
 
     fn parcel(bytes: &[u8]) -> Parcel {
-        let parcel = UnheldParcel::new(family(), bytes.len()).expect("memory");
+        let mut parcel = UnheldParcel::new(family(), bytes.len()).expect("memory");
         assert!(parcel.fill(0, bytes));
         parcel.hold(bytes.len()).expect("memory")
     }

@@ -43,9 +43,9 @@ pub(crate) fn die_with_parent(read: BorrowedFd<'_>) -> Result<bool, OsError> {
     let me = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: fcntl on a descriptor that is borrowed for the call; no memory is involved.
     let owned = unsafe { libc::fcntl(fd, libc::F_SETOWN, me) };
-    // SAFETY: as above.
+    // SAFETY: fcntl on a descriptor that is borrowed for the call; no memory is involved.
     let signal = unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGKILL) };
-    // SAFETY: as above.
+    // SAFETY: fcntl on a descriptor that is borrowed for the call; no memory is involved.
     let armed = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK) };
     for (result, call) in [(owned, "fcntl(F_SETOWN)"), (signal, "fcntl(F_SETSIG)"), (armed, "fcntl(F_SETFL)")]
     {

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // maps memory
 
 use super::{OsError, huge_pages};
+use manyhands_sync::memory::Memory;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -83,7 +84,7 @@ pub(crate) fn map_forever(
 /// # Safety
 /// `place` came from [`map_forever`] with `len`, and was not published.
 pub(crate) unsafe fn unmap_unpublished(place: NonNull<u8>, len: usize) {
-    // SAFETY: the caller vouches that nobody uses the range.
+    // SAFETY: by this function's contract the range is one whole mapping, and nobody else knows of it.
     let _ = unsafe { rustix::mm::munmap(place.as_ptr().cast(), len) };
 }
 
@@ -160,15 +161,27 @@ pub fn adopt(number: i32) -> Result<OwnedFd, OsError> {
     duplicate(passed)
 }
 
-/// Copies from the arena to a slice of this process.
-pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(
-    memory: &M,
-    offset: u64,
-    to: NonNull<[u8]>,
-) -> bool {
-    // SAFETY: the only caller passes a slice it borrows mutably, which cannot lie in the arena: no slice into
-    // the arena is ever made.
-    unsafe { memory.copy_out_to(offset, to.len(), to.cast()) }
+/// Copies a part of a message's block to a slice that the caller borrows mutably. The block is the caller's: it was written
+/// before its frame was, and whoever has taken the frame is its one owner.
+pub(crate) fn copy_out<M: Memory>(memory: &M, offset: u64, to: &mut [u8]) -> bool {
+    let len = to.len();
+    // SAFETY: the slice is the caller's alone. It does not lie in the arena's free blocks or messages: the engine makes no
+    // slices of the arena, and who makes one over shared or received bytes (`as_ptr`) vouches for its being alone. Nobody
+    // writes a message's block, which no handle opens, while its owner has it.
+    unsafe { memory.copy_out_to(offset, len, NonNull::from(to).cast()) }
+}
+
+/// As [`copy_out`], appending to `out`.
+pub(crate) fn copy_out_of<M: Memory>(memory: &M, offset: u64, len: usize, out: &mut Vec<u8>) -> bool {
+    // SAFETY: nobody writes a message's block while its owner has it.
+    unsafe { memory.copy_out(offset, len, out) }
+}
+
+/// As [`copy_out_of`], from a block that its owner may give up meanwhile: what was copied counts only if it has not.
+pub(crate) fn copy_out_racing<M: Memory>(memory: &M, offset: u64, len: usize, out: &mut Vec<u8>) -> bool {
+    // SAFETY: copied word by word; the block is written before its handle is told to anybody. Once it is given up, its next
+    // owner, in another process but for a pool's own worker threads, may write it; then the copy is thrown away.
+    unsafe { memory.copy_out_racing(offset, len, out) }
 }
 
 /// `read(fd, bytes)`.

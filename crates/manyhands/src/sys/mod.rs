@@ -1,8 +1,10 @@
 //! Everything that calls the kernel or handles raw memory: the engine's one folder with unsafe code.
 
 pub(crate) mod alone;
+pub(crate) mod arena;
 pub(crate) mod at_exit;
 pub(crate) mod bell;
+pub(crate) mod changing;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
 mod error;
@@ -20,4 +22,4 @@ pub(crate) mod shared_bytes;
 pub(crate) mod stat;
 
 pub use error::OsError;
-pub use extents::Extents;
+pub(crate) use extents::Extents;

@@ -17,7 +17,7 @@ pub struct SharedBytes {
 
 // SAFETY: only the address of memory that is mapped for every thread until the process ends; every access is atomic.
 unsafe impl Send for SharedBytes {}
-// SAFETY: as above.
+// SAFETY: through a shared reference, too, every access is atomic.
 unsafe impl Sync for SharedBytes {}
 
 impl SharedBytes {
@@ -75,27 +75,27 @@ impl SharedBytes {
 }
 
 /// What is read and written whole.
-///
-/// # Safety
-/// `shared` is valid, aligned, and only accessed by atomics.
-unsafe trait Unit: Copy {
+trait Unit: Copy {
+    /// # Safety
+    /// `shared` is valid for reads and writes, aligned for the unit, and accessed by atomics alone meanwhile.
     unsafe fn load(shared: NonNull<Self>) -> Self;
+    /// # Safety
+    /// As for [`Unit::load`].
     unsafe fn store(shared: NonNull<Self>, value: Self);
 }
 
 macro_rules! unit {
     ($($type:ty => $atomic:ty),*) => { $(
-        // SAFETY: one atomic access each.
-        unsafe impl Unit for $type {
+        impl Unit for $type {
             #[inline]
             unsafe fn load(shared: NonNull<Self>) -> Self {
-                // SAFETY: the caller vouches for it.
+                // SAFETY: valid, aligned and accessed by atomics alone, by this function's contract.
                 unsafe { <$atomic>::from_ptr(shared.as_ptr()) }.load(Ordering::Relaxed)
             }
 
             #[inline]
             unsafe fn store(shared: NonNull<Self>, value: Self) {
-                // SAFETY: the caller vouches for it.
+                // SAFETY: valid, aligned and accessed by atomics alone, by this function's contract.
                 unsafe { <$atomic>::from_ptr(shared.as_ptr()) }.store(value, Ordering::Relaxed);
             }
         }
@@ -108,7 +108,8 @@ unit!(u8 => AtomicU8, u16 => AtomicU16, u32 => AtomicU32, u64 => AtomicU64);
 #[inline]
 fn load_units<U: Unit, T: Plain>(from: NonNull<T>, to: NonNull<T>) {
     each_unit::<U, T>(from, to, |from, to| {
-        // SAFETY: each_unit() passes a part of a `T` in shared memory, which place() has checked.
+        // SAFETY: each_unit() passes a part of a `T` in shared memory: place() has checked that it is inside and aligned, and
+        // what lies in a shared block is accessed by atomics alone.
         let unit = unsafe { U::load(from) };
         // SAFETY: and a part of the caller's own `T`.
         unsafe { to.write(unit) };
@@ -121,7 +122,8 @@ fn store_units<U: Unit, T: Plain>(from: NonNull<T>, to: NonNull<T>) {
     each_unit::<U, T>(from, to, |from, to| {
         // SAFETY: each_unit() passes a part of the caller's own `T`; Plain says that none of it is padding.
         let unit = unsafe { from.read() };
-        // SAFETY: and a part of a `T` in shared memory, which place() has checked.
+        // SAFETY: and a part of a `T` in shared memory: place() has checked that it is inside and aligned, and what lies in a
+        // shared block is accessed by atomics alone.
         unsafe { U::store(to, unit) };
     });
 }
@@ -132,7 +134,7 @@ fn each_unit<U, T>(from: NonNull<T>, to: NonNull<T>, each: impl Fn(NonNull<U>, N
     for unit in 0..size_of::<T>() / size_of::<U>() {
         // SAFETY: the unit is inside the `T`, whose size is a multiple of its alignment.
         let from = unsafe { from.add(unit) };
-        // SAFETY: as above.
+        // SAFETY: so it is on the other side, where there is a `T`, too.
         let to = unsafe { to.add(unit) };
         each(from, to);
     }

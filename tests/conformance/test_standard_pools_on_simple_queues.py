@@ -1,0 +1,80 @@
+"""The standard library's executor and pools, which work at the ends of simple queues that a context makes for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import ProcessPoolExecutor as Executor
+from multiprocessing.context import BaseContext
+from multiprocessing.pool import Pool, ThreadPool
+from typing import Any
+
+import pytest
+import targets
+
+pytestmark = pytest.mark.standard
+
+
+def test_the_standard_executor_maps(ctx: BaseContext) -> None:
+    with Executor(2, mp_context=ctx) as executor:
+        assert list(executor.map(targets.square, range(20), chunksize=3)) == [n * n for n in range(20)]
+        assert executor.submit(len, b"x" * 300_000).result() == 300_000
+
+
+def test_a_killed_worker_breaks_the_standard_executor(ctx: BaseContext) -> None:
+    with Executor(1, mp_context=ctx) as executor:
+        worker = executor.submit(os.getpid).result()
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(targets.square, 3).result()
+
+
+def test_the_standard_pool_maps_and_ends_in_both_ways(ctx: BaseContext) -> None:
+    pool = Pool(2, context=ctx)
+    assert pool.map(targets.square, range(20)) == [n * n for n in range(20)]
+    assert sorted(pool.imap_unordered(targets.square, range(5))) == [0, 1, 4, 9, 16]
+    pool.close()
+    pool.join()
+    pool = Pool(2, context=ctx)
+    pending = pool.map_async(targets.square, range(10_000), chunksize=1)
+    pool.terminate()
+    pool.join()
+    assert not pending.ready() or pending.successful()
+
+
+def test_the_standard_pool_replaces_its_workers(ctx: BaseContext) -> None:
+    with Pool(2, context=ctx, maxtasksperchild=1) as pool:
+        assert pool.map(targets.square, range(6), chunksize=1) == [n * n for n in range(6)]
+
+
+def test_threads_work_in_a_pool_of_that_context(ctx: BaseContext) -> None:
+    with ThreadPool(2) as pool:
+        queue: Any = ctx.SimpleQueue()
+        pool.map(queue.put, range(10))
+        assert sorted(queue.get() for _ in range(10)) == list(range(10))
+
+
+def test_a_simple_queue_has_locks_for_its_ends(ctx: BaseContext) -> None:
+    queue: Any = ctx.SimpleQueue()
+    assert queue._rlock is queue._rlock
+    with queue._wlock:
+        queue._writer.send("by hand")
+    with queue._rlock:
+        assert queue._reader.recv() == "by hand"
+        assert not queue._rlock.acquire(False)
+    queue.put("as usual")
+    assert queue.get() == "as usual"
+
+
+def _make(namespace: dict[str, Any]) -> Any:
+    exec("def make(ctx):\n    return ctx.SimpleQueue()", namespace)
+    return namespace["make"]
+
+
+@pytest.mark.parametrize(
+    "name", ["concurrent.futures.process", "multiprocessing.pool", "multiprocessing._standard_pool", "users"]
+)
+def test_what_a_context_makes_is_the_same_for_every_caller(ctx: BaseContext, name: str) -> None:
+    made = _make({"__name__": name})(ctx)
+    assert type(made) is type(ctx.SimpleQueue())
