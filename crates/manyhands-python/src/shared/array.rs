@@ -1,6 +1,7 @@
 //! An array of numbers in shared memory, for whoever understands the buffer protocol: `numpy`, `memoryview`.
 
 use super::block::{named, open_or_make};
+use crate::error;
 use super::buffer::{self, Layout};
 use manyhands::Handle;
 use manyhands::shared::SharedBlock;
@@ -104,6 +105,8 @@ impl PySharedArray {
 
 impl PySharedArray {
     fn own(&self) -> PyResult<&Own> {
-        self.own.get().ok_or_else(|| PyRuntimeError::new_err("SharedArray.__init__() not called"))
+        let own = self.own.get().ok_or_else(|| PyRuntimeError::new_err("SharedArray.__init__() not called"))?;
+        own.block.ensure_held().map_err(error::family)?;
+        Ok(own)
     }
 }

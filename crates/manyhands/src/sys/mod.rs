@@ -2,6 +2,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod at_exit;
+pub(crate) mod at_fork;
 pub(crate) mod bell;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
