@@ -1,8 +1,8 @@
 //! An array of numbers in shared memory, for whoever understands the buffer protocol: `numpy`, `memoryview`.
 
 use super::block::{named, open_or_make};
-use crate::error;
 use super::buffer::{self, Layout};
+use crate::error;
 use manyhands::Handle;
 use manyhands::shared::SharedBlock;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -105,7 +105,8 @@ impl PySharedArray {
 
 impl PySharedArray {
     fn own(&self) -> PyResult<&Own> {
-        let own = self.own.get().ok_or_else(|| PyRuntimeError::new_err("SharedArray.__init__() not called"))?;
+        let own =
+            self.own.get().ok_or_else(|| PyRuntimeError::new_err("SharedArray.__init__() not called"))?;
         own.block.ensure_held().map_err(error::family)?;
         Ok(own)
     }

@@ -25,7 +25,8 @@ impl<B: Backing> Arena<B> {
         let _counting = log.lock(&self.backing)?;
         let block = self.held(target)?;
         let holders = block.holders.load(Ordering::Relaxed);
-        let Some(more) = holders.checked_add(1).filter(|_| block.owner() == Owner::Shared && holders > 0) else {
+        let Some(more) = holders.checked_add(1).filter(|_| block.owner() == Owner::Shared && holders > 0)
+        else {
             return Err(ReferError::Stale);
         };
         log.note_change();

@@ -23,7 +23,7 @@ use super::holdings::{self, Holding, Holdings};
 use super::member::{self, Place, own_standing_word};
 use super::{Family, FamilyError};
 use crate::sys::{OsError, alone, at_fork, life_pipe};
-use manyhands_sync::arena::{Handle, Kind, Owner, ReferError};
+use manyhands_sync::arena::{AllocateError, Handle, Kind, Owner, ReferError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -55,12 +55,22 @@ struct Coming {
     references: BTreeMap<u64, (u32, Handle)>,
     /// What was pinned for want of memory.
     pinned: Vec<Handle>,
+    /// It looks as if there were no child.
+    failed: bool,
 }
 
 impl Coming {
     fn new(caller: usize, place: Option<Place>) -> Self {
         let (parent, supervised) = (std::process::id(), place.is_some());
-        Self { caller, parent, place, supervised, references: BTreeMap::new(), pinned: Vec::new() }
+        Self {
+            caller,
+            parent,
+            place,
+            supervised,
+            references: BTreeMap::new(),
+            pinned: Vec::new(),
+            failed: false,
+        }
     }
 
     fn has(&self, target: Handle) -> bool {
@@ -111,6 +121,7 @@ struct Absent {
     place: Option<Place>,
     since: Instant,
     came: bool,
+    failed: bool,
     pinned: Vec<Handle>,
 }
 
@@ -122,7 +133,7 @@ fn absent() -> MutexGuard<'static, Vec<Absent>> {
 
 /// Has `fork` call what is to be done around it, in this process and its forked children.
 pub(super) fn register() -> Result<(), OsError> {
-    at_fork::register(at_fork::Handlers { prepare, parent: unlock, child: unlock_in_child })
+    at_fork::register(at_fork::Handlers { prepare, parent: unlock_in_parent, child: unlock_in_child })
 }
 
 /// Runs in the thread that forks, whichever that is, and in whatever state it is.
@@ -143,17 +154,21 @@ fn prepare() {
         family.provide(&mut coming, &holdings, me, &mut absent);
         coming
     });
-    let locks =
-        Locks { _holdings: holdings, absent, _alone: alone, _ends: life_pipe::lock_for_fork() };
+    let locks = Locks { _holdings: holdings, absent, _alone: alone, _ends: life_pipe::lock_for_fork() };
     with_forks(|forks| {
         forks.under_way.extend(coming);
         forks.locked = Some(locks);
     });
 }
 
-fn unlock() {
+fn unlock_in_parent(failed: bool) {
     // Dropped when the list of forks is free again.
-    drop(with_forks(|forks| forks.locked.take()));
+    drop(with_forks(|forks| {
+        if let Some(coming) = forks.under_way.last_mut() {
+            coming.failed = failed;
+        }
+        forks.locked.take()
+    }));
 }
 
 fn unlock_in_child() {
@@ -192,8 +207,11 @@ pub fn after_fork_in_parent() {
     let Some(coming) = with_forks(|forks| forks.under_way.pop()).flatten() else { return };
     // Of one that was announced its `Start` knows: a slot that nobody comes to is taken back with what belongs to it.
     if (!coming.supervised && coming.place.is_some()) || !coming.pinned.is_empty() {
-        let Coming { place, pinned, .. } = coming;
-        absent().push(Absent { place, since: Instant::now(), came: false, pinned });
+        let Coming { place, pinned, failed, .. } = coming;
+        absent().push(Absent { place, since: Instant::now(), came: false, failed, pinned });
+        if let (true, Some(family)) = (failed, Family::existing()) {
+            family.tend(COMES_WITHIN);
+        }
     }
 }
 
@@ -213,8 +231,7 @@ impl Family {
         let me = self.arena().me();
         let mut coming = Coming::new(caller, Some(place));
         let holdings = holdings::lock();
-        let taken =
-            holdings.passed_on(me).try_for_each(|(target, _)| coming.refer(self, place, target));
+        let taken = holdings.passed_on(me).try_for_each(|(target, _)| coming.refer(self, place, target));
         drop(holdings);
         if !coming.references.is_empty() {
             self.process_table().note_holds(place.index);
@@ -310,7 +327,8 @@ impl Family {
         let _ = self.own_slot();
         let me = self.arena().me();
         let whole = holdings::lock().lacking(me).fold(true, |whole, (offset, holding)| {
-            let made = references.get(&offset).is_some_and(|(generation, _)| *generation == holding.generation);
+            let made =
+                references.get(&offset).is_some_and(|(generation, _)| *generation == holding.generation);
             let reference = references.remove(&offset).filter(|_| made).map(|(_, reference)| reference);
             let reference = reference.or_else(|| self.own_reference(offset, holding, me).ok());
             reference.is_some_and(|reference| {
@@ -330,7 +348,8 @@ impl Family {
         let target = Handle { offset, generation: holding.generation };
         self.arena().refer(target, me).map_err(|error| match error {
             ReferError::Stale => FamilyError::NotHeld,
-            error @ ReferError::Allocate(_) => FamilyError::Memory(holdings::allocate_error(error)),
+            ReferError::Allocate(AllocateError::OutOfMemory { .. }) => FamilyError::NoReference,
+            ReferError::Allocate(AllocateError::Corrupted) => FamilyError::Memory(AllocateError::Corrupted),
         })
     }
 }
@@ -398,7 +417,9 @@ impl Family {
             let (table, arena) = (self.process_table(), self.arena());
             child.came |= !table.is_reserved(place.index);
             if table.lives(place.index, place.life) && !child.came {
-                if child.since.elapsed() < within || !table.cancel(place.index) {
+                // A child that comes for it after all is as one without references.
+                let early = child.since.elapsed() < within && !child.failed;
+                if early || !table.cancel(place.index) {
                     return true;
                 }
                 arena.note_left_behind();

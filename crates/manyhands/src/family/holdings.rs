@@ -71,7 +71,8 @@ impl Holdings {
     /// What a child that is forked now will hold: what `me`, this process, does. A pool belongs to the process that made
     /// it: a forked child cannot use it.
     pub(super) fn passed_on(&self, me: Owner) -> impl Iterator<Item = (Handle, Kind)> + '_ {
-        let passed = self.all.iter().filter(move |(_, holding)| holding.kind != Kind::Pool && holding.owner == me);
+        let passed =
+            self.all.iter().filter(move |(_, holding)| holding.kind != Kind::Pool && holding.owner == me);
         passed.map(|(&offset, holding)| (Handle { offset, generation: holding.generation }, holding.kind))
     }
 

@@ -58,6 +58,8 @@ pub enum FamilyError {
     Unwanted,
     /// This process was forked without a reference to the structure, and nobody else holds it any more.
     NotHeld,
+    /// This process was forked without a reference to the structure, and there is no memory for one.
+    NoReference,
 }
 
 impl std::fmt::Display for FamilyError {
@@ -82,6 +84,9 @@ impl std::fmt::Display for FamilyError {
             Self::Unwanted => f.write_str("the parent process does not wait for this one any more"),
             Self::NotHeld => f.write_str(
                 "it no longer exists: this process was forked without a reference to it, and nobody holds it any more",
+            ),
+            Self::NoReference => f.write_str(
+                "this process was forked without a reference to it, and there is no shared memory left for one",
             ),
             Self::Full => f.write_str("the family has as many processes as it can"),
             Self::AlreadyInAFamily => f.write_str("this process belongs to another manyhands family already"),

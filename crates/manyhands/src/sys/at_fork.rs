@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 pub(crate) struct Handlers {
     /// Just before the fork, in the thread that forks.
     pub(crate) prepare: fn(),
-    /// Just after it, in the same thread of the parent, whether there is a child or not.
-    pub(crate) parent: fn(),
+    /// Just after it, in the same thread of the parent; `true` when it looks as if there were no child. (A C library other
+    /// than GNU's does not say so, and another's handler may have made it look so.)
+    pub(crate) parent: fn(bool),
     /// Just after it, in the child's only thread.
     pub(crate) child: fn(),
 }
@@ -21,11 +22,14 @@ extern "C" fn prepare() {
     if let Some(handlers) = HANDLERS.get() {
         (handlers.prepare)();
     }
+    // SAFETY: the C library's own word of this thread, always there.
+    unsafe { *libc::__errno_location() = 0 };
 }
 
 extern "C" fn parent() {
     if let Some(handlers) = HANDLERS.get() {
-        (handlers.parent)();
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        (handlers.parent)(matches!(errno, Some(libc::EAGAIN | libc::ENOMEM)));
     }
 }
 
