@@ -115,6 +115,8 @@ steps! {
     PinCounted = 140, "pins: a shared structure is pinned, nobody knows it yet";
     PinReferred = 141, "pins: a reference to a pinned structure is made, it is not counted";
     PinAdopted = 142, "pins: a pin has become a reference, which is not released yet";
+    ForkAnnounced = 143, "launch: a child's references are taken, it is not forked";
+    ForkPlaced = 144, "launch: a forked child has taken its place, its references are not noted";
     QueueTaskDone = 113, "queue: an item is counted as done, nobody has been woken";
 }
 

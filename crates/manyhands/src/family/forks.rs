@@ -24,6 +24,7 @@ use super::member::{self, Place, own_standing_word};
 use super::{Family, FamilyError};
 use crate::sys::{OsError, alone, at_fork, life_pipe};
 use manyhands_sync::arena::{AllocateError, Handle, Kind, Owner, ReferError};
+use manyhands_sync::kill_point;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -240,6 +241,7 @@ impl Family {
             coming.give_up(self);
             return Err(FamilyError::Memory(holdings::allocate_error(error)));
         }
+        kill_point!(ForkAnnounced);
         with_forks(|forks| forks.announced.push(coming));
         Ok(())
     }
@@ -310,6 +312,9 @@ impl Family {
         let mut expected = expected.flatten();
         let place = expected.as_ref().and_then(|coming| coming.place);
         let placed = place.is_some_and(|place| self.take_slot(place).is_ok());
+        if placed {
+            kill_point!(ForkPlaced);
+        }
         if let (Some(coming), false) = (&mut expected, placed) {
             coming.references.clear();
             if coming.supervised {
