@@ -67,7 +67,7 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         make_stdin()
         start = _manyhands.Start()
-        # An `os.fork` of the interpreter's own is called from here and nowhere else; another one may call it from anywhere.
+        # The interpreter's own `os.fork` is called from this frame; one that somebody has put there calls it from another.
         start.announce(sys._getframe() if type(os.fork) is type(len) else None)
         try:
             with _standing_for_a_process():

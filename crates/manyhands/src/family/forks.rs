@@ -19,6 +19,7 @@
 //! A child of a fork without these hooks (a C library's) finds out at its first use that it is a new process: the word
 //! `standing` lies in memory that the kernel wipes in it.
 
+use super::absent::{self, Absent, COMES_WITHIN, COMES_WITHIN_AT_NEED};
 use super::holdings::{self, Holding, Holdings};
 use super::member::{self, Place, own_standing_word};
 use super::{Family, FamilyError};
@@ -27,20 +28,13 @@ use manyhands_sync::arena::{AllocateError, Handle, Kind, Owner, ReferError};
 use manyhands_sync::kill_point;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// `standing`: this process holds all that it has open. (0: nobody has looked.)
 const WHOLE: u64 = 1;
 /// `standing`: of something it has no reference.
 const LACKING: u64 = 2;
-
-/// A place that was reserved for a child of the user's own fork is taken back when the child has not come for so long:
-/// the fork has failed, or the child runs another program. One that comes later is as one without references.
-pub(super) const COMES_WITHIN: Duration = Duration::from_secs(10);
-/// And when the table is full.
-const COMES_WITHIN_AT_NEED: Duration = Duration::from_secs(1);
 
 /// A child that is about to be forked.
 #[derive(Debug)]
@@ -116,22 +110,6 @@ thread_local! {
         const { RefCell::new(Forks { announced: Vec::new(), under_way: Vec::new(), locked: None }) };
 }
 
-/// A child of the user's own fork, for as long as there is something to be done for it.
-#[derive(Debug)]
-struct Absent {
-    place: Option<Place>,
-    since: Instant,
-    came: bool,
-    failed: bool,
-    pinned: Vec<Handle>,
-}
-
-static ABSENT: Mutex<Vec<Absent>> = Mutex::new(Vec::new());
-
-fn absent() -> MutexGuard<'static, Vec<Absent>> {
-    ABSENT.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Has `fork` call what is to be done around it, in this process and its forked children.
 pub(super) fn register() -> Result<(), OsError> {
     at_fork::register(at_fork::Handlers { prepare, parent: unlock_in_parent, child: unlock_in_child })
@@ -149,7 +127,7 @@ fn prepare() {
     let coming = with_forks(|forks| forks.under_way.pop()).flatten();
     let holdings = holdings::lock();
     let mut alone = alone::lock_for_fork();
-    let mut absent = absent();
+    let mut absent = absent::list();
     let coming = coming.map(|mut coming| {
         alone::before_fork(&mut alone, family.descriptor());
         family.provide(&mut coming, &holdings, me, &mut absent);
@@ -182,9 +160,15 @@ fn unlock_in_child() {
 /// Before a fork, whoever asks for it: `caller` is the call that does, as a number; see [`Family::announce`].
 pub fn before_fork(caller: usize) {
     if let Some(family) = Family::existing() {
+        // A child whose first act is to fork, in a hook that comes before ours.
+        if is_unsettled_child() {
+            family.settle();
+        }
         family.tend(COMES_WITHIN);
     }
     with_forks(|forks| {
+        // Of a start that an exception has ended between the two.
+        forks.announced.retain(Coming::is_awaited);
         let known = forks.announced.iter().rposition(|coming| coming.is_of(caller));
         let coming = known.map_or_else(|| Coming::new(caller, None), |at| forks.announced.remove(at));
         forks.under_way.push(coming);
@@ -193,13 +177,14 @@ pub fn before_fork(caller: usize) {
 
 impl Coming {
     fn is_of(&self, caller: usize) -> bool {
-        let waits = self.place.is_some_and(|place| {
-            Family::existing().is_some_and(|family| {
-                let table = family.process_table();
-                table.lives(place.index, place.life) && table.is_reserved(place.index)
-            })
-        });
-        (self.caller == caller || self.caller == 0) && waits
+        self.caller == caller || self.caller == 0
+    }
+
+    /// Whether its place is kept for it.
+    fn is_awaited(&self) -> bool {
+        let (Some(place), Some(family)) = (self.place, Family::existing()) else { return false };
+        let table = family.process_table();
+        table.lives(place.index, place.life) && table.is_reserved(place.index)
     }
 }
 
@@ -209,7 +194,7 @@ pub fn after_fork_in_parent() {
     // Of one that was announced its `Start` knows: a slot that nobody comes to is taken back with what belongs to it.
     if (!coming.supervised && coming.place.is_some()) || !coming.pinned.is_empty() {
         let Coming { place, pinned, failed, .. } = coming;
-        absent().push(Absent { place, since: Instant::now(), came: false, failed, pinned });
+        absent::list().push(Absent::new(place, failed, pinned));
         if let (true, Some(family)) = (failed, Family::existing()) {
             family.tend(COMES_WITHIN);
         }
@@ -396,51 +381,4 @@ pub(super) fn ensure(target: Handle) -> Result<(), FamilyError> {
         stand(WHOLE);
     }
     Ok(())
-}
-
-impl Family {
-    /// As [`Family::reserve_place`]; where there is none, after a look at those kept for children that do not come.
-    pub(super) fn reserve_place_tending(&self) -> Option<Place> {
-        self.reserve_place().or_else(|| {
-            self.tend(COMES_WITHIN_AT_NEED);
-            self.reserve_place()
-        })
-    }
-
-    /// Does for children of the user's own forks what is to be done: takes back places that nobody has come to, and pins
-    /// of those that have ended.
-    pub(super) fn tend(&self, within: Duration) {
-        // Whoever is at it does it; and this may be called from within.
-        if let Ok(mut absent) = ABSENT.try_lock() {
-            self.tend_all(&mut absent, within);
-        }
-    }
-
-    fn tend_all(&self, absent: &mut Vec<Absent>, within: Duration) {
-        absent.retain_mut(|child| {
-            let Some(place) = child.place else { return true };
-            let (table, arena) = (self.process_table(), self.arena());
-            child.came |= !table.is_reserved(place.index);
-            if table.lives(place.index, place.life) && !child.came {
-                // A child that comes for it after all is as one without references.
-                let early = child.since.elapsed() < within && !child.failed;
-                if early || !table.cancel(place.index) {
-                    return true;
-                }
-                arena.note_left_behind();
-            }
-            if table.lives(place.index, place.life) {
-                return !child.pinned.is_empty();
-            }
-            child.pinned.retain(|&target| match arena.adopt_pin(target) {
-                Ok(reference) => {
-                    super::reclaim::release(arena, reference);
-                    false
-                }
-                Err(ReferError::Stale) => false,
-                Err(ReferError::Allocate(_)) => true,
-            });
-            !child.pinned.is_empty()
-        });
-    }
 }

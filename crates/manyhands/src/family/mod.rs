@@ -3,6 +3,7 @@
 //! **Invariant:** a family has no name anywhere in the system. Members reach its memory by an inherited
 //! descriptor only, and the kernel frees it when the last of them is gone, however they went.
 
+mod absent;
 mod forks;
 mod holdings;
 mod member;

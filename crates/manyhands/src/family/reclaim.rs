@@ -1,6 +1,6 @@
 //! What nobody holds any more becomes free memory.
 
-use super::{Extents, FAMILY, Family, forks, member};
+use super::{Extents, FAMILY, Family, absent, member};
 use crate::{barrier, pool, queue};
 use manyhands_sync::arena::{Arena, Backing, Handle, Kind, Swept};
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ impl Family {
         member::release_the_dead(self.process_table());
         let arena = self.arena();
         let swept = arena.sweep(|kind, target| destroy(arena, kind, target));
-        self.tend(forks::COMES_WITHIN);
+        self.tend(absent::COMES_WITHIN);
         swept
     }
 }

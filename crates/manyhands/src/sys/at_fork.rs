@@ -22,8 +22,10 @@ extern "C" fn prepare() {
     if let Some(handlers) = HANDLERS.get() {
         (handlers.prepare)();
     }
+    // SAFETY: no memory is involved.
+    let errno = unsafe { libc::__errno_location() };
     // SAFETY: the C library's own word of this thread, always there.
-    unsafe { *libc::__errno_location() = 0 };
+    unsafe { errno.write(0) };
 }
 
 extern "C" fn parent() {
