@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from multiprocessing import util
+from types import BuiltinFunctionType
 
 from . import _manyhands
 from .context import _force_start_method
@@ -67,8 +68,8 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         make_stdin()
         start = _manyhands.Start()
-        # The interpreter's own `os.fork` is called from this frame; one that somebody has put there calls it from another.
-        start.announce(sys._getframe() if type(os.fork) is type(len) else None)
+        # The interpreter's own is called from this frame; an `os.fork` of somebody else's calls it from another.
+        start.announce(sys._getframe() if isinstance(os.fork, BuiltinFunctionType) else None)
         try:
             with _standing_for_a_process():
                 pid = os.fork()
