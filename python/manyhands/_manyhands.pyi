@@ -760,8 +760,14 @@ class Start:
     def pack(self, carried: Sequence[tuple[int, int]]) -> None:
         """Takes references to queues along for the child, as `carrying` names them."""
 
-    def announce(self) -> None:
-        """The next fork of this process makes the child."""
+    def announce(self, caller: object | None = None) -> None:
+        """The next fork that the code in ``caller``, a frame, makes is the child; without one, the next of this thread.
+
+        ``MemoryError`` when there is none for what the child will hold.
+        """
+
+    def withdraw(self) -> None:
+        """The announced fork was not made."""
 
     @property
     def life(self) -> int:

@@ -505,7 +505,8 @@ class _Driver:
     @classmethod
     def restart_all(cls) -> None:
         with cls._starts:
-            cls._forks_under_way -= 1
+            # Of a fork in whose first hook Ctrl-C came, this is the only one of the two.
+            cls._forks_under_way = max(0, cls._forks_under_way - 1)
             if cls._forks_under_way:
                 return
         stopped, cls._stopped = cls._stopped, set()

@@ -125,7 +125,9 @@ impl PyBarrier {
 
 impl PyBarrier {
     fn own(&self) -> PyResult<&Own> {
-        self.own.get().ok_or_else(|| PyRuntimeError::new_err("Barrier.__init__() not called"))
+        let own = self.own.get().ok_or_else(|| PyRuntimeError::new_err("Barrier.__init__() not called"))?;
+        own.barrier.ensure_held().map_err(error::family)?;
+        Ok(own)
     }
 
     fn be(&self, own: Own) -> PyResult<()> {

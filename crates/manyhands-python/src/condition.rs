@@ -154,7 +154,10 @@ impl PyCondition {
 
 impl PyCondition {
     fn parts(&self) -> PyResult<&Parts> {
-        self.parts.get().ok_or_else(|| PyRuntimeError::new_err("Condition.__init__() not called"))
+        let uninitialized = || PyRuntimeError::new_err("Condition.__init__() not called");
+        let parts = self.parts.get().ok_or_else(uninitialized)?;
+        parts.condition.ensure_held().map_err(error::family)?;
+        Ok(parts)
     }
 
     fn be(&self, condition: Condition, lock: Py<PyLock>) -> PyResult<()> {

@@ -36,7 +36,11 @@ pub(crate) fn family(error: FamilyError) -> PyErr {
     match error {
         FamilyError::Os(error) => os(error),
         FamilyError::BadLimit(_) => PyValueError::new_err(error.to_string()),
-        FamilyError::Memory(AllocateError::OutOfMemory { .. }) => PyMemoryError::new_err(error.to_string()),
+        FamilyError::NoReference | FamilyError::Memory(AllocateError::OutOfMemory { .. }) => {
+            PyMemoryError::new_err(error.to_string())
+        }
+        // As for one that cannot be opened any more.
+        FamilyError::NotHeld => PyOSError::new_err((9, error.to_string())),
         FamilyError::Memory(AllocateError::Corrupted)
         | FamilyError::Unwanted
         | FamilyError::NotAFamily

@@ -85,7 +85,9 @@ impl PyEvent {
 
 impl PyEvent {
     fn event(&self) -> PyResult<&Event> {
-        self.event.get().ok_or_else(|| PyRuntimeError::new_err("Event.__init__() not called"))
+        let event = self.event.get().ok_or_else(|| PyRuntimeError::new_err("Event.__init__() not called"))?;
+        event.ensure_held().map_err(error::family)?;
+        Ok(event)
     }
 
     fn be(&self, event: Event) -> PyResult<()> {

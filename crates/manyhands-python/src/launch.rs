@@ -45,9 +45,15 @@ impl PyStart {
         self.start()?.pack(&carried).map_err(error::launch)
     }
 
-    /// The next fork of this process makes the child.
-    fn announce(&self) -> PyResult<()> {
-        self.start()?.announce();
+    /// The next fork that the Python code in `caller`, a frame, makes is the child; without one, the next of this thread.
+    #[pyo3(signature = (caller=None))]
+    fn announce(&self, caller: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.start()?.announce(caller.map_or(0, number)).map_err(error::launch)
+    }
+
+    /// The announced fork was not made.
+    fn withdraw(&self) -> PyResult<()> {
+        self.start()?.withdraw();
         Ok(())
     }
 
@@ -155,8 +161,8 @@ impl PyProcess {
     }
 
     /// A descriptor that becomes readable when the process has ended.
-    #[getter]
-    fn sentinel(&self) -> i32 {
+    #[getter(sentinel)]
+    fn sentinel_number(&self) -> i32 {
         self.sentinel.as_raw_fd()
     }
 
@@ -190,6 +196,11 @@ impl PyProcess {
 }
 
 impl PyProcess {
+    /// For who waits while somebody else polls.
+    pub(crate) fn sentinel(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.sentinel)
+    }
+
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -377,13 +388,18 @@ pub(crate) fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py.import("os")?.getattr("register_at_fork")?.call((), Some(&hooks)).map(drop)
 }
 
+/// A frame as a number, which no other has while it runs.
+fn number(frame: &Bound<'_, PyAny>) -> usize {
+    frame.as_ptr().addr()
+}
+
 /// Before a fork, whoever asks for it.
 #[pyfunction]
-pub(crate) fn before_fork() {
+pub(crate) fn before_fork(py: Python<'_>) {
     queue_watch::before_fork();
-    if let Some(family) = Family::existing() {
-        family.before_fork();
-    }
+    // The code that has called `os.fork`: nothing of Python's is between. There is none where C code forks.
+    let caller = py.import("sys").and_then(|sys| sys.getattr("_getframe")?.call0());
+    family::before_fork(caller.map_or(0, |frame| number(&frame)));
 }
 
 /// After a fork, in the parent, whether there is a child or not.

@@ -153,7 +153,9 @@ impl PyLock {
     }
 
     pub(crate) fn lock(&self) -> PyResult<&Lock> {
-        self.lock.get().ok_or_else(|| PyRuntimeError::new_err("Lock.__init__() not called"))
+        let lock = self.lock.get().ok_or_else(|| PyRuntimeError::new_err("Lock.__init__() not called"))?;
+        lock.ensure_held().map_err(error::family)?;
+        Ok(lock)
     }
 
     fn be(&self, lock: Lock) -> PyResult<()> {

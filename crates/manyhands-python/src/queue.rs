@@ -310,7 +310,9 @@ impl PyQueue {
 
 impl PyQueue {
     pub(crate) fn queue(&self) -> PyResult<&Queue> {
-        self.queue.get().ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() not called"))
+        let queue = self.queue.get().ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() not called"))?;
+        queue.ensure_held().map_err(error::family)?;
+        Ok(queue)
     }
 
     fn be(&self, queue: Queue) -> PyResult<()> {

@@ -109,12 +109,12 @@ impl PySemaphore {
 impl Fast for PySemaphore {
     #[inline]
     fn take(&self) -> bool {
-        self.semaphore.get().is_some_and(Semaphore::try_acquire)
+        self.held().is_some_and(Semaphore::try_acquire)
     }
 
     #[inline]
     fn give(&self) -> bool {
-        self.semaphore.get().is_some_and(|semaphore| semaphore.release().is_ok())
+        self.held().is_some_and(|semaphore| semaphore.release().is_ok())
     }
 
     fn ordinary() -> &'static PyOnceLock<[Py<PyAny>; 4]> {
@@ -124,8 +124,16 @@ impl Fast for PySemaphore {
 }
 
 impl PySemaphore {
+    #[inline]
+    fn held(&self) -> Option<&Semaphore> {
+        self.semaphore.get().filter(|semaphore| semaphore.ensure_held().is_ok())
+    }
+
     fn semaphore(&self) -> PyResult<&Semaphore> {
-        self.semaphore.get().ok_or_else(|| PyRuntimeError::new_err("Semaphore.__init__() not called"))
+        let uninitialized = || PyRuntimeError::new_err("Semaphore.__init__() not called");
+        let semaphore = self.semaphore.get().ok_or_else(uninitialized)?;
+        semaphore.ensure_held().map_err(error::family)?;
+        Ok(semaphore)
     }
 
     fn be(&self, semaphore: Semaphore) -> PyResult<()> {

@@ -112,6 +112,11 @@ steps! {
     QueueShut = 110, "queue: nothing more is put, nobody has been woken, and it is not shut at once if it was to be";
     QueueDiscardCounted = 111, "queue: what lies in it is counted to be discarded, it is not shut at once yet";
     QueueShutAtOnce = 112, "queue: it is shut at once, nobody has been woken and what lies in it is not freed";
+    PinCounted = 140, "pins: a shared structure is pinned, nobody knows it yet";
+    PinReferred = 141, "pins: a reference to a pinned structure is made, it is not counted";
+    PinAdopted = 142, "pins: a pin has become a reference, which is not released yet";
+    ForkAnnounced = 143, "launch: a child's references are taken, it is not forked";
+    ForkPlaced = 144, "launch: a forked child has taken its place, its references are not noted";
     QueueTaskDone = 113, "queue: an item is counted as done, nobody has been woken";
 }
 

@@ -16,6 +16,8 @@ mod lock;
 mod meeting;
 #[path = "kill_points/notes.rs"]
 mod notes;
+#[path = "kill_points/pins.rs"]
+mod pins;
 #[path = "kill_points/queue.rs"]
 mod queue;
 #[path = "kill_points/ring.rs"]
@@ -238,7 +240,17 @@ fn check_arena(
 /// Steps of the crate above, tried by its own test of this name.
 const ABOVE: &[KillPoint] = {
     use KillPoint::*;
-    &[PayloadFilled, PayloadTaken, BellTaken, PoolSeatPlaced, PoolDismissed, SlotReserved, SlotRegistered]
+    &[
+        PayloadFilled,
+        PayloadTaken,
+        BellTaken,
+        PoolSeatPlaced,
+        PoolDismissed,
+        SlotReserved,
+        SlotRegistered,
+        ForkAnnounced,
+        ForkPlaced,
+    ]
 };
 
 #[test]
@@ -254,6 +266,7 @@ fn every_step_has_its_test() {
         lock::POINTS,
         lock::SEMAPHORE,
         ledger::POINTS,
+        pins::POINTS,
         ledger::SWEEPING,
         ledger::TAKING,
         kept::POINTS,

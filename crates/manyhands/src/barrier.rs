@@ -95,6 +95,15 @@ impl Barrier {
         Ok(Self { family: *family, barrier, places: places.into(), hold: Arc::new(hold) })
     }
 
+    /// Makes sure that this process holds it, as a forked child may not; see [`Hold::ensure`](crate::family::Hold::ensure).
+    ///
+    /// # Errors
+    /// When it does not, and cannot.
+    #[inline]
+    pub fn ensure_held(&self) -> Result<(), FamilyError> {
+        self.hold.ensure()
+    }
+
     /// By what another member opens the barrier.
     #[must_use]
     pub fn handle(&self) -> Handle {

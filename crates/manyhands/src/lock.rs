@@ -103,6 +103,15 @@ impl Lock {
         Ok(Self { family: *family, lock, nature: lock.nature(), hold: Arc::new(hold) })
     }
 
+    /// Makes sure that this process holds it, as a forked child may not; see [`Hold::ensure`](crate::family::Hold::ensure).
+    ///
+    /// # Errors
+    /// When it does not, and cannot.
+    #[inline]
+    pub fn ensure_held(&self) -> Result<(), FamilyError> {
+        self.hold.ensure()
+    }
+
     /// By what another member opens the lock.
     #[must_use]
     pub fn handle(&self) -> Handle {

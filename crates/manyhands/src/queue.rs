@@ -6,7 +6,7 @@
 //! A message's way: `send` here, through `ring/producer.rs` to `ring/consumer.rs`, and out through `receive` in another
 //! process; `docs/journeys.md` walks it.
 
-use crate::family::{Extents, Family, Hold};
+use crate::family::{Extents, Family, FamilyError, Hold};
 use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::waiting;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError, StaleHandle};
@@ -163,6 +163,15 @@ impl Queue {
         let header: &QueueHeader = arena.placed(handle)?;
         let ring = Ring::new(arena, &header.ring, handle);
         Ok(Self { arena, header, ring, hold: Arc::new(hold) })
+    }
+
+    /// Makes sure that this process holds it, as a forked child may not; see [`Hold::ensure`](crate::family::Hold::ensure).
+    ///
+    /// # Errors
+    /// When it does not, and cannot.
+    #[inline]
+    pub fn ensure_held(&self) -> Result<(), FamilyError> {
+        self.hold.ensure()
     }
 
     /// By what another member opens the queue.

@@ -53,6 +53,15 @@ impl Semaphore {
         Ok(Self { semaphore, hold: Arc::new(hold) })
     }
 
+    /// Makes sure that this process holds it, as a forked child may not; see [`Hold::ensure`](crate::family::Hold::ensure).
+    ///
+    /// # Errors
+    /// When it does not, and cannot.
+    #[inline]
+    pub fn ensure_held(&self) -> Result<(), FamilyError> {
+        self.hold.ensure()
+    }
+
     /// By what another member opens the semaphore.
     #[must_use]
     pub fn handle(&self) -> Handle {

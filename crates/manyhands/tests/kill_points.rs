@@ -7,13 +7,13 @@
 #![allow(unsafe_code)] // forks, and maps the notes that outlive the killed
 #![allow(clippy::unwrap_used)]
 
-use manyhands::family::{Family, Place};
+use manyhands::family::{self, Family, Place};
 use manyhands::launch::Start;
 use manyhands::pool::{
     Answer, AnswerBatch, Function, Next, Payload, Phase, Pool, Status, Task, TaskBatch, Woken, Worker,
 };
 use manyhands::queue::{Queue, ReceiveError, Received};
-use manyhands::{Deadline, Handle, Locking, Patience};
+use manyhands::{Deadline, Locking, Patience};
 use manyhands_sync::kill_point::{KillPoint, arm};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Mutex;
@@ -339,4 +339,52 @@ fn a_place_for_a_child_outlives_who_reserved_it_and_who_took_it() {
     }
     print_deaths(KillPoint::SlotReserved, "");
     print_deaths(KillPoint::SlotRegistered, "");
+}
+
+/// What `os.fork` and the hooks around it do, with `announce` before them.
+fn start_forked(queue: &Queue, use_it: impl Fn(&Queue)) {
+    let start = Start::prepare().unwrap();
+    start.announce(1).unwrap();
+    family::before_fork(1);
+    let pid = fork(|| {
+        Family::current().unwrap().after_fork_in_child();
+        use_it(queue);
+    });
+    family::after_fork_in_parent();
+    reap(pid);
+    // Whoever clears up shall find it.
+    std::mem::forget(start);
+}
+
+#[test]
+fn references_for_a_child_outlive_neither_its_parent_nor_itself() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    for point in [KillPoint::ForkAnnounced, KillPoint::ForkPlaced] {
+        for _ in 0..rounds() {
+            let queue = Queue::create(family, 0).unwrap();
+            let holders = || family.arena().holders(queue.handle()).unwrap();
+            die_at(point, 1, || {
+                // A parent of its own: what it forks or was about to fork dies with it, or on its own.
+                family.after_fork_in_child();
+                start_forked(&queue, |queue| queue.send(&[b"from the child"], Locking::Wait).unwrap());
+                // The child has died there; this process ends the same way.
+                kill_oneself();
+            });
+            family.sweep();
+            assert_eq!(holders(), 1, "{point:?}");
+            assert_eq!(receive_short(&queue), None, "{point:?}");
+        }
+        print_deaths(point, "");
+    }
+}
+
+fn receive_short(queue: &Queue) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    queue.receive(&mut out, Locking::Wait).ok().map(|_| out)
+}
+
+fn kill_oneself() {
+    // SAFETY: ends this process at once.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }

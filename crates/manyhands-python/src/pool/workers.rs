@@ -4,6 +4,7 @@ use super::PyPool;
 use super::calls::NO_JOB;
 use super::job::PyJob;
 use crate::error;
+use crate::launch::PyProcess;
 use manyhands::pool::{Estate, Event, Phase, State, Task};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -75,6 +76,16 @@ impl Workers {
     }
 }
 
+/// The process's own sentinel; of a process of somebody else's a descriptor of the same, for which there must be room.
+fn sentinel_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<OwnedFd>> {
+    let ours = process.getattr("_popen").and_then(|popen| popen.getattr("_process"));
+    if let Some(ours) = ours.ok().and_then(|ours| ours.cast_into::<PyProcess>().ok()) {
+        return Ok(ours.get().sentinel());
+    }
+    let sentinel: i32 = process.getattr("sentinel")?.extract()?;
+    Ok(Arc::new(manyhands::adopt_descriptor(sentinel).map_err(error::os)?))
+}
+
 impl PyPool {
     /// Starts a worker for an empty seat.
     pub(super) fn start_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
@@ -84,9 +95,12 @@ impl PyPool {
 
     /// A started process takes its seat.
     pub(super) fn seat_worker(&self, seat: usize, process: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sentinel: i32 = process.getattr("sentinel")?.extract()?;
-        let sentinel = manyhands::adopt_descriptor(sentinel).map_err(error::os)?;
-        self.state().workers.seat(seat, Some((process.clone().unbind(), Arc::new(sentinel))));
+        let sentinel = sentinel_of(process).inspect_err(|_| {
+            // It runs, and nobody would hear of it.
+            let _ = self.interrupts.firmly(process.py(), || process.call_method0("kill"));
+            let _ = self.interrupts.firmly(process.py(), || process.call_method0("join"));
+        })?;
+        self.state().workers.seat(seat, Some((process.clone().unbind(), sentinel)));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::block::{named, open_or_make};
 use super::buffer::{self, Layout};
+use crate::error;
 use manyhands::Handle;
 use manyhands::shared::SharedBlock;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -104,6 +105,9 @@ impl PySharedArray {
 
 impl PySharedArray {
     fn own(&self) -> PyResult<&Own> {
-        self.own.get().ok_or_else(|| PyRuntimeError::new_err("SharedArray.__init__() not called"))
+        let own =
+            self.own.get().ok_or_else(|| PyRuntimeError::new_err("SharedArray.__init__() not called"))?;
+        own.block.ensure_held().map_err(error::family)?;
+        Ok(own)
     }
 }

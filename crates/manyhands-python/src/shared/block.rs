@@ -64,6 +64,7 @@ impl PyBlock {
     #[allow(unsafe_code)] // the buffer protocol is made of raw pointers
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let block = slf.get().block.clone();
+        block.ensure_held().map_err(error::family)?;
         // SAFETY: the interpreter passes a view to be filled; the block is the object's own.
         unsafe { buffer::fill_with_bytes(slf.into_any(), block.as_ptr(), block.len(), view, flags) }
     }

@@ -32,6 +32,7 @@ mod header;
 mod keep;
 mod lists;
 mod owner;
+mod pins;
 mod references;
 mod size_class;
 mod survey;

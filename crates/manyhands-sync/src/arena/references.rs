@@ -35,6 +35,22 @@ pub(super) struct Reference {
 #[allow(unsafe_code)]
 unsafe impl Shareable for Reference {}
 
+impl Reference {
+    /// One that is not counted.
+    pub(super) fn to(target: Handle) -> Self {
+        Self {
+            target_offset: AtomicU64::new(target.offset),
+            target_generation: AtomicU32::new(target.generation),
+            counted: AtomicU32::new(0),
+        }
+    }
+
+    /// The target counts it already: see `pins.rs`.
+    pub(super) fn count_as_pinned(&self) {
+        self.counted.store(1, Ordering::Release);
+    }
+}
+
 /// The lock, and what was before the change in progress.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -97,6 +113,11 @@ impl ReferenceLog {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Something is about to be changed. Under the lock.
+    pub(super) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(super) fn lay_out(&'static self) {
         self.lock.lay_out();
     }
@@ -107,7 +128,7 @@ impl ReferenceLog {
         let _ = self.lock(memory);
     }
 
-    fn lock<M: Memory>(&self, memory: &M) -> Result<Guard<'_>, LockError> {
+    pub(super) fn lock<M: Memory>(&self, memory: &M) -> Result<Guard<'_>, LockError> {
         self.lock.lock(|| self.undo(memory))
     }
 
@@ -133,7 +154,7 @@ impl ReferenceLog {
         owner: Owner,
     ) {
         let (start, target) = target;
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.note_change();
         self.target.store(start, Ordering::Relaxed);
         self.holders.store(target.holders.load(Ordering::Relaxed), Ordering::Relaxed);
         self.owner.store(target.owner.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -158,12 +179,7 @@ impl<B: Backing> Arena<B> {
     /// When the target is gone, or was not [shared](super::Blank::share), or there is no memory.
     pub fn refer(&self, target: Handle, owner: Owner) -> Result<Handle, ReferError> {
         let handle = self.allocate_kind(Kind::Reference, size_of::<Reference>() as u64)?.finish();
-        let reference = Reference {
-            target_offset: AtomicU64::new(target.offset),
-            target_generation: AtomicU32::new(target.generation),
-            counted: AtomicU32::new(0),
-        };
-        let counted = match self.backing.place_new(handle.offset, reference) {
+        let counted = match self.backing.place_new(handle.offset, Reference::to(target)) {
             Some(reference) => self.count(handle.offset, reference, target),
             None => Err(ReferError::Stale),
         };

@@ -5,10 +5,9 @@
 //! before the fork, so that nothing the child can see disappears in between.
 
 use super::member::Place;
-use super::{Extents, Family, FamilyError, reclaim};
+use super::{Extents, Family, FamilyError, forks, reclaim};
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
-use crate::sys::alone;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
 use manyhands_sync::memory::Placed;
@@ -24,29 +23,19 @@ pub struct Hold {
 }
 
 #[derive(Debug)]
-struct Holding {
-    generation: u32,
-    kind: Kind,
+pub(super) struct Holding {
+    pub(super) generation: u32,
+    pub(super) kind: Kind,
     /// How many [`Hold`]s there are.
     count: u32,
     /// This process's reference, and who it was when it took it: what a fork copies is the parent's.
-    reference: Handle,
-    owner: Owner,
-}
-
-/// What a parent made ready for a child it is about to fork.
-#[derive(Debug)]
-struct Expected {
-    place: Place,
-    /// Whether a [`Start`](crate::launch::Start) waits for the child, or a user forks by himself.
-    supervised: bool,
-    /// The child's references, in the order in which their targets lie.
-    references: Vec<(u64, Handle)>,
+    pub(super) reference: Handle,
+    pub(super) owner: Owner,
 }
 
 /// What is held, by where it lies.
 #[derive(Debug)]
-struct Holdings {
+pub(super) struct Holdings {
     all: BTreeMap<u64, Holding>,
     /// How many of them are queues and pools: what a process waits at.
     channels: usize,
@@ -75,12 +64,28 @@ impl Holdings {
         }
     }
 
-    /// Keeps those of which `keep` says so.
-    fn retain(&mut self, keep: impl FnMut(&u64, &mut Holding) -> bool) {
-        let mut all = std::mem::take(&mut self.all);
-        all.retain(keep);
-        *self = Self::new();
-        all.into_iter().for_each(|(offset, holding)| self.insert(offset, holding));
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// What a child that is forked now will hold: what `me`, this process, does. A pool belongs to the process that made
+    /// it: a forked child cannot use it.
+    pub(super) fn passed_on(&self, me: Owner) -> impl Iterator<Item = (Handle, Kind)> + '_ {
+        let passed =
+            self.all.iter().filter(move |(_, holding)| holding.kind != Kind::Pool && holding.owner == me);
+        passed.map(|(&offset, holding)| (Handle { offset, generation: holding.generation }, holding.kind))
+    }
+
+    /// What `me`, this process, has open without a reference.
+    pub(super) fn lacking(&mut self, me: Owner) -> impl Iterator<Item = (u64, &mut Holding)> {
+        let lacking =
+            self.all.iter_mut().filter(move |(_, holding)| holding.kind != Kind::Pool && holding.owner != me);
+        lacking.map(|(&offset, holding)| (offset, holding))
+    }
+
+    /// What this process has open under that name.
+    pub(super) fn find(&mut self, target: Handle) -> Option<&mut Holding> {
+        self.all.get_mut(&target.offset).filter(|holding| holding.generation == target.generation)
     }
 
     fn counter(&mut self, kind: Kind) -> Option<&mut usize> {
@@ -93,12 +98,18 @@ impl Holdings {
 }
 
 static HOLDINGS: Mutex<Holdings> = Mutex::new(Holdings::new());
-static EXPECTED: Mutex<Option<Expected>> = Mutex::new(None);
-/// The slot of the child that this process is about to fork.
-static ANNOUNCED: Mutex<Option<Place>> = Mutex::new(None);
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The table. Over a fork the forking thread has it locked, so that the child does not find it in another's hands.
+pub(super) fn lock() -> MutexGuard<'static, Holdings> {
+    HOLDINGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why no reference could be made to something that is there.
+pub(super) fn allocate_error(error: ReferError) -> AllocateError {
+    match error {
+        ReferError::Allocate(error) => error,
+        ReferError::Stale => AllocateError::Corrupted,
+    }
 }
 
 impl Family {
@@ -107,16 +118,19 @@ impl Family {
     /// # Errors
     /// When the structure is gone, or there is no memory for the reference.
     pub(crate) fn hold(&self, kind: Kind, handle: Handle) -> Result<Hold, ReferError> {
-        let (arena, mut holdings) = (self.whole_arena(), lock(&HOLDINGS));
+        let arena = self.whole_arena();
+        // Before the table is locked: this process may have to find its place first.
         let me = arena.me();
+        let mut holdings = lock();
         // A handle comes out of a pickle: bytes that users write must not be taken for a queue.
         if arena.kind(handle)? != kind {
             return Err(ReferError::Stale);
         }
-        if let Some(known) = holdings.all.get_mut(&handle.offset)
-            && known.generation == handle.generation
-            && known.owner == me
-        {
+        if let Some(known) = holdings.find(handle) {
+            if known.owner != me {
+                // What a fork has copied, and this process has not asked for before.
+                (known.reference, known.owner) = (arena.refer(handle, me)?, me);
+            }
             known.count += 1;
             return Ok(Hold { handle });
         }
@@ -136,10 +150,7 @@ impl Family {
         let (place, handle) = block.lay(value).map_err(|_| FamilyError::Memory(AllocateError::Corrupted))?;
         let held = self.hold(T::KIND, handle).map_err(|error| {
             let _ = arena.free(handle);
-            FamilyError::Memory(match error {
-                ReferError::Allocate(error) => error,
-                ReferError::Stale => AllocateError::Corrupted,
-            })
+            FamilyError::Memory(allocate_error(error))
         });
         Ok((place, held?))
     }
@@ -152,51 +163,6 @@ impl Family {
         let hold = self.hold(T::KIND, handle).map_err(|_| OpenError::Stale)?;
         let place = self.whole_arena().placed(handle)?;
         Ok((place, hold))
-    }
-
-    /// Before a fork, whoever asks for it: takes the references that the child will hold.
-    pub fn before_fork(&self) {
-        let (arena, announced) = (self.whole_arena(), lock(&ANNOUNCED).take());
-        alone::before_fork(arena.backing().descriptor());
-        let holdings = lock(&HOLDINGS);
-        // A pool belongs to the process that made it: a forked child cannot use it.
-        let mut shared =
-            holdings.all.iter().filter(|(_, h)| h.kind != Kind::Pool && h.owner == arena.me()).peekable();
-        if shared.peek().is_none() {
-            return;
-        }
-        let Some(place) = announced.or_else(|| self.reserve_place()) else { return };
-        let owner = place.owner();
-        let references = shared
-            .filter_map(|(&offset, holding)| {
-                let target = Handle { offset, generation: holding.generation };
-                Some((offset, arena.refer(target, owner).ok()?))
-            })
-            .collect();
-        self.process_table().note_holds(place.index);
-        *lock(&EXPECTED) = Some(Expected { place, supervised: announced.is_some(), references });
-    }
-
-    /// After a fork, in the child: what was held there is held here. (A child that has no slot yet gets the one that its
-    /// parent took for it.)
-    pub fn after_fork_in_child(&self) {
-        let expected = lock(&EXPECTED).take();
-        let mut holdings = lock(&HOLDINGS);
-        let Some(expected) = expected else { return holdings.retain(|_, _| false) };
-        if self.take_slot(expected.place).is_err() {
-            return holdings.retain(|_, _| false);
-        }
-        if !expected.supervised {
-            self.process_table().disown(expected.place.index);
-        }
-        let me = self.whole_arena().me();
-        holdings.retain(|offset, holding| {
-            let own = expected.references.binary_search_by_key(offset, |(target, _)| *target);
-            if let Ok(at) = own {
-                (holding.reference, holding.owner) = (expected.references[at].1, me);
-            }
-            own.is_ok()
-        });
     }
 }
 
@@ -218,16 +184,9 @@ impl Family {
     }
 }
 
-/// After a fork, in the parent.
-pub fn after_fork_in_parent() {
-    // Should the fork have failed, the child's references belong to a slot in which nobody will live.
-    lock(&EXPECTED).take();
-    lock(&ANNOUNCED).take();
-}
-
 /// Marks the locks that this process holds, of those that it has open.
 pub(super) fn keep_locks(arena: Arena<Extents>, owner: OwnerName) {
-    let holdings = lock(&HOLDINGS);
+    let holdings = lock();
     for (&offset, holding) in holdings.all.iter().filter(|(_, holding)| holding.kind == Kind::Lock) {
         keep_lock(arena, Handle { offset, generation: holding.generation }, owner);
     }
@@ -239,16 +198,22 @@ fn keep_lock(arena: Arena<Extents>, handle: Handle, owner: OwnerName) {
     }
 }
 
-/// The next fork of this process is the child of that slot.
-pub(crate) fn announce(place: Place) {
-    *lock(&ANNOUNCED) = Some(place);
-}
-
 impl Hold {
     /// What is held.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle
+    }
+
+    /// Makes sure that this process has a reference to what it has open: a forked child may have none. To be asked before
+    /// each use.
+    ///
+    /// # Errors
+    /// When it has none, and can have none: nobody else holds it any more, or there is no memory or no place for this
+    /// process.
+    #[inline]
+    pub fn ensure(&self) -> Result<(), FamilyError> {
+        if forks::is_whole() { Ok(()) } else { forks::ensure(self.handle) }
     }
 }
 
@@ -256,7 +221,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let Some(family) = Family::existing() else { return };
         let arena = family.whole_arena();
-        let mut holdings = lock(&HOLDINGS);
+        let mut holdings = lock();
         let Some(holding) = holdings.all.get_mut(&self.handle.offset) else { return };
         if holding.generation != self.handle.generation {
             return;

@@ -3,7 +3,7 @@
 //! The number of the own slot lies in a page that the kernel wipes in every forked child, whoever forked it: so a
 //! process that does not know its slot is a new process, and finds one when it first needs it.
 
-use super::{Family, FamilyError, reclaim};
+use super::{Family, FamilyError, forks, reclaim};
 use crate::sys::{clock, memory};
 use manyhands_sync::arena::Owner;
 use manyhands_sync::kill_point;
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(super) index: SlotIndex,
-    life: u32,
+    pub(super) life: u32,
 }
 
 impl Place {
@@ -58,6 +58,8 @@ pub(super) struct Own {
     pid: &'static AtomicU64,
     /// Its process id and, below, its name as a holder of locks; 0 while it has taken none.
     pub(super) taker: &'static AtomicU64,
+    /// Whether it holds what it has open; see `forks.rs`.
+    pub(super) standing: &'static AtomicU64,
 }
 
 static OWN: OnceLock<Own> = OnceLock::new();
@@ -68,12 +70,18 @@ pub(super) fn own_taker_word() -> Option<&'static AtomicU64> {
     OWN.get().map(|own| own.taker)
 }
 
+/// [`Own::standing`], once this process knows anything of itself.
+#[inline]
+pub(super) fn own_standing_word() -> Option<&'static AtomicU64> {
+    OWN.get().map(|own| own.standing)
+}
+
 pub(super) fn own() -> Result<Own, FamilyError> {
     if let Some(own) = OWN.get() {
         return Ok(*own);
     }
-    let [member, holds, pid, taker] = memory::wiped_on_fork_words()?;
-    Ok(*OWN.get_or_init(|| Own { member, holds, pid, taker }))
+    let [member, holds, pid, taker, standing] = memory::wiped_on_fork_words()?;
+    Ok(*OWN.get_or_init(|| Own { member, holds, pid, taker, standing }))
 }
 
 /// This process's id, without a system call: some calls ask for it whenever they are made.
@@ -121,6 +129,11 @@ impl Family {
         if let Owner::Member(index, _) = Owner::from_word(own.load(Ordering::Relaxed)) {
             return Ok(index.get());
         }
+        // A child that is asked before it was told of its fork: its parent has reserved a place for it.
+        if forks::is_unsettled_child() {
+            self.settle();
+            return self.own_slot();
+        }
         let place = self.reserve(NO_PARENT).ok_or(FamilyError::Full)?;
         let registered = clock::ticks_since_boot();
         if !self.process_table().register(place.index, place.life, std::process::id(), registered) {
@@ -147,7 +160,7 @@ impl Family {
     pub fn reserve_slot(&'static self) -> Result<Slot, FamilyError> {
         // What a child needs to take its slot is made here once, not in each child.
         let _ = (own()?, clock::ticks_since_boot());
-        let place = self.reserve_place().ok_or(FamilyError::Full)?;
+        let place = self.reserve_place_tending().ok_or(FamilyError::Full)?;
         kill_point!(SlotReserved);
         Ok(Slot { family: self, place, owner: std::process::id(), ended: false })
     }

@@ -3,6 +3,8 @@
 //! **Invariant:** a family has no name anywhere in the system. Members reach its memory by an inherited
 //! descriptor only, and the kernel frees it when the last of them is gone, however they went.
 
+mod absent;
+mod forks;
 mod holdings;
 mod member;
 pub(crate) mod reclaim;
@@ -10,8 +12,8 @@ mod taker;
 
 pub(crate) use crate::sys::Extents;
 pub use crate::sys::arena::{ArenaView, Mapped};
-pub(crate) use holdings::announce;
-pub use holdings::{Hold, after_fork_in_parent};
+pub use forks::{after_fork_in_parent, before_fork};
+pub use holdings::Hold;
 pub(crate) use member::me;
 pub use member::{Place, Slot, process_id};
 pub(crate) use taker::{is_gone, known_taker};
@@ -56,6 +58,10 @@ pub enum FamilyError {
     Memory(AllocateError),
     /// The parent has given this process up: it took too long, or the parent is gone.
     Unwanted,
+    /// This process was forked without a reference to the structure, and nobody else holds it any more.
+    NotHeld,
+    /// This process was forked without a reference to the structure, and there is no memory for one.
+    NoReference,
 }
 
 impl std::fmt::Display for FamilyError {
@@ -78,6 +84,12 @@ impl std::fmt::Display for FamilyError {
             }
             Self::Memory(AllocateError::Corrupted) => f.write_str("the family's memory is damaged"),
             Self::Unwanted => f.write_str("the parent process does not wait for this one any more"),
+            Self::NotHeld => f.write_str(
+                "it no longer exists: this process was forked without a reference to it, and nobody holds it any more",
+            ),
+            Self::NoReference => f.write_str(
+                "this process was forked without a reference to it, and there is no shared memory left for one",
+            ),
             Self::Full => f.write_str("the family has as many processes as it can"),
             Self::AlreadyInAFamily => f.write_str("this process belongs to another manyhands family already"),
         }
@@ -110,7 +122,7 @@ impl Family {
         match FAMILY.get() {
             Some(family) => Ok(family),
             None => {
-                let family = Self::settle(Self::found()?)?;
+                let family = Self::become_its_member(Self::found()?)?;
                 family.note_role(Role::Founder);
                 Ok(family)
             }
@@ -146,7 +158,7 @@ impl Family {
             return Err(FamilyError::NotAFamily);
         }
         let extents = Extents::new(descriptor)?;
-        Self::settle(Self { arena: arena::open(extents, build())? })
+        Self::become_its_member(Self { arena: arena::open(extents, build())? })
     }
 
     /// Joins by the number of the inherited descriptor, which stays open and is not used any more.
@@ -157,7 +169,8 @@ impl Family {
         Self::join(memory::adopt(number)?)
     }
 
-    fn settle(family: Self) -> Result<&'static Self, FamilyError> {
+    fn become_its_member(family: Self) -> Result<&'static Self, FamilyError> {
+        forks::register()?;
         Ok(FAMILY.get_or_init(|| family))
     }
 

@@ -1,6 +1,6 @@
 //! What nobody holds any more becomes free memory.
 
-use super::{Extents, FAMILY, Family, member};
+use super::{Extents, FAMILY, Family, absent, member};
 use crate::{barrier, pool, queue};
 use manyhands_sync::arena::{Arena, Backing, Handle, Kind, Swept};
 use std::cell::RefCell;
@@ -12,7 +12,9 @@ impl Family {
     pub fn sweep(&self) -> Swept {
         member::release_the_dead(self.process_table());
         let arena = self.whole_arena();
-        arena.sweep(|kind, target| destroy(arena, kind, target))
+        let swept = arena.sweep(|kind, target| destroy(arena, kind, target));
+        self.tend(absent::COMES_WITHIN);
+        swept
     }
 }
 

@@ -1,7 +1,7 @@
 //! This thread as one that takes locks, and whether a member that took one is gone.
 
 use super::member::{own, own_taker_word};
-use super::{Family, FamilyError, holdings};
+use super::{Family, FamilyError, forks, holdings};
 use crate::sys::{at_exit, memory, stat};
 use manyhands_sync::arena::Owner;
 use manyhands_sync::lock::{Look, OwnerName, Taker};
@@ -15,7 +15,8 @@ thread_local! {
     static TAKER: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
-/// This thread, as it takes locks, if it has taken one before.
+/// This thread, as it takes locks, if it has taken one before; in a process that does not hold all that it has open, `None`:
+/// there, each use is asked after. (So the fastest way to a lock asks nothing more than this.)
 #[inline]
 pub(crate) fn known_taker() -> Option<Taker> {
     let process = own_taker_word()?.load(Ordering::Relaxed);
@@ -38,6 +39,9 @@ impl Family {
     fn become_taker(&self) -> Result<Taker, FamilyError> {
         self.own_slot()?;
         let own = own()?;
+        if own.standing.load(Ordering::Relaxed) == 0 {
+            self.settle();
+        }
         let Owner::Member(slot, life) = Owner::from_word(own.member.load(Ordering::Relaxed)) else {
             return Err(FamilyError::Unwanted);
         };
@@ -49,7 +53,9 @@ impl Family {
         }
         let process = u64::from(pid) << 32 | u64::from(owner.to_number());
         own.taker.store(process, Ordering::Relaxed);
-        TAKER.set((process, taker.thread));
+        if forks::is_whole() {
+            TAKER.set((process, taker.thread));
+        }
         Ok(taker)
     }
 
@@ -71,7 +77,12 @@ impl Family {
 /// As a forked child has its parent's program, it is asked for once.
 fn own_image() -> u64 {
     static IMAGE: OnceLock<u64> = OnceLock::new();
-    *IMAGE.get_or_init(|| stat::of(std::process::id()).map_or(0, |stat| stat.image))
+    // Not asked within: a fork by another thread meanwhile would leave it half done in the child, for ever.
+    if let Some(image) = IMAGE.get() {
+        return *image;
+    }
+    let image = stat::of(std::process::id()).map_or(0, |stat| stat.image);
+    *IMAGE.get_or_init(|| image)
 }
 
 fn keep_locks_at_exit() {
@@ -81,7 +92,9 @@ fn keep_locks_at_exit() {
             family.keep_locks();
         }
     }
-    REGISTERED.get_or_init(|| at_exit::register(keep));
+    if REGISTERED.set(()).is_ok() {
+        at_exit::register(keep);
+    }
 }
 
 /// Whether the member with that name is gone, for good: it has ended, or runs another program since.

@@ -8,14 +8,16 @@ mod zygote;
 
 pub use zygote::{Request, Zygote, ZygoteClient};
 
-use crate::family::{self, Family, FamilyError, Slot};
+use crate::family::{Family, FamilyError, Slot};
 use crate::process::{Process, Source};
 use crate::sys::life_pipe::{self, LifeEnd};
 use crate::sys::{OsError, memory, pidfd, posix_spawn};
 use manyhands_sync::arena::Handle;
+use manyhands_sync::deadline::Deadline;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why no process was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,9 +82,20 @@ impl Start {
         self.slot.place().to_number()
     }
 
-    /// The next fork of this process makes the child: what is held here is held there from the first moment on.
-    pub fn announce(&self) {
-        family::announce(self.slot.place());
+    /// The next fork that the call `caller` of this thread makes is the child: what is held here is held there from the
+    /// first moment on. A number that no other call has while it runs; with 0, whatever this thread forks next.
+    ///
+    /// # Errors
+    /// When there is no memory for the references: nothing was taken then.
+    pub fn announce(&self, caller: usize) -> Result<(), LaunchError> {
+        Ok(Family::current()?.announce(self.slot.place(), caller)?)
+    }
+
+    /// The announced fork was not made. Of one that was tried there is nothing to withdraw.
+    pub fn withdraw(&self) {
+        if let Some(family) = Family::existing() {
+            family.withdraw(self.slot.place());
+        }
     }
 
     /// Takes along for the child references to these queues: they stay until it has opened them.
@@ -105,10 +118,21 @@ impl Start {
     /// The child was forked from this process.
     ///
     /// # Errors
-    /// When the kernel refuses a descriptor for it.
+    /// When the kernel refuses a descriptor for it; it was killed then, and there is nothing left of it.
     pub fn forked(self, pid: u32) -> Result<Process, LaunchError> {
-        let pidfd = pidfd::open(pid)?;
-        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life))
+        let Self { mut slot, life_read, life } = self;
+        // The child has it. Here it was what kept a number free for the child's own descriptor, before there was a child.
+        drop(life_read);
+        match pidfd_of_child(pid) {
+            Ok(pidfd) => Ok(Process::new(pid, pidfd, Source::Kernel, slot, life)),
+            Err(error) => {
+                if error.is_want_of_room() {
+                    pidfd::end_child(pid);
+                    slot.note_end();
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Starts a fresh program, which inherits the descriptors in `passed` under their numbers.
@@ -152,6 +176,22 @@ impl Start {
         let pidfd = pidfd::open(pid)?;
         // Whoever reaps it now: its status is what it notes itself.
         Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life))
+    }
+}
+
+/// How long room for a descriptor is waited for that another thread has taken in the instant in which it was free.
+const ROOM_WITHIN: Duration = Duration::from_secs(1);
+
+/// A descriptor for a child of this process, which is there.
+fn pidfd_of_child(pid: u32) -> Result<OwnedFd, OsError> {
+    let deadline = Deadline::after(ROOM_WITHIN);
+    loop {
+        match pidfd::open(pid) {
+            Err(error) if error.is_want_of_room() && !deadline.passed() => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -64,6 +64,8 @@ impl ZygoteClient {
         fds.extend_from_slice(passed);
         passing::send(self.socket.as_fd(), &place.to_le_bytes(), &fds)
             .map_err(|_| LaunchError::ZygoteGone)?;
+        // The server has it. Here it was what keeps a number free for the descriptor that comes with the reply.
+        drop(status_write);
         let mut reply = [0; 4];
         let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut reply)?;
         match (len, fds.pop()) {

@@ -1,6 +1,6 @@
 //! A block of shared bytes, and what is read and written in it.
 
-use crate::family::{ARENA_MAX_VARIABLE, Extents, Family, Hold};
+use crate::family::{ARENA_MAX_VARIABLE, Extents, Family, FamilyError, Hold};
 use crate::sys::plain::{Integer, Plain};
 use crate::sys::shared_bytes::SharedBytes;
 use manyhands_sync::arena::{AllocateError, Blank, Handle, Kind, ReferError};
@@ -136,6 +136,15 @@ impl SharedBlock {
         })?;
         let bytes = SharedBytes::resolve(arena.backing(), handle.offset, len).ok_or(SharedError::Stale)?;
         Ok(Self { bytes, hold: Arc::new(hold) })
+    }
+
+    /// Makes sure that this process holds it, as a forked child may not; see [`Hold::ensure`](crate::family::Hold::ensure).
+    ///
+    /// # Errors
+    /// When it does not, and cannot.
+    #[inline]
+    pub fn ensure_held(&self) -> Result<(), FamilyError> {
+        self.hold.ensure()
     }
 
     /// By what another member opens the block, together with its length.

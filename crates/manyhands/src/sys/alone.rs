@@ -89,9 +89,18 @@ pub(crate) fn take_back(place: NonNull<u8>) {
     }
 }
 
+/// The list of ranges, locked over a fork: the child must not find it in the hands of a thread that it does not have.
+#[derive(Debug)]
+pub(crate) struct Locked(MutexGuard<'static, BTreeMap<usize, Range>>);
+
+/// Locks it.
+pub(crate) fn lock_for_fork() -> Locked {
+    Locked(ranges())
+}
+
 /// Before a fork: what this process uses alone, its child will have a copy of.
-pub(crate) fn before_fork(fd: BorrowedFd<'_>) {
-    for (&address, range) in ranges().iter_mut().filter(|(_, range)| !range.private) {
+pub(crate) fn before_fork(locked: &mut Locked, fd: BorrowedFd<'_>) {
+    for (&address, range) in locked.0.iter_mut().filter(|(_, range)| !range.private) {
         // Where the system refuses, parent and child share the bytes.
         range.private = remap(address, range, MapFlags::PRIVATE, fd).is_ok();
     }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)] // opens the arena, implements Memory
 
 use super::Extents;
-use manyhands_sync::arena::{AllocateError, Arena, Blank, OpenError};
+use manyhands_sync::arena::{AllocateError, Arena, Blank, Handle, OpenError, StaleHandle, Survey};
 use manyhands_sync::memory::Memory;
 use std::ptr::NonNull;
 
@@ -124,6 +124,26 @@ impl ArenaView {
     #[must_use]
     pub fn extent_bytes(&self) -> u64 {
         self.arena.extent_bytes()
+    }
+
+    /// Gives back a block that nobody else knows.
+    pub fn free(&self, blank: Blank<Extents>) {
+        // Stale is impossible: nobody else has this handle.
+        let _ = self.arena.free(blank.finish());
+    }
+
+    /// Counts all blocks, and what lies in at most so many of them.
+    #[must_use]
+    pub fn survey(&self, most: usize) -> Survey {
+        self.arena.survey(most)
+    }
+
+    /// How many references to the shared block there are.
+    ///
+    /// # Errors
+    /// When the handle names nothing (any more).
+    pub fn holders(&self, handle: Handle) -> Result<u32, StaleHandle> {
+        self.arena.holders(handle)
     }
 
     /// How often somebody died holding a free list's lock.

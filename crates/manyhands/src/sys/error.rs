@@ -13,6 +13,11 @@ impl OsError {
     pub(crate) fn new(call: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self { call, errno: errno.raw_os_error() }
     }
+
+    /// Whether there was no room for it: another time there may be.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        matches!(self.errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    }
 }
 
 impl std::fmt::Display for OsError {

@@ -9,7 +9,7 @@ use super::OsError;
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The write end, in the parent. Dropping it tells the child that the parent is gone.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ pub(crate) fn create() -> Result<(OwnedFd, Arc<LifeEnd>), OsError> {
     ends.retain(|end| end.strong_count() > 0);
     ends.push(Arc::downgrade(&end));
     Ok((read, end))
+}
+
+/// The list of write ends, locked over a fork: the child must not find it in the hands of a thread that it does not have.
+pub(crate) fn lock_for_fork() -> MutexGuard<'static, Vec<Weak<LifeEnd>>> {
+    LIFE_ENDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// In a forked child, whoever forked it: closes its copies of the write ends, so that only the parent's count.

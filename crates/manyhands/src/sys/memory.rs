@@ -99,8 +99,8 @@ pub(crate) fn give_back(fd: BorrowedFd<'_>, offset: u64, len: u64) {
     let _ = rustix::fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len);
 }
 
-/// Four words of this process that read as zero in every forked child, whoever forked it (`MADV_WIPEONFORK`).
-pub(crate) fn wiped_on_fork_words() -> Result<&'static [AtomicU64; 4], OsError> {
+/// Five words of this process that read as zero in every forked child, whoever forked it (`MADV_WIPEONFORK`).
+pub(crate) fn wiped_on_fork_words() -> Result<&'static [AtomicU64; 5], OsError> {
     const LEN: usize = 4096;
     // SAFETY: a new private mapping at an address of the kernel's choice disturbs nothing.
     let place = unsafe {
@@ -116,7 +116,7 @@ pub(crate) fn wiped_on_fork_words() -> Result<&'static [AtomicU64; 4], OsError> 
     unsafe { rustix::mm::madvise(place, LEN, Advice::LinuxWipeOnFork) }
         .map_err(OsError::new("madvise(MADV_WIPEONFORK)"))?;
     // SAFETY: the page is zeroed, aligned, never unmapped, and nobody else knows it.
-    Ok(unsafe { &*place.cast::<[AtomicU64; 4]>() })
+    Ok(unsafe { &*place.cast::<[AtomicU64; 5]>() })
 }
 
 /// A second descriptor of the same thing, closed on exec.

@@ -3,6 +3,7 @@
 pub(crate) mod alone;
 pub(crate) mod arena;
 pub(crate) mod at_exit;
+pub(crate) mod at_fork;
 pub(crate) mod bell;
 pub(crate) mod changing;
 pub(crate) mod clock;

@@ -5,7 +5,7 @@ use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::Waited;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -14,6 +14,14 @@ pub(crate) fn open(pid: u32) -> Result<OwnedFd, OsError> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or(OsError { call: "pidfd_open", errno: libc::EINVAL })?;
     rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(OsError::new("pidfd_open"))
+}
+
+/// `kill(pid, SIGKILL)`, `waitpid(pid, 0)`: ends a child of this process that nobody has waited for, without a descriptor.
+pub(crate) fn end_child(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        while matches!(rustix::process::waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
+    }
 }
 
 /// How a child ended.
