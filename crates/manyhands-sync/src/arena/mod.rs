@@ -248,7 +248,7 @@ impl<B: Backing> Arena<B> {
 
     /// How many bytes of address space have been handed out so far, freed ones included.
     pub fn extent_bytes(&self) -> u64 {
-        u64::from(self.header.next_chunk.load(Ordering::Relaxed)) * CHUNK_BYTES
+        u64::from(self.header.next_chunk.load(Ordering::Relaxed)).min(MOST_CHUNKS as u64) * CHUNK_BYTES
     }
 
     /// A block whose payload holds at least `payload_bytes`.

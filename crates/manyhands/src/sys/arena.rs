@@ -33,7 +33,7 @@ pub(crate) fn open(extents: Extents, build: u64) -> Result<Arena<Extents>, OpenE
 /// What was just allocated is a [`Blank`], and written through it. Whatever else lies in the memory is reached through the
 /// structures of this crate. Plain bytes cannot be written over a lock:
 ///
-/// ```compile_fail,E0599
+/// ```compile_fail,E0133
 /// use manyhands::{Lock, family::Family, lock::Nature};
 /// use manyhands_sync::memory::Memory;
 ///
@@ -45,18 +45,6 @@ pub(crate) fn open(extents: Extents, build: u64) -> Result<Arena<Extents>, OpenE
 ///     // Were this safe, a plain store could race with the exchange above, and unlock what is locked.
 ///     family.arena().backing().copy_in(lock.handle().offset, &[0; 4])
 /// });
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// With the trait's own name, too, it takes an `unsafe` block and a reason:
-///
-/// ```compile_fail,E0133
-/// use manyhands::family::Family;
-/// use manyhands_sync::memory::Memory;
-///
-/// let family = Family::current()?;
-/// let view = family.arena();
-/// let _ = Memory::copy_in(view.backing(), 4096, &[0; 4]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
