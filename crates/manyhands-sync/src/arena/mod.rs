@@ -1,18 +1,20 @@
 //! The arena's own structures: who owns which bytes of the family's shared memory.
 //!
 //! # Layout
-//! Offset 0 holds the [`ArenaHeader`]; the memory is handed out in *extents* of whole chunks (64 MiB), listed
-//! in the header's directory. Small blocks are carved from the current extent, a block of more than a chunk
-//! gets an extent of its own. A freed block goes on the list of its size class and is reused first: pages that
-//! were used before are twenty times cheaper than fresh ones.
+//! Offset 0 holds the [`ArenaHeader`], the table of units lies behind it. Address space is handed out in *extents* of whole
+//! chunks (64 MiB), listed in the header's directory, and used in *units* (256 KiB): each is free, or of one list, of whose
+//! size class it holds blocks, or part of one large block (`units.rs`, `region.rs`). A freed block goes on the list of its
+//! size class and is reused first: pages that were used before are twenty times cheaper than fresh ones. When neither a
+//! list nor free units serve, the units of which all blocks are free are taken back from their lists (`gather.rs`), so that
+//! freed memory serves every size; only then the arena grows.
 //!
 //! # Protocol
 //! | structure | lock | commit | the holder died before it | after it |
 //! |---|---|---|---|---|
 //! | free list, pop | the list's | `head = next` | the block is marked `HELD` but still on the list: repaired to `FREE` | the block is held by a dead member |
 //! | free list, push | the list's | `head = block` | the block belongs to a dead member | repaired: it belongs to nobody |
-//! | carving | `growth` | `carved = end of block` | nothing happened | the block is held by a dead member |
-//! | new extent | `growth` | its first block's header | the extent is unused: a sweep makes a block of it | the block is held by a dead member |
+//! | carving, regions, extents | `growth` | one store, see `region.rs` | nothing happened | the block is held by a dead member |
+//! | gathering | `room` | see `gather.rs` | its blocks are held by a dead member | their units are free |
 //! | reference, count or release | `references` | the log is cleared | undone from the log | done |
 //!
 //! What a dead member held is garbage, found by its owner word and reclaimed by the next [`Arena::sweep`]; see `owner.rs`,
@@ -23,18 +25,21 @@
 //! committed again before it is handed out, so that no first touch of a large block meets a full system.
 //!
 //! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled only as the same kind, never for more bytes than they
-//! have, and never given back to the system, so that a stale handle never makes bytes of a message look like a lock.
+//! have, and their units never become anything else, so that a stale handle never makes bytes of a message look like a lock.
 
 mod block;
 mod cycles;
+mod gather;
 mod header;
 mod keep;
 mod lists;
 mod owner;
 mod references;
+mod region;
 mod size_class;
 mod survey;
 mod sweep;
+mod units;
 mod walk;
 
 pub use block::{BLOCK_HEADER_BYTES, HANDLE_BYTES, Handle};
@@ -50,10 +55,12 @@ use crate::memory::Memory;
 use crate::mutex::LockError;
 use crate::primitive::Ordering;
 use crate::process_table::ProcessTable;
-use block::{BlockHeader, HELD, MAGIC};
-use header::{ARENA_MAGIC, header_in};
+use block::{BlockHeader, HELD};
+use header::{ARENA_MAGIC, header_in, units_in};
 use keep::LARGE_BYTES;
 use lists::FreeList;
+use region::Reach;
+use units::Units;
 
 /// What a placed structure is, so that its memory is only ever recycled as the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,11 +191,21 @@ struct Taken {
     dirty_bytes: u64,
 }
 
+/// What was found for who wanted a block.
+#[derive(Clone, Copy, Debug)]
+enum Room {
+    /// A block off its list.
+    Freed(Handle),
+    /// A block of free units.
+    Fresh(Taken),
+}
+
 /// An arena, seen from one process.
 #[derive(Clone, Copy, Debug)]
 pub struct Arena<B: Backing> {
     backing: B,
     header: &'static ArenaHeader,
+    units: Units,
 }
 
 impl<B: Backing> Arena<B> {
@@ -198,10 +215,11 @@ impl<B: Backing> Arena<B> {
     /// `NotAnArena` when the first extent cannot be resolved.
     pub fn create(backing: B, family: u64, build: u64, limit_bytes: u64) -> Result<Self, OpenError> {
         #[cfg(loom)]
-        header::write_blank_header(&backing);
+        header::write_blank_header(&backing, limit_bytes);
         let header = header_in(&backing).ok_or(OpenError::NotAnArena)?;
+        let units = units_in(&backing, limit_bytes).ok_or(OpenError::NotAnArena)?;
         header.lay_out(family, build, limit_bytes);
-        Ok(Self { backing, header })
+        Ok(Self { backing, header, units })
     }
 
     /// Opens an arena that another member made.
@@ -216,7 +234,12 @@ impl<B: Backing> Arena<B> {
         let same = header.layout.load(Ordering::Relaxed) == LAYOUT
             && header.pointer_bytes.load(Ordering::Relaxed) == size_of::<usize>() as u32
             && header.build.load(Ordering::Relaxed) == build;
-        if same { Ok(Self { backing, header }) } else { Err(OpenError::OtherBuild) }
+        if !same {
+            return Err(OpenError::OtherBuild);
+        }
+        let limit_bytes = header.limit_bytes.load(Ordering::Relaxed);
+        let units = units_in(&backing, limit_bytes).ok_or(OpenError::NotAnArena)?;
+        Ok(Self { backing, header, units })
     }
 
     /// The memory the arena lies in.
@@ -298,24 +321,54 @@ impl<B: Backing> Arena<B> {
     /// A block of `bytes`, of which the first `wanted` have pages if it is a large one.
     fn allocate_from(&self, list: usize, bytes: u64, wanted: u64) -> Result<Taken, AllocateError> {
         self.note_use(list, bytes);
-        let mut popped = self.pop(list, bytes)?;
-        if popped.is_none() && self.header.must_grow(bytes) && self.backing.reclaim() {
-            popped = self.pop(list, bytes)?;
-        }
-        if let Some(handle) = popped {
+        if let Some(handle) = self.pop(list, bytes)? {
             return self.reuse(handle, bytes, wanted);
         }
-        // None also when this process may not map more: its own limit, not the arena's.
-        let start = self.header.carve(&self.backing, list as u32, bytes)?;
-        kill_point!(ArenaCarved);
-        if let Some(start) = start {
-            let handle = Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 };
-            self.committed(handle, bytes, wanted, 0)?;
-            return Ok(Taken { handle, dirty_bytes: 0 });
+        if let Some(taken) = self.carve(list, bytes, Reach::Extent)? {
+            return self.fresh(taken, bytes, wanted);
         }
-        // Somebody may have freed one since.
-        let handle = self.pop(list, bytes)?.ok_or_else(|| self.out_of_memory(bytes))?;
-        self.reuse(handle, bytes, wanted)
+        if self.backing.reclaim()
+            && let Some(handle) = self.pop(list, bytes)?
+        {
+            return self.reuse(handle, bytes, wanted);
+        }
+        match self.make_room(list, bytes)? {
+            Some(Room::Freed(handle)) => self.reuse(handle, bytes, wanted),
+            Some(Room::Fresh(taken)) => self.fresh(taken, bytes, wanted),
+            // None also when this process may not map more: its own limit, not the arena's.
+            None => Err(self.out_of_memory(bytes)),
+        }
+    }
+
+    /// Neither the list nor free units serve: gathers, grows, or both, until something does.
+    fn make_room(&self, list: usize, bytes: u64) -> Result<Option<Room>, AllocateError> {
+        let _making_room = self.header.room.lock(|| {})?;
+        let mut gathered = false;
+        // Somebody may have made room, or freed a block, since.
+        for reach in [Reach::Extent, Reach::Growth, Reach::Borders] {
+            if reach != Reach::Extent && !gathered && (reach == Reach::Borders || self.wants_gathering()) {
+                gathered = true;
+                if self.gather() > 0
+                    && let Some(taken) = self.carve(list, bytes, Reach::Extent)?
+                {
+                    return Ok(Some(Room::Fresh(taken)));
+                }
+            }
+            if let Some(handle) = self.pop(list, bytes)? {
+                return Ok(Some(Room::Freed(handle)));
+            }
+            if let Some(taken) = self.carve(list, bytes, reach)? {
+                return Ok(Some(Room::Fresh(taken)));
+            }
+        }
+        Ok(self.pop(list, bytes)?.map(Room::Freed))
+    }
+
+    /// A block that was carved just now is handed out.
+    fn fresh(&self, taken: Taken, bytes: u64, wanted: u64) -> Result<Taken, AllocateError> {
+        kill_point!(ArenaCarved);
+        self.committed(taken.handle, bytes, wanted, 0)?;
+        Ok(taken)
     }
 
     /// A block off its list is handed out again.
@@ -330,7 +383,7 @@ impl<B: Backing> Arena<B> {
         let me = self.backing.me();
         for turn in 0..if list < CLASS_COUNT { SHARDS } else { 1 } {
             let shelf = &self.header.lists[shelf(list, me, turn)];
-            if let Some(handle) = shelf.pop(&self.backing, list as u32, bytes, me)? {
+            if let Some(handle) = shelf.pop(&self.backing, self.units, list as u32, bytes, me)? {
                 return Ok(Some(handle));
             }
         }
@@ -407,11 +460,17 @@ impl<B: Backing> Arena<B> {
 
     fn held(&self, handle: Handle) -> Result<&'static BlockHeader, StaleHandle> {
         let start = handle.offset.checked_sub(BLOCK_HEADER_BYTES).ok_or(StaleHandle)?;
-        let block = self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?;
-        let live = block.magic.load(Ordering::Relaxed) == MAGIC
-            && block.state.load(Ordering::Acquire) == HELD
-            && block.generation.load(Ordering::Relaxed) == handle.generation;
+        let block = self.block_at(start)?;
+        let live = block.state.load(Ordering::Acquire) == HELD && block.generation() == handle.generation;
         if live { Ok(block) } else { Err(StaleHandle) }
+    }
+
+    /// The block whose header begins there, if the table of units says that one does.
+    fn block_at(&self, start: u64) -> Result<&'static BlockHeader, StaleHandle> {
+        let list = self.units.list_of_block(start).ok_or(StaleHandle)?;
+        let block = self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?;
+        let sound = block.is_header() && block.list.load(Ordering::Relaxed) as usize == list;
+        if sound { Ok(block) } else { Err(StaleHandle) }
     }
 
     /// From now on `owner` answers for the block, which this process held.
@@ -457,11 +516,9 @@ impl<B: Backing> Arena<B> {
         if SizeClass::from_index(list).is_some_and(|class| class.block_bytes() != bytes) {
             return Err(StaleHandle);
         }
-        let next_life = handle.generation.wrapping_add(1).max(1);
-        block
-            .generation
-            .compare_exchange(handle.generation, next_life, Ordering::AcqRel, Ordering::Relaxed)
-            .map_err(|_| StaleHandle)?;
+        if !block.end_life(handle.generation) {
+            return Err(StaleHandle);
+        }
         let me = self.backing.me();
         block.give(me);
         kill_point!(ArenaFreed);
@@ -483,8 +540,7 @@ impl<B: Backing> Arena<B> {
     /// When no block is held there.
     pub fn free_at(&self, offset: u64) -> Result<(), StaleHandle> {
         let start = offset.checked_sub(BLOCK_HEADER_BYTES).ok_or(StaleHandle)?;
-        let block = self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?;
-        self.free(Handle { offset, generation: block.generation.load(Ordering::Acquire) })
+        self.free(Handle { offset, generation: self.block_at(start)?.generation() })
     }
 
     /// How often somebody died holding a free list's lock.

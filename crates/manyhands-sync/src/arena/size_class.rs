@@ -1,4 +1,6 @@
-//! The sizes in which blocks come: powers of two and the halves between them, whole extents above.
+//! The sizes in which blocks come: powers of two and the halves between them, in whole units from one unit up.
+
+use super::units::UNIT_BYTES;
 
 /// The arena grows in units of this many bytes.
 pub const CHUNK_BYTES: u64 = if cfg!(loom) { 64 << 10 } else { 64 << 20 };
@@ -27,12 +29,6 @@ impl SizeClass {
         Self::from_index(index as usize)
     }
 
-    /// The class with the largest blocks that fit into `bytes`.
-    #[must_use]
-    pub fn largest_within(bytes: u64) -> Option<Self> {
-        (0..CLASS_COUNT).rev().filter_map(Self::from_index).find(|class| class.block_bytes() <= bytes)
-    }
-
     /// The class with that index, if there is one.
     #[must_use]
     pub fn from_index(index: usize) -> Option<Self> {
@@ -45,12 +41,21 @@ impl SizeClass {
         usize::from(self.0)
     }
 
-    /// How many bytes its blocks take in the arena: whole chunks from one chunk up.
+    /// How many bytes its blocks take in the arena: whole units from one unit up.
     #[must_use]
     pub fn block_bytes(self) -> u64 {
         let whole = SMALLEST_BYTES << (self.0 / 2);
         let bytes = if self.0.is_multiple_of(2) { whole } else { whole + whole / 2 };
-        if bytes > CHUNK_BYTES { bytes.next_multiple_of(CHUNK_BYTES) } else { bytes }
+        if bytes > UNIT_BYTES { bytes.next_multiple_of(UNIT_BYTES) } else { bytes }
+    }
+
+    /// Whether a block of this class, of less than a unit, may begin so far behind the start of a unit.
+    pub(super) fn divides(self, within: u64) -> bool {
+        // Three or two halves make a block; divisions by numbers known beforehand are multiplications.
+        let half = (SMALLEST_BYTES / 2).trailing_zeros() + u32::from(self.0 / 2);
+        let halves = within >> half;
+        let whole = if self.0.is_multiple_of(2) { halves.is_multiple_of(2) } else { halves.is_multiple_of(3) };
+        whole && within.trailing_zeros() >= half
     }
 }
 
@@ -68,12 +73,23 @@ mod tests {
             let class = SizeClass::holding(size).expect("small enough");
             assert!(class.index() < CLASS_COUNT);
             assert!(class.block_bytes() >= size, "{size} in {class:?}");
-            if size > SMALLEST_BYTES && size < CHUNK_BYTES / 2 {
-                assert!(class.block_bytes() <= size + size / 2, "{size} in {class:?}");
+            if size > SMALLEST_BYTES {
+                let most = (size + size / 2).next_multiple_of(if size > UNIT_BYTES { UNIT_BYTES } else { 1 });
+                assert!(class.block_bytes() <= most, "{size} in {class:?}");
             }
             if class.index() > 0 {
                 let smaller = SizeClass::from_index(class.index() - 1).expect("below");
                 assert!(smaller.block_bytes() < size || class.block_bytes() == smaller.block_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_begin_at_multiples_of_their_size() {
+        for class in (0..CLASS_COUNT).filter_map(SizeClass::from_index) {
+            let bytes = class.block_bytes();
+            for within in (0..UNIT_BYTES).step_by(64).take_while(|_| bytes < UNIT_BYTES) {
+                assert_eq!(class.divides(within), within.is_multiple_of(bytes), "{within} in {class:?}");
             }
         }
     }
