@@ -161,7 +161,7 @@ fn what_lies_on_lists_beside_a_gathering_is_as_it_was() {
     let arena = arena(1);
     let small: Vec<Handle> = (0..5_000).map(|_| arena.allocate(200).unwrap()).collect();
     // Every region of theirs has one that is held.
-    let (held, freed): (Vec<_>, Vec<_>) = (0..).zip(small).partition(|(i, _)| i % 500 == 0);
+    let (held, freed): (Vec<_>, Vec<_>) = (0..).zip(small).partition(|(i, _)| i % 200 == 0);
     let freed: Vec<Handle> = freed.into_iter().map(|(_, block)| block).collect();
     free_all(&arena, freed.clone());
     free_all(&arena, fill(&arena, 1 << 20));

@@ -28,7 +28,7 @@ use crate::primitive::Ordering;
 use std::collections::HashMap;
 
 /// While fewer bytes than this part of the arena were handed out since the last gathering, it grows instead.
-const WORTHWHILE_PART: u64 = 8;
+const WORTHWHILE_PART: u64 = 16;
 
 /// A region to be dissolved: what was seen of it, and its blocks that were taken off their lists.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl<B: Backing> Arena<B> {
     /// Whether so much was handed out since the last gathering that another one may find something.
     pub(super) fn wants_gathering(&self) -> bool {
         let handed = self.header.handed_units.load(Ordering::Relaxed) * UNIT_BYTES;
-        handed >= (self.extent_bytes() / WORTHWHILE_PART).max(CHUNK_BYTES)
+        handed >= (self.extent_bytes() / WORTHWHILE_PART).max(CHUNK_BYTES / 4)
     }
 
     /// Dissolves the regions of which no block is held; how many units that gave. Under the `room` lock.

@@ -129,13 +129,15 @@ impl<B: Backing> Arena<B> {
         self.header.new_extent(more).then_some(first)
     }
 
-    /// So many free units in a row, in one extent or over their borders; if there are none, where the free ones at the
-    /// very end begin.
+    /// The first place with so many free units in a row, in one extent or over their borders; if there is none, where the
+    /// free ones at the very end begin. Large blocks begin at a multiple of a quarter of their size if they can: so holes
+    /// come in sizes that others fit into, and in huge pages.
     fn find_free(&self, units: u64, over_borders: bool) -> Result<u64, u64> {
         let header = self.header;
         let end = u64::from(header.next_chunk.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
+        let step = (units / 4).max(1).next_power_of_two();
         let mut at = u64::from(header.first_free.load(Ordering::Relaxed)).max(header.first_unit());
-        let mut first = at;
+        let (mut first, mut crooked) = (at, None);
         while at < end {
             let unit = self.units.get(at);
             if unit.using != Use::Free {
@@ -147,11 +149,14 @@ impl<B: Backing> Arena<B> {
                 first = at;
             }
             at += 1;
+            if at >= first.next_multiple_of(step) + units {
+                return Ok(first.next_multiple_of(step));
+            }
             if at - first >= units {
-                return Ok(first);
+                crooked = crooked.or(Some(first));
             }
         }
-        Err(first.min(end))
+        crooked.ok_or(first.min(end))
     }
 
     fn begins_extent(&self, number: u64) -> bool {
