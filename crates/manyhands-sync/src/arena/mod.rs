@@ -345,8 +345,8 @@ impl<B: Backing> Arena<B> {
         let _making_room = self.header.room.lock(|| {})?;
         let mut gathered = false;
         // Somebody may have made room, or freed a block, since.
-        for reach in [Reach::Extent, Reach::Growth, Reach::Borders] {
-            if reach != Reach::Extent && !gathered && (reach == Reach::Borders || self.wants_gathering()) {
+        for reach in [Reach::Extent, Reach::Growth, Reach::Anywhere] {
+            if reach != Reach::Extent && !gathered && (reach == Reach::Anywhere || self.wants_gathering()) {
                 gathered = true;
                 if self.gather() > 0
                     && let Some(taken) = self.carve(list, bytes, Reach::Extent)?

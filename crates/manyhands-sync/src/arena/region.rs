@@ -26,13 +26,13 @@ use crate::primitive::Ordering;
 /// How far to go for free units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// To what is free within one extent.
+    /// To what is free within one extent, at a good place.
     Extent,
     /// To a new extent.
     Growth,
-    /// To what is free over the borders of extents, which each process that uses the block must map once more, and
-    /// to what the limit leaves behind them.
-    Borders,
+    /// To what is free at any place; over the borders of extents, which each process that uses the block must map once
+    /// more; and to what the limit leaves behind them.
+    Anywhere,
 }
 
 /// A region all of whose blocks are held by the one who dissolves it.
@@ -118,26 +118,32 @@ impl<B: Backing> Arena<B> {
 
     /// So many free units in a row.
     fn free_units(&self, units: u64, reach: Reach) -> Option<u64> {
-        let found = self.find_free(units, reach == Reach::Borders);
-        if found.is_ok() || reach == Reach::Extent {
-            return found.ok();
-        }
+        // Large blocks begin at multiples of a quarter of their size as long as there is memory for that: so the holes
+        // between them have sizes that others fit into, and huge pages fit into the blocks.
+        let step = (units / 4).max(1).next_power_of_two();
         let end = u64::from(self.header.next_chunk.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
-        // What is free at the end of the last extent, when borders do not matter.
-        let first = if reach == Reach::Borders { found.err()? } else { end };
+        let first = match reach {
+            Reach::Extent => return self.find_free(units, step, false).ok(),
+            Reach::Growth => match self.find_free(units, step, false) {
+                Ok(found) => return Some(found),
+                Err(_) => end,
+            },
+            Reach::Anywhere => match self.find_free(units, 1, false).or_else(|_| self.find_free(units, 1, true)) {
+                Ok(found) => return Some(found),
+                Err(last) => last,
+            },
+        };
         let more = (first + units).saturating_sub(end).div_ceil(UNITS_A_CHUNK);
         self.header.new_extent(more).then_some(first)
     }
 
-    /// The first place with so many free units in a row, in one extent or over their borders; if there is none, where the
-    /// free ones at the very end begin. Large blocks begin at a multiple of a quarter of their size if they can: so holes
-    /// come in sizes that others fit into, and in huge pages.
-    fn find_free(&self, units: u64, over_borders: bool) -> Result<u64, u64> {
+    /// The first place at a multiple of `step` with so many free units in a row, in one extent or over their borders; if
+    /// there is none, where the free ones at the very end begin.
+    fn find_free(&self, units: u64, step: u64, over_borders: bool) -> Result<u64, u64> {
         let header = self.header;
         let end = u64::from(header.next_chunk.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
-        let step = (units / 4).max(1).next_power_of_two();
         let mut at = u64::from(header.first_free.load(Ordering::Relaxed)).max(header.first_unit());
-        let (mut first, mut crooked) = (at, None);
+        let mut first = at;
         while at < end {
             let unit = self.units.get(at);
             if unit.using != Use::Free {
@@ -152,11 +158,8 @@ impl<B: Backing> Arena<B> {
             if at >= first.next_multiple_of(step) + units {
                 return Ok(first.next_multiple_of(step));
             }
-            if at - first >= units {
-                crooked = crooked.or(Some(first));
-            }
         }
-        crooked.ok_or(first.min(end))
+        Err(first.min(end))
     }
 
     fn begins_extent(&self, number: u64) -> bool {
