@@ -81,7 +81,8 @@ fn memory_for_mixed_sizes_is_a_small_multiple_of_what_is_held() {
     assert!(pages < 2.5, "{pages}");
     // Empty, it is empty: all of it serves the next one. The pages go back.
     let all = arena.extent_bytes();
-    let large: Vec<Handle> = (0..all / (64 << 20)).map(|_| arena.allocate_exactly(50 << 20).unwrap()).collect();
+    let large: Vec<Handle> =
+        (0..all / (64 << 20)).map(|_| arena.allocate_exactly(50 << 20).unwrap()).collect();
     assert!(arena.extent_bytes() <= all + (64 << 20));
     large.into_iter().for_each(|handle| arena.free(handle).unwrap());
     arena.trim(0);

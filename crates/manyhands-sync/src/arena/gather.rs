@@ -162,4 +162,3 @@ impl<B: Backing> Arena<B> {
         Some(Emptied { number, seen: candidate.seen, floor, dirty_units, kept_bytes })
     }
 }
-

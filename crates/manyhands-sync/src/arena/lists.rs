@@ -1,8 +1,8 @@
 //! A list of free blocks, last in first out, under a robust mutex of its own.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle};
-use super::units::Units;
 use super::owner::Owner;
+use super::units::Units;
 use crate::kill_point;
 use crate::memory::Memory;
 use crate::mutex::{LockError, RobustMutex};

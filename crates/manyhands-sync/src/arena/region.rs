@@ -128,10 +128,12 @@ impl<B: Backing> Arena<B> {
                 Ok(found) => return Some(found),
                 Err(_) => end,
             },
-            Reach::Anywhere => match self.find_free(units, 1, false).or_else(|_| self.find_free(units, 1, true)) {
-                Ok(found) => return Some(found),
-                Err(last) => last,
-            },
+            Reach::Anywhere => {
+                match self.find_free(units, 1, false).or_else(|_| self.find_free(units, 1, true)) {
+                    Ok(found) => return Some(found),
+                    Err(last) => last,
+                }
+            }
         };
         let more = (first + units).saturating_sub(end).div_ceil(UNITS_A_CHUNK);
         self.header.new_extent(more).then_some(first)
@@ -210,8 +212,9 @@ impl<B: Backing> Arena<B> {
         self.note_dirty(dirty_units.max(1), 0);
         self.units.set(number, Unit::free(floor, true));
         kill_point!(ArenaRegionDissolved);
-        // The page with the header stays when the others are given back.
-        if dirty_units == 0 && self.backing.fill_with_zeroes(number * UNIT_BYTES, PAGE_BYTES as usize) {
+        // The page with the header stayed when the others were given back.
+        if dirty_units == 0 {
+            self.backing.give_back(number * UNIT_BYTES, PAGE_BYTES);
             self.units.set(number, Unit::free(floor, false));
             self.note_dirty(0, 1);
         }

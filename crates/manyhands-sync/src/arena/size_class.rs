@@ -64,7 +64,8 @@ impl SizeClass {
         // Three or two halves make a block; divisions by numbers known beforehand are multiplications.
         let half = (SMALLEST_BYTES / 2).trailing_zeros() + u32::from(self.0 / 2);
         let halves = within >> half;
-        let whole = if self.0.is_multiple_of(2) { halves.is_multiple_of(2) } else { halves.is_multiple_of(3) };
+        let whole =
+            if self.0.is_multiple_of(2) { halves.is_multiple_of(2) } else { halves.is_multiple_of(3) };
         whole && within.trailing_zeros() >= half
     }
 }
@@ -76,19 +77,18 @@ mod tests {
     #[test]
     fn every_size_gets_a_block_that_holds_it_and_wastes_at_most_half() {
         let mut sizes: Vec<u64> = (1..5_000).collect();
-        sizes.extend(
-            (12..38).flat_map(|p| {
-                let quarters = (4u64..8).map(move |quarters| quarters << (p - 2));
-                quarters.flat_map(|size| [size - 1, size, size + 1])
-            }),
-        );
+        sizes.extend((12..38).flat_map(|p| {
+            let quarters = (4u64..8).map(move |quarters| quarters << (p - 2));
+            quarters.flat_map(|size| [size - 1, size, size + 1])
+        }));
         for size in sizes {
             let class = SizeClass::holding(size).expect("small enough");
             assert!(class.index() < CLASS_COUNT);
             assert!(class.block_bytes() >= size, "{size} in {class:?}");
             if size > SMALLEST_BYTES {
                 let part = if size < QUARTERED_BYTES { 2 } else { 4 };
-                let most = (size + size / part).next_multiple_of(if size > UNIT_BYTES { UNIT_BYTES } else { 1 });
+                let most =
+                    (size + size / part).next_multiple_of(if size > UNIT_BYTES { UNIT_BYTES } else { 1 });
                 assert!(class.block_bytes() <= most, "{size} in {class:?}");
             }
             if class.index() > 0 {
