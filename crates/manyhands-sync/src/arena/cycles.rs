@@ -31,11 +31,14 @@ impl<B: Backing> Arena<B> {
     pub(super) fn claim_unreachable(&self) -> Vec<(Kind, Handle)> {
         let before = self.header.references.changes();
         let mut reach = Reach::default();
+        // Regions are not dissolved meanwhile.
+        let walking = self.header.room.lock(|| {});
         let complete = self.walk(|start, block, _| {
             reach.note(start, block);
             reach.references.extend(self.reference(start, block));
             true
         });
+        drop(walking);
         let lost = reach.out_of_reach();
         // A walk that stopped half-way has not seen every reference.
         if lost.is_empty() || !complete {

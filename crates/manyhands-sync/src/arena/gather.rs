@@ -25,7 +25,7 @@ use super::units::{UNIT_BYTES, Unit, Use};
 use super::{Arena, BLOCK_HEADER_BYTES, Backing, CHUNK_BYTES, SHARDS, SizeClass};
 use crate::kill_point;
 use crate::primitive::Ordering;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// While fewer bytes than this part of the arena were handed out since the last gathering, it grows instead.
 const WORTHWHILE_PART: u64 = 16;
@@ -48,7 +48,7 @@ impl<B: Backing> Arena<B> {
     /// Dissolves the regions of which no block is held; how many units that gave. Under the `room` lock.
     pub(super) fn gather(&self) -> u64 {
         self.header.handed_units.store(0, Ordering::Relaxed);
-        let mut lists: HashMap<usize, HashMap<u64, Candidate>> = HashMap::new();
+        let mut lists: BTreeMap<usize, BTreeMap<u64, Candidate>> = BTreeMap::new();
         self.walk_regions(|number, unit| {
             if let Some((list, blocks)) = self.free_blocks_of(number, unit) {
                 let candidate = Candidate { seen: unit, blocks, taken: Vec::new() };
@@ -76,7 +76,7 @@ impl<B: Backing> Arena<B> {
     }
 
     /// Takes the blocks of these regions off their list, and dissolves those of which it gets all.
-    fn take_apart(&self, list: usize, mut candidates: HashMap<u64, Candidate>) -> u64 {
+    fn take_apart(&self, list: usize, mut candidates: BTreeMap<u64, Candidate>) -> u64 {
         let Some(class) = SizeClass::from_index(list) else { return 0 };
         let mut wanted: u64 = candidates.values().map(|candidate| candidate.blocks).sum();
         for shard in 0..SHARDS {
@@ -103,7 +103,7 @@ impl<B: Backing> Arena<B> {
         &self,
         shelf: usize,
         class: SizeClass,
-        candidates: &mut HashMap<u64, Candidate>,
+        candidates: &mut BTreeMap<u64, Candidate>,
         most: u64,
     ) -> u64 {
         let shelf = &self.header.lists[shelf];

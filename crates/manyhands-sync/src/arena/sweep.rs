@@ -2,8 +2,8 @@
 //!
 //! # Protocol
 //! Every block says who answers for it (`owner.rs`). A block whose owner is gone is garbage. The sweeper first settles all
-//! locks of the arena, so that what a dead member had half done is done or undone; then it walks over all blocks and
-//! *claims* each piece of garbage by exchanging the dead owner for itself. Only one sweeper's exchange succeeds, so
+//! locks of the arena, so that what a dead member had half done is done or undone; then it walks over all blocks, under
+//! the `room` lock, so that regions stay what they are, and *claims* each piece of garbage by exchanging the dead owner for itself. Only one sweeper's exchange succeeds, so
 //! everything is released once; a sweeper that dies leaves its claims to the next one. Freeing a block makes what it
 //! owned garbage, so the walk is repeated until it finds nothing.
 //!
@@ -56,6 +56,8 @@ impl<B: Backing> Arena<B> {
             let census = self.process_table().census();
             self.settle();
             let mut garbage = Vec::new();
+            // Regions are not dissolved meanwhile. A lock that makes no sense says so to whoever wants to grow.
+            let walking = self.header.room.lock(|| {});
             let (kept_before, mut kept) = (self.kept_bytes(), self.dirty_bytes());
             let complete = self.walk(|start, block, bytes| {
                 swept.visited += 1;
@@ -68,6 +70,7 @@ impl<B: Backing> Arena<B> {
             if complete {
                 self.recount(kept_before, kept);
             }
+            drop(walking);
             let before = swept.reclaimed;
             for (handle, owner) in garbage {
                 swept.reclaimed += u64::from(self.reclaim(handle, owner, &mut destroy));

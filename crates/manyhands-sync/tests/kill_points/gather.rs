@@ -11,14 +11,7 @@ use manyhands_sync::memory::Memory;
 /// Steps of making regions, dissolving them, and of gathering.
 pub(super) const POINTS: &[KillPoint] = {
     use KillPoint::*;
-    &[
-        ArenaRegionMade,
-        ArenaRegionDissolved,
-        ArenaUnitStripped,
-        GatherSetAside,
-        GatherTaken,
-        GatherEmptied,
-    ]
+    &[ArenaRegionMade, ArenaRegionDissolved, ArenaUnitStripped, GatherSetAside, GatherTaken, GatherEmptied]
 };
 
 /// Steps that are passed while memory is gathered, and how often at most each is passed for certain.
@@ -69,7 +62,10 @@ impl Own {
     fn check(&self, arena: &Arena<Mapping>) {
         for (block, bytes) in &self.0 {
             let mut all = Vec::new();
-            assert!(arena.check(*block).is_ok() && arena.backing().copy_out(block.offset, *bytes as usize, &mut all));
+            assert!(
+                arena.check(*block).is_ok()
+                    && arena.backing().copy_out(block.offset, *bytes as usize, &mut all)
+            );
             assert!(all.iter().all(|&byte| byte == 0x5a), "somebody wrote into the survivor's block");
         }
     }
@@ -134,7 +130,8 @@ fn who_gathers_may_die_at_each_step() {
             table.release(slot);
             if round % 2 == 1 {
                 // The one who clears up dies, and the one who gathers next.
-                for (point, sweeping) in [(KillPoint::SweepClaimed, true), (KillPoint::GatherEmptied, false)] {
+                for (point, sweeping) in [(KillPoint::SweepClaimed, true), (KillPoint::GatherEmptied, false)]
+                {
                     let slot = table.reserve(1).unwrap();
                     may_die_at(point, 1, || {
                         be(&arena, slot);
@@ -197,7 +194,7 @@ fn who_gives_back_pages_of_free_units_may_die_in_between() {
             arena.free(large).unwrap();
         }
         let slot = table.reserve(1).unwrap();
-        die_at(point, 1 + round % 20, || {
+        die_at(point, 1 + round % 8, || {
             be(&arena, slot);
             arena.trim(0);
         });
