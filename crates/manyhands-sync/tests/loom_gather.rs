@@ -168,7 +168,7 @@ fn what_a_dead_member_held_is_swept_beside_a_gathering() {
     });
 }
 
-/// How often a gatherer died at that step.
+/// How often the one died at that step who gathers; and then gives back the pages of what is free.
 fn deaths_at(point: KillPoint) -> u32 {
     let deaths = Arc::new(AtomicU32::new(0));
     let counted = deaths.clone();
@@ -182,6 +182,11 @@ fn deaths_at(point: KillPoint) -> u32 {
             be(other, them);
             let two = take(&arena, TWO);
             two.into_iter().for_each(|two| arena.free(two).unwrap());
+            let half = take(&arena, HALF);
+            half.into_iter().for_each(|half| arena.free(half).unwrap());
+            let one = take(&arena, ONE);
+            arena.trim(0);
+            one.into_iter().for_each(|one| arena.free(one).unwrap());
         });
         // The dead may hold everything, until they are swept.
         let one = take(&arena, ONE);
@@ -199,7 +204,7 @@ fn deaths_at(point: KillPoint) -> u32 {
 fn a_gatherer_is_killed_at_each_step_while_another_goes_on() {
     use KillPoint::{
         ArenaCarved, ArenaHeaderWritten, ArenaPopCommitted, ArenaPopMarked, ArenaRegionDissolved,
-        ArenaRegionMade, GatherEmptied, GatherSetAside, GatherTaken,
+        ArenaRegionMade, ArenaUnitStripped, GatherEmptied, GatherSetAside, GatherTaken,
     };
     for point in [
         GatherSetAside,
@@ -211,6 +216,7 @@ fn a_gatherer_is_killed_at_each_step_while_another_goes_on() {
         ArenaHeaderWritten,
         ArenaRegionMade,
         ArenaCarved,
+        ArenaUnitStripped,
     ] {
         let deaths = deaths_at(point);
         assert!(deaths > 0, "nobody died at {point:?}");
