@@ -70,7 +70,7 @@ fn a_stale_handle_names_nothing_however_its_memory_is_used_since() {
     let mut random = Random::new(9);
     let mut stale: Vec<Handle> = Vec::new();
     let mut known = HashSet::new();
-    for round in 0..times(40) {
+    for round in 0..times(15) {
         let bytes = 100 << random.below(18);
         let blocks = fill(&arena, bytes);
         // Whatever lies in a message: a copy of the arena's own headers, say.

@@ -80,6 +80,11 @@ impl BlockHeader {
         self.life.load(Ordering::Acquire) >> 32 == u64::from(MAGIC)
     }
 
+    /// Whether this is a block's header, and the block in that life.
+    pub(super) fn is_in_life(&self, generation: u32) -> bool {
+        self.life.load(Ordering::Acquire) == life(generation)
+    }
+
     /// Which life it is in.
     pub(super) fn generation(&self) -> u32 {
         self.life.load(Ordering::Acquire) as u32

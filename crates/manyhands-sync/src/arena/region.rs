@@ -17,8 +17,9 @@
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
 use super::header::ArenaHeader;
 use super::keep::LARGE_BYTES;
+use super::taking::Taken;
 use super::units::{UNIT_BYTES, UNITS_A_CHUNK, Unit, Use, first_generation};
-use super::{Arena, Backing, Handle, PAGE_BYTES, Taken};
+use super::{Arena, Backing, Handle, MOST_CHUNKS, PAGE_BYTES};
 use crate::kill_point;
 use crate::mutex::LockError;
 use crate::primitive::Ordering;
@@ -33,6 +34,17 @@ pub(super) enum Reach {
     /// To what is free at any place; over the borders of extents, which each process that uses the block must map once
     /// more; and to what the limit leaves behind them.
     Anywhere,
+}
+
+/// Where so many free units are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// From this one on.
+    At(u64),
+    /// Where this process cannot map them.
+    OutOfReach,
+    /// Nowhere. The free ones at the very end begin here.
+    Nowhere(u64),
 }
 
 /// A region all of whose blocks are held by the one who dissolves it.
@@ -121,31 +133,29 @@ impl<B: Backing> Arena<B> {
         // Large blocks begin at multiples of a quarter of their size as long as there is memory for that: so the holes
         // between them have sizes that others fit into, and huge pages fit into the blocks.
         let step = (units / 4).max(1).next_power_of_two();
-        let end = u64::from(self.header.next_chunk.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
-        let first = match reach {
-            Reach::Extent => return self.find_free(units, step, false).ok(),
-            Reach::Growth => match self.find_free(units, step, false) {
-                Ok(found) => return Some(found),
-                Err(_) => end,
+        let end = self.end_of_units();
+        let found = match reach {
+            Reach::Extent | Reach::Growth => self.find_free(units, step, false),
+            Reach::Anywhere => match self.find_free(units, 1, false) {
+                Found::Nowhere(_) => self.find_free(units, 1, true),
+                found => found,
             },
-            Reach::Anywhere => {
-                match self.find_free(units, 1, false).or_else(|_| self.find_free(units, 1, true)) {
-                    Ok(found) => return Some(found),
-                    Err(last) => last,
-                }
-            }
+        };
+        let first = match (found, reach) {
+            (Found::At(first), _) => return Some(first),
+            (Found::OutOfReach, _) | (_, Reach::Extent) => return None,
+            (Found::Nowhere(_), Reach::Growth) => end,
+            (Found::Nowhere(last), Reach::Anywhere) => last,
         };
         let more = (first + units).saturating_sub(end).div_ceil(UNITS_A_CHUNK);
         self.header.new_extent(more).then_some(first)
     }
 
-    /// The first place at a multiple of `step` with so many free units in a row, in one extent or over their borders; if
-    /// there is none, where the free ones at the very end begin.
-    fn find_free(&self, units: u64, step: u64, over_borders: bool) -> Result<u64, u64> {
-        let header = self.header;
-        let end = u64::from(header.next_chunk.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
-        let mut at = u64::from(header.first_free.load(Ordering::Relaxed)).max(header.first_unit());
-        let mut first = at;
+    /// The first place at a multiple of `step` with so many free units in a row, in one extent or over their borders, that
+    /// this process can map.
+    fn find_free(&self, units: u64, step: u64, over_borders: bool) -> Found {
+        let (mut at, end) = (self.first_free_unit(), self.end_of_units());
+        let (mut first, mut out_of_reach) = (at, None);
         while at < end {
             let unit = self.units.get(at);
             if unit.using != Use::Free {
@@ -157,16 +167,32 @@ impl<B: Backing> Arena<B> {
                 first = at;
             }
             at += 1;
-            if at >= first.next_multiple_of(step) + units {
-                return Ok(first.next_multiple_of(step));
+            let place = first.max(out_of_reach.unwrap_or(0)).next_multiple_of(step);
+            if at >= place + units {
+                if self.backing.resolve(place * UNIT_BYTES, (units * UNIT_BYTES) as usize).is_some() {
+                    return Found::At(place);
+                }
+                // This process's own limit. Each extent is tried once.
+                out_of_reach = Some((place / UNITS_A_CHUNK + 1) * UNITS_A_CHUNK);
             }
         }
-        Err(first.min(end))
+        if out_of_reach.is_some() { Found::OutOfReach } else { Found::Nowhere(first.min(end)) }
+    }
+
+    fn first_free_unit(&self) -> u64 {
+        u64::from(self.header.first_free.load(Ordering::Relaxed)).max(self.header.first_unit())
+    }
+
+    /// Behind the last unit of the last extent.
+    pub(super) fn end_of_units(&self) -> u64 {
+        let chunks = u64::from(self.header.next_chunk.load(Ordering::Acquire));
+        chunks.min(MOST_CHUNKS as u64) * UNITS_A_CHUNK
     }
 
     fn begins_extent(&self, number: u64) -> bool {
         let chunk = (number / UNITS_A_CHUNK) as usize;
-        number.is_multiple_of(UNITS_A_CHUNK) && self.header.extents[chunk].load(Ordering::Relaxed) != 0
+        number.is_multiple_of(UNITS_A_CHUNK)
+            && self.header.extents.get(chunk).is_some_and(|extent| extent.load(Ordering::Relaxed) != 0)
     }
 
     /// After the commit: these units are no free ones any more.
@@ -226,8 +252,7 @@ impl<B: Backing> Arena<B> {
         let header: &ArenaHeader = self.header;
         let mut given = 0;
         let _growing = header.growth.lock(|| {})?;
-        let end = u64::from(header.next_chunk.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
-        let mut at = u64::from(header.first_free.load(Ordering::Relaxed)).max(header.first_unit());
+        let (mut at, end) = (self.first_free_unit(), self.end_of_units());
         while at < end && header.dirty_units.load(Ordering::Relaxed) > 0 {
             let unit = self.units.get(at);
             if unit.using == Use::Free && unit.dirty {

@@ -14,6 +14,27 @@ const QUARTERED_BYTES: u64 = 1 << 20;
 const QUARTERS_FROM: usize =
     2 * (QUARTERED_BYTES.trailing_zeros() - SMALLEST_BYTES.trailing_zeros()) as usize;
 
+/// How many bytes the blocks of each class take.
+const BLOCK_BYTES: [u64; CLASS_COUNT] = {
+    let mut bytes = [0; CLASS_COUNT];
+    let mut index = 0;
+    while index < CLASS_COUNT {
+        bytes[index] = block_bytes_of(index);
+        index += 1;
+    }
+    bytes
+};
+
+const fn block_bytes_of(index: usize) -> u64 {
+    if index >= QUARTERS_FROM {
+        let quarters = index - QUARTERS_FROM;
+        return (QUARTERED_BYTES / 4 * (4 + quarters as u64 % 4)) << (quarters / 4);
+    }
+    let whole = SMALLEST_BYTES << (index / 2);
+    let bytes = if index.is_multiple_of(2) { whole } else { whole + whole / 2 };
+    if bytes > UNIT_BYTES { bytes.next_multiple_of(UNIT_BYTES) } else { bytes }
+}
+
 /// A size class, by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeClass(u8);
@@ -50,13 +71,9 @@ impl SizeClass {
 
     /// How many bytes its blocks take in the arena: whole units from one unit up.
     #[must_use]
+    #[inline]
     pub fn block_bytes(self) -> u64 {
-        if let Some(quarters) = self.index().checked_sub(QUARTERS_FROM) {
-            return (QUARTERED_BYTES / 4 * (4 + quarters as u64 % 4)) << (quarters / 4);
-        }
-        let whole = SMALLEST_BYTES << (self.0 / 2);
-        let bytes = if self.0.is_multiple_of(2) { whole } else { whole + whole / 2 };
-        if bytes > UNIT_BYTES { bytes.next_multiple_of(UNIT_BYTES) } else { bytes }
+        BLOCK_BYTES[usize::from(self.0)]
     }
 
     /// Whether a block of this class, of less than a unit, may begin so far behind the start of a unit.

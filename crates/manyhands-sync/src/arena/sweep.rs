@@ -3,9 +3,9 @@
 //! # Protocol
 //! Every block says who answers for it (`owner.rs`). A block whose owner is gone is garbage. The sweeper first settles all
 //! locks of the arena, so that what a dead member had half done is done or undone; then it walks over all blocks, under
-//! the `room` lock, so that regions stay what they are, and *claims* each piece of garbage by exchanging the dead owner for itself. Only one sweeper's exchange succeeds, so
-//! everything is released once; a sweeper that dies leaves its claims to the next one. Freeing a block makes what it
-//! owned garbage, so the walk is repeated until it finds nothing.
+//! the `room` lock, so that regions stay what they are; then it *claims* each piece of garbage by exchanging the dead owner
+//! for itself. Only one sweeper's exchange succeeds, so everything is released once; a sweeper that dies leaves its claims
+//! to the next one. Freeing a block makes what it owned garbage, so the walk is repeated until it finds nothing.
 //!
 //! A member that is alive may free the same block meanwhile (who buries a worker, say): the block's generation decides who
 //! of the two does it.

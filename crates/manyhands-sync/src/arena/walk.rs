@@ -1,17 +1,18 @@
 //! A walk over every block. It writes nothing, takes no lock and trusts nothing that it reads; blocks and regions come and
-//! go meanwhile. What is there from its beginning to its end it shows: a region that holds a block is not dissolved.
+//! go meanwhile. What is there from its beginning to its end it shows: a region that holds a block is not dissolved. Who
+//! only looks may find bytes of a message where a region was dissolved meanwhile, and takes them for damage or for a block
+//! that it describes wrongly; who acts on what it finds holds the `room` lock during the walk.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
-use super::units::{UNIT_BYTES, UNITS_A_CHUNK, Unit, Use};
-use super::{Arena, Backing, MOST_CHUNKS, SizeClass};
+use super::units::{UNIT_BYTES, Unit, Use};
+use super::{Arena, Backing, SizeClass};
 use crate::primitive::Ordering;
 
 impl<B: Backing> Arena<B> {
     /// Shows every unit that is free or begins a region, as (its number, what it is).
     pub(super) fn walk_regions(&self, mut visit: impl FnMut(u64, Unit)) {
-        let chunks = u64::from(self.header.next_chunk.load(Ordering::Acquire)).min(MOST_CHUNKS as u64);
-        let mut number = self.header.first_unit();
-        while number < chunks * UNITS_A_CHUNK {
+        let (mut number, end) = (self.header.first_unit(), self.end_of_units());
+        while number < end {
             let unit = self.units.get(number);
             visit(number, unit);
             number += unit.units();
