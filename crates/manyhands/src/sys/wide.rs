@@ -76,8 +76,9 @@ impl WideList {
         let mut list = self;
         // SAFETY: what was put on the list is never freed.
         while let Some(wide) = unsafe { list.0.load(Ordering::Acquire).as_ref() } {
-            if wide.first == first && wide.chunks >= chunks {
-                return Ok(wide.place);
+            if wide.first <= first && first + chunks <= wide.first + wide.chunks {
+                // SAFETY: the chunk is one of those that are mapped there.
+                return Ok(unsafe { wide.place.add(((first - wide.first) * CHUNK_BYTES) as usize) });
             }
             list = &wide.next;
         }
@@ -111,6 +112,8 @@ mod tests {
         assert_eq!(resolve(3 * chunk + 100, chunk), one);
         assert_eq!(resolve(3 * chunk + 50, 2 * chunk), longer);
         assert_eq!(resolve(5 * chunk + 8, chunk - 1), other + 1);
+        // A part of a block lies in what the block was mapped with.
+        assert_eq!(resolve(4 * chunk + 10, chunk), longer + CHUNK_BYTES as usize - 40);
         assert_eq!(mapped.load(Ordering::Relaxed), 3);
     }
 
