@@ -39,7 +39,7 @@ steps! {
     ArenaPopCommitted = 12, "arena: the block is off its list, nobody knows it yet";
     ArenaPushMarked = 13, "arena: a freed block is marked free and not on its list";
     ArenaCarved = 14, "arena: fresh memory is carved off, its block header is not written";
-    ArenaExtentReserved = 15, "arena: a new extent is in the directory, nothing is carved from it";
+    ArenaExtentReserved = 15, "arena: a new extent is in the directory, its units are free";
     SeatInboxWritten = 16, "seat: a batch lies in the inbox, not yet taken from the ring";
     SeatBatchTaken = 17, "seat: a batch is taken, none of it started";
     SeatItemStarted = 18, "seat: an item is marked started and has no result";
@@ -80,6 +80,12 @@ steps! {
     ArenaGivenBack = 115, "arena: a large block's pages are given back, what is noted of them is not all settled";
     ArenaGivingBack = 117, "arena: a large block says that none of its pages is certain, they are all there";
     ArenaStripped = 116, "arena: a block on its list has no pages any more and says so, the count of all does not";
+    ArenaRegionMade = 170, "arena: free units have become a region, what is counted of them is not settled";
+    ArenaRegionDissolved = 171, "arena: a region's units are free, what is noted of their pages is not all settled";
+    ArenaUnitStripped = 172, "arena: a free unit's pages are given back, its word says that it has some";
+    GatherSetAside = 173, "gather: free blocks are off their list, those of no use are not back on it";
+    GatherTaken = 174, "gather: the gatherer holds all that it got of the regions to be dissolved";
+    GatherEmptied = 175, "gather: the gatherer holds every block of a region, which is not dissolved yet";
     SlotClaimed = 33, "process table: a slot is taken for a child, its words are the last member's";
     SlotNamed = 34, "process table: a process has written its pid into its slot and not registered";
     SweepCycleClaimed = 35, "sweep: a structure that nobody can reach belongs to the sweeper, perhaps not the next";

@@ -31,7 +31,7 @@ pub unsafe trait Placed: Shareable {
 /// A returned pointer is valid for reads and writes of `len` bytes, at the same place, for the rest of the
 /// process's life, and `offset` alignment (up to a page) carries over to the pointer.
 pub unsafe trait Memory: Copy {
-    /// Where `len` bytes from `offset` lie; `None` when they do not lie inside one extent of the arena.
+    /// Where `len` bytes from `offset` lie; `None` when this process cannot map them, or they are outside of the arena.
     fn resolve(&self, offset: u64, len: usize) -> Option<NonNull<u8>>;
 
     /// Copies `from` into the arena at `offset`; `false` when it does not fit into one extent.

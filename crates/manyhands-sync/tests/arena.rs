@@ -67,10 +67,9 @@ fn freed_blocks_are_reused_first_under_a_new_generation() {
 fn a_generation_wraps_without_becoming_none() {
     let arena = arena(1);
     let handle = arena.allocate(100).unwrap().share();
-    // The generation is the third word of the header, the list the fourth.
-    let at = handle.offset - BLOCK_HEADER_BYTES + 8;
-    let list = arena.backing().word(at) >> 32;
-    arena.backing().stomp(at, &(list << 32 | u64::from(u32::MAX)).to_le_bytes());
+    // The generation is the header's first word.
+    let at = handle.offset - BLOCK_HEADER_BYTES;
+    arena.backing().stomp(at, &u32::MAX.to_le_bytes());
     let last = Handle { generation: u32::MAX, ..handle };
     arena.free(last).unwrap();
     let next = arena.allocate(100).unwrap().share();
@@ -126,7 +125,7 @@ fn kinds_are_recycled_as_their_own_kind_only() {
 fn a_kind_is_never_served_from_a_smaller_block() {
     let arena = arena(1);
     let small = arena.allocate_kind(Kind::Pool, 100).unwrap().share();
-    let behind = arena.allocate(100).unwrap().share();
+    let behind = arena.allocate_kind(Kind::Pool, 100).unwrap().share();
     arena.free(small).unwrap();
     let large = arena.allocate_kind(Kind::Pool, 10_000).unwrap().share();
     assert!(large.offset > behind.offset, "a block of 100 bytes was handed out for 10,000");

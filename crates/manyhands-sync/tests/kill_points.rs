@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_types)] // not part of the structures that loom checks
 
+#[path = "kill_points/gather.rs"]
+mod gather;
 #[path = "kill_points/kept.rs"]
 mod kept;
 #[path = "kill_points/ledger.rs"]
@@ -270,6 +272,7 @@ fn every_step_has_its_test() {
         ledger::SWEEPING,
         ledger::TAKING,
         kept::POINTS,
+        gather::POINTS,
         ABOVE,
     ]
     .concat();

@@ -191,7 +191,6 @@ impl<B: Backing> Arena<B> {
     /// The handle of the block whose payload begins there, in its life of now.
     pub(super) fn handle_at(&self, offset: u64) -> Result<Handle, StaleHandle> {
         let start = offset.checked_sub(BLOCK_HEADER_BYTES).ok_or(StaleHandle)?;
-        let block = self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?;
-        Ok(Handle { offset, generation: block.generation.load(Ordering::Acquire) })
+        Ok(Handle { offset, generation: self.block_at(start)?.generation() })
     }
 }

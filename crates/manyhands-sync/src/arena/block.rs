@@ -5,7 +5,9 @@
 //! | `FREE` | the list it is on, under that list's lock | nothing to do |
 //! | `HELD` | whoever has its handle | its owner word (see `owner.rs`) says so, and the next sweep reclaims it |
 //!
-//! The generation grows by one each time the block is freed, so a handle from before is told apart.
+//! The generation grows by one each time the block is freed, and begins with one that no block in this part of the arena
+//! has had (`units.rs`), so a handle from before is told apart. It shares a word with the header's magic: the one exchange
+//! that frees a block can only succeed on a header, never on bytes of a message that have taken its place meanwhile.
 
 use super::owner::Owner;
 use crate::memory::Shareable;
@@ -16,21 +18,30 @@ pub const BLOCK_HEADER_BYTES: u64 = if cfg!(loom) { 256 } else { 64 };
 
 const _: () = assert!(size_of::<BlockHeader>() as u64 <= BLOCK_HEADER_BYTES);
 
-pub(super) const MAGIC: u32 = 0x6d68_626c;
+const MAGIC: u32 = 0x6d68_626c;
 pub(super) const FREE: u32 = 1;
 pub(super) const HELD: u32 = 2;
+
+fn life(generation: u32) -> u64 {
+    u64::from(MAGIC) << 32 | u64::from(generation)
+}
+
+/// The generation of the next life. None is 0.
+pub(super) fn next_generation(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
+}
 
 /// In front of every block.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct BlockHeader {
-    pub(super) magic: AtomicU32,
+    /// The magic, and the generation in the lower half.
+    life: AtomicU64,
     pub(super) state: AtomicU32,
-    pub(super) generation: AtomicU32,
     pub(super) list: AtomicU32,
     /// The next free block of the list; meaningful while `FREE`.
     pub(super) next: AtomicU64,
-    /// How many bytes the block has, this header included. Never changes.
+    /// How many bytes the block has, this header included. Never changes while there is such a block.
     pub(super) bytes: AtomicU64,
     /// 1 while a freed large block counts among those that keep their pages.
     pub(super) kept: AtomicU32,
@@ -51,11 +62,10 @@ pub(super) struct BlockHeader {
 unsafe impl Shareable for BlockHeader {}
 
 impl BlockHeader {
-    pub(super) fn new(list: u32, bytes: u64, owner: Owner) -> Self {
+    pub(super) fn new(list: u32, bytes: u64, owner: Owner, generation: u32) -> Self {
         Self {
-            magic: AtomicU32::new(MAGIC),
+            life: AtomicU64::new(life(generation)),
             state: AtomicU32::new(HELD),
-            generation: AtomicU32::new(1),
             list: AtomicU32::new(list),
             next: AtomicU64::new(0),
             bytes: AtomicU64::new(bytes),
@@ -66,6 +76,27 @@ impl BlockHeader {
             committed_mib: AtomicU32::new(0),
             shareable: AtomicU32::new(0),
         }
+    }
+
+    /// Whether this is a block's header at all.
+    pub(super) fn is_header(&self) -> bool {
+        self.life.load(Ordering::Acquire) >> 32 == u64::from(MAGIC)
+    }
+
+    /// Whether this is a block's header, and the block in that life.
+    pub(super) fn is_in_life(&self, generation: u32) -> bool {
+        self.life.load(Ordering::Acquire) == life(generation)
+    }
+
+    /// Which life it is in.
+    pub(super) fn generation(&self) -> u32 {
+        self.life.load(Ordering::Acquire) as u32
+    }
+
+    /// Ends that life, unless somebody else has; whether this did.
+    pub(super) fn end_life(&self, generation: u32) -> bool {
+        let next = life(next_generation(generation));
+        self.life.compare_exchange(life(generation), next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Who answers for the block.

@@ -31,14 +31,14 @@ impl<B: Backing> Arena<B> {
     pub(super) fn claim_unreachable(&self) -> Vec<(Kind, Handle)> {
         let before = self.header.references.changes();
         let mut reach = Reach::default();
-        let complete = self.walk(
-            |start, block, _| {
-                reach.note(start, block);
-                reach.references.extend(self.reference(start, block));
-                true
-            },
-            |_, _| {},
-        );
+        // Regions are not dissolved meanwhile.
+        let walking = self.header.room.lock(|| {});
+        let complete = self.walk(|start, block, _| {
+            reach.note(start, block);
+            reach.references.extend(self.reference(start, block));
+            true
+        });
+        drop(walking);
         let lost = reach.out_of_reach();
         // A walk that stopped half-way has not seen every reference.
         if lost.is_empty() || !complete {
@@ -60,7 +60,7 @@ impl Reach {
         }
         let kind = Kind::of_list(block.list.load(Ordering::Relaxed));
         if let Some(kind @ (Kind::Ring | Kind::Pool)) = kind.filter(|_| owner == Owner::Shared) {
-            let handle = Handle { offset, generation: block.generation.load(Ordering::Relaxed) };
+            let handle = Handle { offset, generation: block.generation() };
             self.targets.insert(offset, (kind, handle));
         }
     }

@@ -1,12 +1,12 @@
-//! What lies at offset 0: the directory of extents, from which fresh memory is carved, and the roots of all else.
+//! What lies at offset 0: the directory of extents, and the roots of all else. The table of units lies behind it.
 
-use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
 use super::lists::FreeList;
 use super::references::ReferenceLog;
-use super::{Backing, CHUNK_BYTES, LIST_COUNT};
+use super::units::{UNIT_BYTES, UNITS_A_CHUNK, Units};
+use super::{Backing, CHUNK_BYTES, CLASS_COUNT, KIND_COUNT, LIST_COUNT};
 use crate::kill_point;
-use crate::memory::{Placing, Shareable};
-use crate::mutex::{LockError, RobustMutex};
+use crate::memory::Shareable;
+use crate::mutex::RobustMutex;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::process_table::ProcessTable;
 
@@ -28,16 +28,23 @@ pub struct ArenaHeader {
     pub(super) build: AtomicU64,
     pub(super) family: AtomicU64,
     pub(super) limit_bytes: AtomicU64,
-    /// Bytes in freed blocks that still hold pages.
+    /// Bytes in freed large blocks, and in units that belong to nobody, that still hold pages.
     pub(super) kept_bytes: AtomicU64,
     /// When somebody last wanted a large block, in milliseconds of the members' clock.
     pub(super) large_used: AtomicU64,
     pub(super) growth: RobustMutex,
     /// Chunks handed out so far.
     pub(super) next_chunk: AtomicU32,
-    /// What is left of the current extent.
-    pub(super) carved: AtomicU64,
-    pub(super) carve_end: AtomicU64,
+    /// No unit before this one is free.
+    pub(super) first_free: AtomicU32,
+    /// How many free units may hold pages: never fewer than do, more when somebody died changing it.
+    pub(super) dirty_units: AtomicU32,
+    /// How many units were handed out since the last gathering.
+    pub(super) handed_units: AtomicU64,
+    /// From which unit each list's next small block is carved; 0 when from none.
+    pub(super) current: [AtomicU32; CLASS_COUNT + KIND_COUNT],
+    /// Held by the one who makes room: sweeps, gathers, grows.
+    pub(super) room: RobustMutex,
     /// One for each size class and shard, then one for each kind.
     pub(super) lists: [FreeList; LIST_COUNT],
     /// For each chunk: how many chunks the extent that begins there has, or 0.
@@ -65,7 +72,7 @@ pub(super) fn header_in<B: Backing>(backing: &B) -> Option<&'static ArenaHeader>
 
 /// What zeroed bytes are to the real atomics.
 #[cfg(loom)]
-pub(super) fn write_blank_header<B: Backing>(backing: &B) {
+pub(super) fn write_blank_header<B: Backing>(backing: &B, limit_bytes: u64) {
     let header = ArenaHeader {
         magic: AtomicU64::new(0),
         layout: AtomicU32::new(0),
@@ -77,8 +84,11 @@ pub(super) fn write_blank_header<B: Backing>(backing: &B) {
         large_used: AtomicU64::new(0),
         growth: RobustMutex::new(),
         next_chunk: AtomicU32::new(0),
-        carved: AtomicU64::new(0),
-        carve_end: AtomicU64::new(0),
+        first_free: AtomicU32::new(0),
+        dirty_units: AtomicU32::new(0),
+        handed_units: AtomicU64::new(0),
+        current: std::array::from_fn(|_| AtomicU32::new(0)),
+        room: RobustMutex::new(),
         lists: std::array::from_fn(|_| FreeList::new()),
         extents: std::array::from_fn(|_| AtomicU32::new(0)),
         references: ReferenceLog::new(),
@@ -92,6 +102,15 @@ pub(super) fn write_blank_header<B: Backing>(backing: &B) {
     unsafe {
         start.cast::<ArenaHeader>().write(header)
     };
+    for word in 0..ArenaHeader::most_chunks(limit_bytes) * UNITS_A_CHUNK {
+        let start = backing.resolve(ArenaHeader::table() + word * size_of::<AtomicU64>() as u64, 8);
+        let start = start.expect("a model's memory holds the table").cast::<AtomicU64>();
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        unsafe {
+            start.write(AtomicU64::new(0))
+        };
+    }
 }
 
 impl ArenaHeader {
@@ -106,11 +125,10 @@ impl ArenaHeader {
         for list in &self.lists {
             list.lay_out();
         }
-        let first = Self::first_block();
+        self.room.lay_out();
         self.extents[0].store(1, Ordering::Relaxed);
         self.next_chunk.store(1, Ordering::Relaxed);
-        self.carved.store(first, Ordering::Relaxed);
-        self.carve_end.store(CHUNK_BYTES, Ordering::Relaxed);
+        self.first_free.store(self.first_unit() as u32, Ordering::Relaxed);
         self.magic.store(ARENA_MAGIC, Ordering::Release);
     }
 
@@ -126,9 +144,20 @@ impl ArenaHeader {
             .then_some((first as u64 * CHUNK_BYTES, chunks as u64 * CHUNK_BYTES))
     }
 
-    /// Where the first block begins.
-    pub(super) fn first_block() -> u64 {
+    /// So many chunks the arena can have.
+    pub(super) fn most_chunks(limit_bytes: u64) -> u64 {
+        (limit_bytes / CHUNK_BYTES).clamp(1, MOST_CHUNKS as u64)
+    }
+
+    /// Where the table of units begins: behind this header.
+    fn table() -> u64 {
         (size_of::<Self>() as u64).next_multiple_of(4096)
+    }
+
+    /// The first unit behind the table.
+    pub(super) fn first_unit(&self) -> u64 {
+        let words = Self::most_chunks(self.limit_bytes.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
+        (Self::table() + words * size_of::<AtomicU64>() as u64).div_ceil(UNIT_BYTES)
     }
 
     /// Puts right what a member that died while growing the arena has left. Nothing: each change is one store.
@@ -137,76 +166,25 @@ impl ArenaHeader {
         let _ = self.growth.lock(|| {});
     }
 
-    /// Whether a block of so many bytes needs a new extent.
-    pub(super) fn must_grow(&self, bytes: u64) -> bool {
-        let left = self.carve_end.load(Ordering::Relaxed).saturating_sub(self.carved.load(Ordering::Relaxed));
-        bytes > left
-    }
-
-    /// Carves a block, with its header, off memory that was never used; where it begins. `None` when the arena's limit
-    /// is reached, or this process cannot map or touch more.
-    pub(super) fn carve<B: Backing>(
-        &self,
-        backing: &B,
-        list: u32,
-        bytes: u64,
-    ) -> Result<Option<u64>, LockError> {
-        let block = BlockHeader::new(list, bytes, backing.me());
-        let _growing = self.growth.lock(|| {})?;
-        Ok(self.carve_locked(backing, block, bytes))
-    }
-
-    fn carve_locked<B: Backing>(&self, backing: &B, block: BlockHeader, bytes: u64) -> Option<u64> {
-        if bytes > CHUNK_BYTES / 2 {
-            let (start, _) = self.new_extent(bytes.div_ceil(CHUNK_BYTES))?;
-            // Its first touch must not meet a full system.
-            backing.commit(start, BLOCK_HEADER_BYTES).ok()?;
-            backing.place_new(start, block)?;
-            return Some(start);
-        }
-        let start = self.carved.load(Ordering::Relaxed);
-        if let Some(end) = start.checked_add(bytes).filter(|&e| e <= self.carve_end.load(Ordering::Relaxed)) {
-            backing.place_new(start, block)?;
-            kill_point!(ArenaHeaderWritten);
-            self.carved.store(end, Ordering::Release);
-            return Some(start);
-        }
-        let (start, end) = self.new_extent(1)?;
-        // In this order: between the two stores the current extent looks full, never longer than it is.
-        self.carved.store(end, Ordering::Relaxed);
-        self.carve_end.store(end, Ordering::Relaxed);
-        backing.place_new(start, block)?;
-        self.carved.store(start + bytes, Ordering::Release);
-        Some(start)
-    }
-
-    /// Makes a block of an extent that somebody reserved and died, or could not map; where it begins.
-    pub(super) fn adopt_extent<B: Backing>(
-        &self,
-        backing: &B,
-        start: u64,
-        block: BlockHeader,
-    ) -> Option<u64> {
-        let _growing = self.growth.lock(|| {}).ok()?;
-        let unused = backing.place::<BlockHeader>(start)?.magic.load(Ordering::Relaxed) == 0;
-        let current = self.carve_end.load(Ordering::Relaxed).checked_sub(CHUNK_BYTES) == Some(start)
-            && self.carved.load(Ordering::Relaxed) < start + CHUNK_BYTES;
-        if !unused || current {
-            return None;
-        }
-        backing.place_new(start, block).map(|_| start)
-    }
-
-    fn new_extent(&self, chunks: u64) -> Option<(u64, u64)> {
+    /// More address space: so many chunks, of which nothing is in use yet. `false` at the arena's limit. Under the growth
+    /// lock.
+    pub(super) fn new_extent(&self, chunks: u64) -> bool {
         let first = u64::from(self.next_chunk.load(Ordering::Relaxed));
-        let end = first.checked_add(chunks)?;
-        let limit = self.limit_bytes.load(Ordering::Relaxed);
-        if end > MOST_CHUNKS as u64 || end * CHUNK_BYTES > limit.max(CHUNK_BYTES) {
-            return None;
-        }
-        self.extents[usize::try_from(first).ok()?].store(u32::try_from(chunks).ok()?, Ordering::Relaxed);
-        self.next_chunk.store(u32::try_from(end).ok()?, Ordering::Release);
+        let limit = Self::most_chunks(self.limit_bytes.load(Ordering::Relaxed));
+        let Some(end) = first.checked_add(chunks).filter(|&end| end <= limit) else { return false };
+        self.extents[first as usize].store(chunks as u32, Ordering::Relaxed);
+        self.next_chunk.store(end as u32, Ordering::Release);
         kill_point!(ArenaExtentReserved);
-        Some((first * CHUNK_BYTES, end * CHUNK_BYTES))
+        true
     }
+}
+
+/// The table of units of an arena with that limit; `None` when it does not fit into the first extent.
+pub(super) fn units_in<B: Backing>(backing: &B, limit_bytes: u64) -> Option<Units> {
+    let count = usize::try_from(ArenaHeader::most_chunks(limit_bytes) * UNITS_A_CHUNK).ok()?;
+    let start = backing.resolve(ArenaHeader::table(), count * size_of::<AtomicU64>())?;
+    // SAFETY: resolve() vouches for so many bytes for the process's life; the table begins at a page; every change of it is
+    // atomic, and any bits are a word.
+    #[allow(unsafe_code)]
+    Some(Units(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>().as_ptr(), count) }))
 }

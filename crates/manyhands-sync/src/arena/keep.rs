@@ -7,7 +7,8 @@
 //!
 //! Of a free block, `kept` says whether it may have pages; `committed_mib`, how many it has for certain. What is in pages
 //! that are not certain is not certain either: whoever gives pages back may die before, while or after the system takes
-//! them, and so says first that none is certain, and last that there are none.
+//! them, and so says first that none is certain, and last that there are none. Free units are dirty or not (`units.rs`);
+//! dirty ones count like kept blocks.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, Handle};
 use super::{Arena, Backing, CLASS_COUNT, PAGE_BYTES, SHARDS, SizeClass};
@@ -18,7 +19,7 @@ use crate::primitive::Ordering;
 /// Blocks of at least this many bytes are committed before they are handed out, and count against the cap on what is
 /// kept when they are freed.
 pub(super) const LARGE_BYTES: u64 = if cfg!(loom) { 1 << 10 } else { 64 << 10 };
-/// How many bytes of freed large blocks keep their pages, at most.
+/// How many bytes of freed large blocks, and of units that belong to nobody, keep their pages, at most.
 const MOST_KEPT_BYTES: u64 = 1 << 30;
 /// And at most this part of the arena's limit.
 const KEPT_PART: u64 = 4;
@@ -85,7 +86,10 @@ impl<B: Backing> Arena<B> {
     }
 
     /// So many bytes are kept no more. Never below nothing: the dead may have miscounted.
-    fn discount(&self, bytes: u64) {
+    pub(super) fn discount(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let less = |kept: u64| Some(kept.saturating_sub(bytes));
         let _ = self.header.kept_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
@@ -115,12 +119,12 @@ impl<B: Backing> Arena<B> {
         MOST_KEPT_BYTES.min(self.header.limit_bytes.load(Ordering::Relaxed) / KEPT_PART)
     }
 
-    /// How many bytes of freed large blocks still hold pages.
+    /// How many bytes of freed large blocks, and of memory that belongs to nobody again, still hold pages.
     pub fn kept_bytes(&self) -> u64 {
         self.header.kept_bytes.load(Ordering::Relaxed)
     }
 
-    /// Gives back the pages of all free large blocks, if nobody has wanted one for so many milliseconds, and until
+    /// Gives back the pages of all free large blocks and of free units, if nobody has wanted one for so many milliseconds, and until
     /// somebody wants one; how many bytes that were.
     pub fn trim(&self, quiet_milliseconds: u64) -> u64 {
         let large = (0..CLASS_COUNT)
@@ -129,10 +133,20 @@ impl<B: Backing> Arena<B> {
         let mut given = 0;
         for (list, bytes) in large {
             for shard in 0..SHARDS {
-                if self.kept_bytes() == 0 || !self.is_quiet(quiet_milliseconds) {
+                if !self.header.lists[list * SHARDS + shard].has_kept() {
+                    continue;
+                }
+                if !self.is_quiet(quiet_milliseconds) {
                     return given;
                 }
                 given += self.trim_list(list, shard, bytes, quiet_milliseconds);
+            }
+        }
+        while self.header.dirty_units.load(Ordering::Relaxed) > 0 && self.is_quiet(quiet_milliseconds) {
+            let Ok((now, more)) = self.strip_units(BYTES_A_LOCK) else { break };
+            given += now;
+            if !more {
+                break;
             }
         }
         given
@@ -146,9 +160,9 @@ impl<B: Backing> Arena<B> {
         let mut given = 0;
         loop {
             let mut now = 0;
-            let looked = shelf.look_through(&self.backing, list as u32, most, |start, block| {
+            let looked = shelf.strip(&self.backing, list as u32, most, |start, block| {
                 now += self.strip(start, bytes, block);
-                now < BYTES_A_LOCK
+                now >= BYTES_A_LOCK
             });
             given += now;
             if looked.is_err() || now < BYTES_A_LOCK || !self.is_quiet(quiet_milliseconds) {
@@ -157,11 +171,19 @@ impl<B: Backing> Arena<B> {
         }
     }
 
+    /// After regions were dissolved: free units keep pages up to the cap as well, which blocks that are too small to be
+    /// counted had beyond it.
+    pub(super) fn give_back_excess(&self) {
+        while self.kept_bytes() > self.most_kept_bytes() {
+            let most = (self.kept_bytes() - self.most_kept_bytes()).min(BYTES_A_LOCK);
+            if !matches!(self.strip_units(most), Ok((_, true))) {
+                return;
+            }
+        }
+    }
+
     /// Gives back the pages of a block that is on its list, under the list's lock; how many bytes that were.
     fn strip(&self, start: u64, bytes: u64, block: &BlockHeader) -> u64 {
-        if block.kept.load(Ordering::Relaxed) != 1 {
-            return 0;
-        }
         self.give_back(start + BLOCK_HEADER_BYTES, bytes, block);
         block.kept.store(0, Ordering::Relaxed);
         kill_point!(ArenaStripped);

@@ -1,18 +1,20 @@
 //! The arena's own structures: who owns which bytes of the family's shared memory.
 //!
 //! # Layout
-//! Offset 0 holds the [`ArenaHeader`]; the memory is handed out in *extents* of whole chunks (64 MiB), listed
-//! in the header's directory. Small blocks are carved from the current extent, a block of more than a chunk
-//! gets an extent of its own. A freed block goes on the list of its size class and is reused first: pages that
-//! were used before are twenty times cheaper than fresh ones.
+//! Offset 0 holds the [`ArenaHeader`], the table of units lies behind it. Address space is handed out in *extents* of whole
+//! chunks (64 MiB), listed in the header's directory, and used in *units* (256 KiB): each is free, or of one list, of whose
+//! size class it holds blocks, or part of one large block (`units.rs`, `region.rs`). A freed block goes on the list of its
+//! size class and is reused first: pages that were used before are twenty times cheaper than fresh ones. When neither a
+//! list nor free units serve, the units of which all blocks are free are taken back from their lists (`gather.rs`), so that
+//! freed memory serves every size; only then the arena grows.
 //!
 //! # Protocol
 //! | structure | lock | commit | the holder died before it | after it |
 //! |---|---|---|---|---|
 //! | free list, pop | the list's | `head = next` | the block is marked `HELD` but still on the list: repaired to `FREE` | the block is held by a dead member |
 //! | free list, push | the list's | `head = block` | the block belongs to a dead member | repaired: it belongs to nobody |
-//! | carving | `growth` | `carved = end of block` | nothing happened | the block is held by a dead member |
-//! | new extent | `growth` | its first block's header | the extent is unused: a sweep makes a block of it | the block is held by a dead member |
+//! | carving, regions, extents | `growth` | one store, see `region.rs` | nothing happened | the block is held by a dead member |
+//! | gathering | `room` | see `gather.rs` | its blocks are held by a dead member | their units are free |
 //! | reference, count or release | `references` | the log is cleared | undone from the log | done |
 //!
 //! What a dead member held is garbage, found by its owner word and reclaimed by the next [`Arena::sweep`]; see `owner.rs`,
@@ -23,20 +25,24 @@
 //! committed again before it is handed out, so that no first touch of a large block meets a full system.
 //!
 //! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled only as the same kind, never for more bytes than they
-//! have, and never given back to the system, so that a stale handle never makes bytes of a message look like a lock.
+//! have, and their units never become anything else, so that a stale handle never makes bytes of a message look like a lock.
 
 mod blank;
 mod block;
 mod cycles;
+mod gather;
 mod header;
 mod keep;
 mod lists;
 mod owner;
 mod pins;
 mod references;
+mod region;
 mod size_class;
 mod survey;
 mod sweep;
+mod taking;
+mod units;
 mod walk;
 
 pub use blank::Blank;
@@ -53,10 +59,11 @@ use crate::memory::{Memory, Placing};
 use crate::mutex::LockError;
 use crate::primitive::Ordering;
 use crate::process_table::ProcessTable;
-use block::{BlockHeader, HELD, MAGIC};
-use header::{ARENA_MAGIC, header_in};
-use keep::LARGE_BYTES;
+use block::{BlockHeader, HELD};
+use header::{ARENA_MAGIC, header_in, units_in};
 use lists::FreeList;
+use taking::{Taken, shelf};
+use units::Units;
 
 /// What a placed structure is, so that its memory is only ever recycled as the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,19 +186,12 @@ pub enum OpenError {
 /// No system's pages are smaller.
 const PAGE_BYTES: u64 = 4096;
 
-/// A block that was just handed out.
-#[derive(Clone, Copy, Debug)]
-struct Taken {
-    handle: Handle,
-    /// Behind so many bytes from the block's start, nothing but zeroes.
-    dirty_bytes: u64,
-}
-
 /// An arena, seen from one process.
 #[derive(Clone, Copy, Debug)]
 pub struct Arena<B: Backing> {
     backing: B,
     header: &'static ArenaHeader,
+    units: Units,
 }
 
 impl<B: Backing> Arena<B> {
@@ -206,10 +206,11 @@ impl<B: Backing> Arena<B> {
     #[allow(unsafe_code)] // the door to all of the memory
     pub unsafe fn create(backing: B, family: u64, build: u64, limit_bytes: u64) -> Result<Self, OpenError> {
         #[cfg(loom)]
-        header::write_blank_header(&backing);
+        header::write_blank_header(&backing, limit_bytes);
         let header = header_in(&backing).ok_or(OpenError::NotAnArena)?;
+        let units = units_in(&backing, limit_bytes).ok_or(OpenError::NotAnArena)?;
         header.lay_out(family, build, limit_bytes);
-        Ok(Self { backing, header })
+        Ok(Self { backing, header, units })
     }
 
     /// Opens an arena that another member made.
@@ -228,7 +229,12 @@ impl<B: Backing> Arena<B> {
         let same = header.layout.load(Ordering::Relaxed) == LAYOUT
             && header.pointer_bytes.load(Ordering::Relaxed) == size_of::<usize>() as u32
             && header.build.load(Ordering::Relaxed) == build;
-        if same { Ok(Self { backing, header }) } else { Err(OpenError::OtherBuild) }
+        if !same {
+            return Err(OpenError::OtherBuild);
+        }
+        let limit_bytes = header.limit_bytes.load(Ordering::Relaxed);
+        let units = units_in(&backing, limit_bytes).ok_or(OpenError::NotAnArena)?;
+        Ok(Self { backing, header, units })
     }
 
     /// The memory the arena lies in.
@@ -309,81 +315,6 @@ impl<B: Backing> Arena<B> {
         self.blank(kind, self.allocate_from(CLASS_COUNT + kind as usize, bytes, bytes)?, payload_bytes)
     }
 
-    /// A block of `bytes`, of which the first `wanted` have pages if it is a large one.
-    fn allocate_from(&self, list: usize, bytes: u64, wanted: u64) -> Result<Taken, AllocateError> {
-        self.note_use(list, bytes);
-        let mut popped = self.pop(list, bytes)?;
-        if popped.is_none() && self.header.must_grow(bytes) && self.backing.reclaim() {
-            popped = self.pop(list, bytes)?;
-        }
-        if let Some(handle) = popped {
-            return self.reuse(handle, bytes, wanted);
-        }
-        // None also when this process may not map more: its own limit, not the arena's.
-        let start = self.header.carve(&self.backing, list as u32, bytes)?;
-        kill_point!(ArenaCarved);
-        if let Some(start) = start {
-            let handle = Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 };
-            self.committed(handle, bytes, wanted, 0)?;
-            return Ok(Taken { handle, dirty_bytes: 0 });
-        }
-        // Somebody may have freed one since.
-        let handle = self.pop(list, bytes)?.ok_or_else(|| self.out_of_memory(bytes))?;
-        self.reuse(handle, bytes, wanted)
-    }
-
-    /// A block off its list is handed out again.
-    fn reuse(&self, handle: Handle, bytes: u64, wanted: u64) -> Result<Taken, AllocateError> {
-        let pages = self.unkeep(handle, bytes);
-        self.committed(handle, bytes, wanted, pages.certain_bytes)?;
-        Ok(Taken { handle, dirty_bytes: pages.dirty_bytes })
-    }
-
-    /// The first free block: of this member's own shard, then of the others.
-    fn pop(&self, list: usize, bytes: u64) -> Result<Option<Handle>, AllocateError> {
-        let me = self.backing.me();
-        for turn in 0..if list < CLASS_COUNT { SHARDS } else { 1 } {
-            let shelf = &self.header.lists[shelf(list, me, turn)];
-            if let Some(handle) = shelf.pop(&self.backing, list as u32, bytes, me)? {
-                return Ok(Some(handle));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Makes sure that the first `wanted` bytes of a large block have pages; `has_pages` of them have. When the system has
-    /// none, the block goes on its free list, so that trying again later does not eat the arena.
-    fn committed(
-        &self,
-        handle: Handle,
-        bytes: u64,
-        wanted: u64,
-        has_pages: u64,
-    ) -> Result<(), AllocateError> {
-        let start = handle.offset - BLOCK_HEADER_BYTES;
-        if has_pages >= wanted || bytes < LARGE_BYTES {
-            return Ok(());
-        }
-        let note = |mib: u64| {
-            if let Some(block) = self.backing.place::<BlockHeader>(start) {
-                block.committed_mib.store(mib as u32, Ordering::Relaxed);
-            }
-        };
-        // Never more than there is, whenever this process is killed.
-        note(has_pages >> 20);
-        let wanted = wanted.next_multiple_of(1 << 20).min(bytes);
-        if self.backing.commit(start, wanted).is_ok() {
-            note(wanted.div_ceil(1 << 20));
-            return Ok(());
-        }
-        if let Some(block) = self.backing.place::<BlockHeader>(start) {
-            self.give_back(handle.offset, bytes, block);
-        }
-        // Stale is impossible: nobody else has this handle yet.
-        let _ = self.release(handle, false);
-        Err(self.out_of_memory(bytes))
-    }
-
     /// How many bytes the block's payload has.
     ///
     /// # Errors
@@ -421,11 +352,25 @@ impl<B: Backing> Arena<B> {
 
     fn held(&self, handle: Handle) -> Result<&'static BlockHeader, StaleHandle> {
         let start = handle.offset.checked_sub(BLOCK_HEADER_BYTES).ok_or(StaleHandle)?;
-        let block = self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?;
-        let live = block.magic.load(Ordering::Relaxed) == MAGIC
-            && block.state.load(Ordering::Acquire) == HELD
-            && block.generation.load(Ordering::Relaxed) == handle.generation;
+        let (block, list) = self.place_at(start)?;
+        let live = block.state.load(Ordering::Acquire) == HELD
+            && block.is_in_life(handle.generation)
+            && block.list.load(Ordering::Relaxed) as usize == list;
         if live { Ok(block) } else { Err(StaleHandle) }
+    }
+
+    /// Where a block begins, if the table of units says that one does, and its list.
+    #[inline]
+    fn place_at(&self, start: u64) -> Result<(&'static BlockHeader, usize), StaleHandle> {
+        let list = self.units.list_of_block(start).ok_or(StaleHandle)?;
+        Ok((self.backing.place::<BlockHeader>(start).ok_or(StaleHandle)?, list))
+    }
+
+    /// The block whose header begins there, if the table of units says that one does.
+    fn block_at(&self, start: u64) -> Result<&'static BlockHeader, StaleHandle> {
+        let (block, list) = self.place_at(start)?;
+        let sound = block.is_header() && block.list.load(Ordering::Relaxed) as usize == list;
+        if sound { Ok(block) } else { Err(StaleHandle) }
     }
 
     /// From now on `owner` answers for the block, which this process held.
@@ -471,11 +416,9 @@ impl<B: Backing> Arena<B> {
         if SizeClass::from_index(list).is_some_and(|class| class.block_bytes() != bytes) {
             return Err(StaleHandle);
         }
-        let next_life = handle.generation.wrapping_add(1).max(1);
-        block
-            .generation
-            .compare_exchange(handle.generation, next_life, Ordering::AcqRel, Ordering::Relaxed)
-            .map_err(|_| StaleHandle)?;
+        if !block.end_life(handle.generation) {
+            return Err(StaleHandle);
+        }
         let me = self.backing.me();
         block.give(me);
         kill_point!(ArenaFreed);
@@ -511,16 +454,4 @@ impl<B: Backing> Arena<B> {
             limit_bytes: self.header.limit_bytes.load(Ordering::Relaxed),
         }
     }
-}
-
-/// Where among all lists that list lies for a member: its own shard on the first turn, then the others.
-fn shelf(list: usize, member: Owner, turn: usize) -> usize {
-    if list >= CLASS_COUNT {
-        return list - CLASS_COUNT + CLASS_COUNT * SHARDS;
-    }
-    let own = match member {
-        Owner::Member(slot, _) => slot.get() as usize,
-        _ => 0,
-    };
-    list * SHARDS + (own + turn) % SHARDS
 }

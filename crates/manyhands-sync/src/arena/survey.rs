@@ -39,18 +39,15 @@ impl<B: Backing> Arena<B> {
             ..Survey::default()
         };
         let (mut left, mut sound) = (most, true);
-        let complete = self.walk(
-            |start, block, bytes| {
-                if left == 0 {
-                    return false;
-                }
-                left -= 1;
-                sound &= survey.count(start, block, bytes);
-                survey.references.extend(self.reference(start, block));
-                true
-            },
-            |_, _| {},
-        );
+        let complete = self.walk(|start, block, bytes| {
+            if left == 0 {
+                return false;
+            }
+            left -= 1;
+            sound &= survey.count(start, block, bytes);
+            survey.references.extend(self.reference(start, block));
+            true
+        });
         survey.complete = complete && sound;
         survey
     }
@@ -69,7 +66,7 @@ impl Survey {
                 self.held_bytes += bytes;
                 let kind = Kind::of_list(block.list.load(Ordering::Relaxed));
                 if let Some(kind) = kind.filter(|&kind| kind != Kind::Reference) {
-                    let generation = block.generation.load(Ordering::Relaxed);
+                    let generation = block.generation();
                     self.structures.push((kind, Handle { offset: start + BLOCK_HEADER_BYTES, generation }));
                 }
             }

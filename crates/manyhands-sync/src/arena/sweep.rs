@@ -2,19 +2,19 @@
 //!
 //! # Protocol
 //! Every block says who answers for it (`owner.rs`). A block whose owner is gone is garbage. The sweeper first settles all
-//! locks of the arena, so that what a dead member had half done is done or undone; then it walks over all blocks and
-//! *claims* each piece of garbage by exchanging the dead owner for itself. Only one sweeper's exchange succeeds, so
-//! everything is released once; a sweeper that dies leaves its claims to the next one. Freeing a block makes what it
-//! owned garbage, so the walk is repeated until it finds nothing.
+//! locks of the arena, so that what a dead member had half done is done or undone; then it walks over all blocks, under
+//! the `room` lock, so that regions stay what they are; then it *claims* each piece of garbage by exchanging the dead owner
+//! for itself. Only one sweeper's exchange succeeds, so everything is released once; a sweeper that dies leaves its claims
+//! to the next one. Freeing a block makes what it owned garbage, so the walk is repeated until it finds nothing.
 //!
 //! A member that is alive may free the same block meanwhile (who buries a worker, say): the block's generation decides who
 //! of the two does it.
 
-use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle, MAGIC};
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader, FREE, HELD, Handle};
 use super::owner::{Owner, same_generation};
-use super::{Arena, Backing, Kind, SizeClass};
+use super::units::{UNIT_BYTES, Use};
+use super::{Arena, Backing, Kind};
 use crate::kill_point;
-use crate::memory::Placing;
 use crate::primitive::Ordering;
 use crate::process_table::Census;
 
@@ -55,28 +55,25 @@ impl<B: Backing> Arena<B> {
             // Before the locks are settled: who dies after that may have left one of them locked.
             let census = self.process_table().census();
             self.settle();
-            let (mut garbage, mut unused) = (Vec::new(), Vec::new());
-            let (kept_before, mut kept) = (self.kept_bytes(), 0);
-            let complete = self.walk(
-                |start, block, bytes| {
-                    swept.visited += 1;
-                    kept += if block.kept.load(Ordering::Relaxed) == 1 { bytes } else { 0 };
-                    if let Some(claim) = self.garbage(start, block, &census) {
-                        garbage.push(claim);
-                    }
-                    true
-                },
-                |start, bytes| unused.push((start, bytes)),
-            );
+            let mut garbage = Vec::new();
+            // Regions are not dissolved meanwhile. A lock that makes no sense says so to whoever wants to grow.
+            let walking = self.header.room.lock(|| {});
+            let (kept_before, mut kept) = (self.kept_bytes(), self.dirty_bytes());
+            let complete = self.walk(|start, block, bytes| {
+                swept.visited += 1;
+                kept += if block.kept.load(Ordering::Relaxed) == 1 { bytes } else { 0 };
+                if let Some(claim) = self.garbage(start, block, &census) {
+                    garbage.push(claim);
+                }
+                true
+            });
             if complete {
                 self.recount(kept_before, kept);
             }
+            drop(walking);
             let before = swept.reclaimed;
             for (handle, owner) in garbage {
                 swept.reclaimed += u64::from(self.reclaim(handle, owner, &mut destroy));
-            }
-            for (start, bytes) in unused {
-                swept.reclaimed += u64::from(self.reclaim_extent(start, bytes));
             }
             if swept.reclaimed == before {
                 // What is left is counted; some of it may keep only itself.
@@ -101,10 +98,17 @@ impl<B: Backing> Arena<B> {
         self.header.references.settle(&self.backing);
     }
 
+    /// How many bytes of free units may have pages.
+    fn dirty_bytes(&self) -> u64 {
+        let mut dirty = 0;
+        self.walk_regions(|_, unit| dirty += u64::from(unit.using == Use::Free && unit.dirty));
+        dirty * UNIT_BYTES
+    }
+
     /// The block as its next life's handle and its dead owner, if it is garbage.
     fn garbage(&self, start: u64, block: &BlockHeader, census: &Census) -> Option<(Handle, u64)> {
         // The generation first: whoever frees the block from here on changes it.
-        let generation = block.generation.load(Ordering::Acquire);
+        let generation = block.generation();
         let word = block.owner.load(Ordering::Acquire);
         let dead = match Owner::from_word(word) {
             Owner::Nobody | Owner::Shared => false,
@@ -117,22 +121,15 @@ impl<B: Backing> Arena<B> {
     /// Whether the block that owns another one is held, in that life.
     fn stands(&self, handle: Handle) -> bool {
         let start = handle.offset.checked_sub(BLOCK_HEADER_BYTES);
-        start.and_then(|start| self.backing.place::<BlockHeader>(start)).is_some_and(|block| {
-            block.magic.load(Ordering::Relaxed) == MAGIC
-                && block.state.load(Ordering::Acquire) == HELD
-                && same_generation(block.generation.load(Ordering::Acquire), handle.generation)
+        start.and_then(|start| self.block_at(start).ok()).is_some_and(|block| {
+            block.state.load(Ordering::Acquire) == HELD
+                && same_generation(block.generation(), handle.generation)
         })
     }
 
     /// Frees a block of that dead owner's; `false` when somebody else was faster.
     fn reclaim(&self, handle: Handle, dead: u64, destroy: &mut impl FnMut(Kind, Handle)) -> bool {
-        let Some(block) = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES) else {
-            return false;
-        };
-        let me = self.backing.me().to_word();
-        if block.owner.compare_exchange(dead, me, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return false;
-        }
+        let Some(block) = self.claimed(handle, dead) else { return false };
         kill_point!(SweepClaimed);
         // Marked free, and its maker died before it was on a list.
         let _ = block.state.compare_exchange(FREE, HELD, Ordering::AcqRel, Ordering::Relaxed);
@@ -152,12 +149,15 @@ impl<B: Backing> Arena<B> {
         self.free(handle).is_ok()
     }
 
-    /// Makes a free block of an extent that somebody reserved and never used.
-    fn reclaim_extent(&self, start: u64, bytes: u64) -> bool {
-        let Some(class) = SizeClass::largest_within(bytes) else { return false };
-        let block = BlockHeader::new(class.index() as u32, class.block_bytes(), self.backing.me());
-        let adopted = self.backing.commit(start, BLOCK_HEADER_BYTES).is_ok()
-            && self.header.adopt_extent(&self.backing, start, block).is_some();
-        adopted && self.release(Handle { offset: start + BLOCK_HEADER_BYTES, generation: 1 }, false).is_ok()
+    /// Exchanges the dead owner of a block for this process, if it is still there: others sweep as well, and what they free
+    /// may have become something else since the walk, of which not a byte must be touched.
+    fn claimed(&self, handle: Handle, dead: u64) -> Option<&'static BlockHeader> {
+        // Nobody dissolves a region meanwhile.
+        let _growing = self.header.growth.lock(|| {}).ok()?;
+        let block = self.block_at(handle.offset - BLOCK_HEADER_BYTES).ok()?;
+        let me = self.backing.me().to_word();
+        let won = block.generation() == handle.generation
+            && block.owner.compare_exchange(dead, me, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        won.then_some(block)
     }
 }

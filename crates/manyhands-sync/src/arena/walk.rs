@@ -1,72 +1,62 @@
-//! A walk over every block. It writes nothing, takes no lock and trusts nothing that it reads; blocks come and go
-//! meanwhile.
+//! A walk over every block. It writes nothing, takes no lock and trusts nothing that it reads; blocks and regions come and
+//! go meanwhile. What is there from its beginning to its end it shows: a region that holds a block is not dissolved. Who
+//! only looks may find bytes of a message where a region was dissolved meanwhile, and takes them for damage or for a block
+//! that it describes wrongly; who acts on what it finds holds the `room` lock during the walk.
 
-use super::block::{BLOCK_HEADER_BYTES, BlockHeader, MAGIC};
-use super::{Arena, ArenaHeader, Backing, CHUNK_BYTES, MOST_CHUNKS};
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
+use super::units::{UNIT_BYTES, Unit, Use};
+use super::{Arena, Backing, SizeClass};
 use crate::memory::Placing;
 use crate::primitive::Ordering;
 
-/// How far a walk came in an extent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    ToItsEnd,
-    /// Nothing was ever carved from it.
-    Nowhere,
-    /// To a header that makes no sense, or the visitor had enough.
-    PartOfTheWay,
-}
-
 impl<B: Backing> Arena<B> {
-    /// Shows every block, as (where its header begins, the header, its bytes), until `visit` says `false`. Extents in
-    /// which no block was ever made are named to `unused`, by where they begin and how many bytes they have. Whether every
-    /// extent was walked to its end.
-    pub(super) fn walk(
-        &self,
-        mut visit: impl FnMut(u64, &BlockHeader, u64) -> bool,
-        mut unused: impl FnMut(u64, u64),
-    ) -> bool {
-        let header = self.header;
-        let chunks = (header.next_chunk.load(Ordering::Acquire) as usize).min(MOST_CHUNKS);
-        let (mut chunk, mut complete) = (0, true);
-        while chunk < chunks {
-            let extent = (header.extents[chunk].load(Ordering::Relaxed) as usize).max(1);
-            let start = chunk as u64 * CHUNK_BYTES;
-            let end = (chunk + extent).min(chunks) as u64 * CHUNK_BYTES;
-            match self.walk_extent(start, end, &mut visit) {
-                Came::ToItsEnd => {}
-                Came::Nowhere => unused(start, end - start),
-                Came::PartOfTheWay => complete = false,
-            }
-            chunk += extent;
+    /// Shows every unit that is free or begins a region, as (its number, what it is).
+    pub(super) fn walk_regions(&self, mut visit: impl FnMut(u64, Unit)) {
+        let (mut number, end) = (self.header.first_unit(), self.end_of_units());
+        while number < end {
+            let unit = self.units.get(number);
+            visit(number, unit);
+            number += unit.units();
         }
+    }
+
+    /// Shows every block, as (where its header begins, the header, its bytes), until `visit` says `false`. Whether every
+    /// region was walked to its end.
+    pub(super) fn walk(&self, mut visit: impl FnMut(u64, &BlockHeader, u64) -> bool) -> bool {
+        let mut complete = true;
+        self.walk_regions(|number, unit| complete &= self.walk_region(number, unit, &mut visit));
         complete
     }
 
-    fn walk_extent(
+    fn walk_region(
         &self,
-        start: u64,
-        end: u64,
+        number: u64,
+        unit: Unit,
         visit: &mut impl FnMut(u64, &BlockHeader, u64) -> bool,
-    ) -> Came {
-        let current = self.header.carve_end.load(Ordering::Relaxed) == end;
-        let end = if current { self.header.carved.load(Ordering::Acquire).min(end) } else { end };
-        // The arena's own header is at the beginning of the first extent.
-        let mut at = if start == 0 { ArenaHeader::first_block() } else { start };
-        while at < end {
-            let Some(block) = self.backing.place::<BlockHeader>(at) else { return Came::PartOfTheWay };
-            let magic = block.magic.load(Ordering::Relaxed);
+    ) -> bool {
+        let (list, end) = match unit.using {
+            Use::Free => return true,
+            Use::Small { list, carved } => (list, carved),
+            Use::Whole { list, units } => (list, units * UNIT_BYTES),
+        };
+        let class_bytes = SizeClass::from_index(list).map(SizeClass::block_bytes);
+        let mut within = 0;
+        while within < end {
+            let start = number * UNIT_BYTES + within;
+            let Some(block) = self.backing.place::<BlockHeader>(start) else { return false };
             let bytes = block.bytes.load(Ordering::Relaxed);
-            if magic == 0 && !current {
-                // An older extent ends where the next block would not have fitted.
-                return if at == start { Came::Nowhere } else { Came::ToItsEnd };
+            let sound = block.is_header()
+                && block.list.load(Ordering::Relaxed) as usize == list
+                && class_bytes.unwrap_or(bytes) == bytes
+                && bytes > BLOCK_HEADER_BYTES
+                && bytes.is_multiple_of(BLOCK_HEADER_BYTES)
+                && bytes <= end - within;
+            if !sound || !visit(start, block, bytes) {
+                return false;
             }
-            let sound =
-                magic == MAGIC && bytes > BLOCK_HEADER_BYTES && bytes.is_multiple_of(BLOCK_HEADER_BYTES);
-            if !sound || bytes > end - at || !visit(at, block, bytes) {
-                return Came::PartOfTheWay;
-            }
-            at += bytes;
+            // A large block is alone in its region.
+            within = if matches!(unit.using, Use::Whole { .. }) { end } else { within + bytes };
         }
-        Came::ToItsEnd
+        true
     }
 }

@@ -12,7 +12,9 @@
 //! that everybody waits for.
 //!
 //! Rules for every critical section: no allocation, no system call, no call back into the caller's code; short
-//! enough that a waiter may spin; locks are let go in the reverse order. Members of a family come from glibc's `fork` or from `exec` only: a raw
+//! enough that a waiter may spin; locks are let go in the reverse order. (The arena's `room` lock is held for
+//! milliseconds, while somebody looks through all of the memory: only those wait for it who would do the same.) Members of
+//! a family come from glibc's `fork` or from `exec` only: a raw
 //! `clone` breaks the ownership the kernel records.
 
 #[cfg(loom)]

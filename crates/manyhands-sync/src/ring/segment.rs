@@ -57,9 +57,11 @@ pub(super) struct Line {
 #[allow(unsafe_code)]
 unsafe impl Shareable for SegmentHeader {}
 
-/// The smallest segment; the first one of every ring. Under loom two small frames fill one.
-pub(super) const SMALLEST_CAPACITY: u32 = if cfg!(loom) { 32 } else { 64 << 10 };
-/// Segments grow by doubling up to here.
+/// The smallest segment; the first one of every ring: many queues never hold more. Under loom two small frames fill one.
+pub(super) const SMALLEST_CAPACITY: u32 = if cfg!(loom) { 32 } else { 8 << 10 };
+/// The next one, in which the longest frames fit several times.
+const SECOND_CAPACITY: u32 = if cfg!(loom) { 64 } else { 64 << 10 };
+/// From then on segments grow by doubling up to here.
 pub(super) const LARGEST_CAPACITY: u32 = if cfg!(loom) { 64 } else { 4 << 20 };
 
 /// In front of every frame: its payload's length and its tag.
@@ -159,7 +161,7 @@ impl Segment {
 
     /// The capacity of the segment that should follow this one.
     pub(super) fn next_capacity(&self) -> u32 {
-        (self.capacity * 2).min(LARGEST_CAPACITY)
+        (self.capacity * 2).clamp(SECOND_CAPACITY, LARGEST_CAPACITY)
     }
 
     pub(super) fn capacity(&self) -> u32 {

@@ -5,7 +5,6 @@ use super::support::{Mapping, Random, arena, be};
 use super::{die_at, print_deaths, rounds};
 use manyhands_sync::arena::{Arena, Blank, Handle, Kind, Owner};
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::memory::Memory;
 use manyhands_sync::ring::{Ring, RingHeader};
 
 /// The steps tried here.

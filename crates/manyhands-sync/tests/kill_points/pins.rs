@@ -23,7 +23,7 @@ fn release(arena: &TestArena, reference: Handle) {
 
 /// A shared block, and this process's reference to it.
 fn shared_block(arena: &TestArena) -> (Handle, Handle) {
-    let target = arena.allocate_kind(Kind::Bytes, 100).unwrap();
+    let target = arena.allocate_kind(Kind::Bytes, 100).unwrap().share();
     (target, arena.refer(target, arena.me()).unwrap())
 }
 
@@ -42,7 +42,7 @@ fn a_pin_keeps_a_block_until_it_is_a_reference_that_is_released() {
     assert_eq!(arena.pin(target), Err(ReferError::Stale));
     assert_eq!(arena.adopt_pin(target), Err(ReferError::Stale));
     // One of a single process's is nobody's to pin.
-    let own = arena.allocate_kind(Kind::Bytes, 100).unwrap();
+    let own = arena.allocate_kind(Kind::Bytes, 100).unwrap().share();
     assert_eq!(arena.pin(own), Err(ReferError::Stale));
     arena.free(own).unwrap();
     assert_eq!(arena.survey(usize::MAX).held_blocks, 0);

@@ -5,7 +5,6 @@ use super::{die_at, print_deaths, rounds};
 use manyhands_sync::arena::{Arena, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint::{self, *};
-use manyhands_sync::memory::Memory;
 use manyhands_sync::queue_header::{QueueHeader, TooManyDone};
 use manyhands_sync::ring::{Locking, Ring};
 use manyhands_sync::wait_word::{Patience, Waited};

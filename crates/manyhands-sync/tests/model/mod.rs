@@ -7,11 +7,23 @@
 use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, Kind, Owner};
 use manyhands_sync::kill_point::{KillPoint, arm};
 use manyhands_sync::memory::{self, Memory, Shareable};
+use manyhands_sync::process_table::SlotIndex;
 use manyhands_sync::ring::{Ring, RingHeader};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+loom::thread_local! {
+    /// Who this thread is to the arena: the word of an `Owner`; 0 for somebody who never dies.
+    static ME: Cell<u64> = Cell::new(0);
+}
+
+/// From now on this thread of the model is the member in that slot.
+pub(crate) fn be(slot: SlotIndex, life: u32) {
+    ME.with(|me| me.set(Owner::Member(slot, life).to_word()));
+}
 
 /// Memory whose copied words loom watches.
 #[derive(Clone, Copy)]
@@ -116,7 +128,10 @@ impl Backing for Watched {
     fn give_back(&self, _offset: u64, _len: u64) {}
 
     fn me(&self) -> Owner {
-        Owner::Shared
+        match ME.with(Cell::get) {
+            0 => Owner::Shared,
+            word => Owner::from_word(word),
+        }
     }
 }
 

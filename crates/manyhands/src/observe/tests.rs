@@ -94,7 +94,7 @@ fn random_damage_is_reported_or_overlooked_but_never_follows_into_nowhere() {
         queue.send_by(&[7; 1000], Deadline::NEVER).unwrap();
     }
     let pool = crate::pool::Pool::create(family, 3).unwrap();
-    let bytes = 4 << 20;
+    let bytes = 24 << 20;
     let (file, observer) = copy_of(family, bytes);
     let sound = observer.report();
     assert!(sound.to_string().contains("200 (19"), "{sound}");

@@ -134,7 +134,8 @@ impl SharedBlock {
             ReferError::Stale => SharedError::Stale,
             ReferError::Allocate(error) => SharedError::wanting(len, error),
         })?;
-        let bytes = SharedBytes::resolve(arena.backing(), handle.offset, len).ok_or(SharedError::Stale)?;
+        let bytes =
+            SharedBytes::within(arena.backing(), handle.offset, room, 0, len).ok_or(SharedError::Stale)?;
         Ok(Self { bytes, hold: Arc::new(hold) })
     }
 

@@ -137,7 +137,9 @@ impl Parcel {
             ReferError::Stale => SharedError::Stale,
             ReferError::Allocate(error) => SharedError::wanting(len, error),
         })?;
-        let bytes = SharedBytes::resolve(arena.backing(), start, len).ok_or(SharedError::Stale)?;
+        let at = start - handle.offset;
+        let bytes =
+            SharedBytes::within(arena.backing(), handle.offset, room, at, len).ok_or(SharedError::Stale)?;
         alone::enter(bytes.start(), handle, start, pages as usize);
         Ok(Self { bytes, handle, hold: Some(hold), given: false })
     }

@@ -114,6 +114,21 @@ impl ArenaView {
         self.arena.extent_bytes()
     }
 
+    /// As [`ArenaView::allocate`], but only the first `bytes` have pages for certain; the rest of the block must not be
+    /// touched.
+    ///
+    /// # Errors
+    /// When the family's limit or the system's memory is reached.
+    pub fn allocate_exactly(&self, bytes: u64) -> Result<Blank<Extents>, AllocateError> {
+        self.arena.allocate_exactly(bytes)
+    }
+
+    /// Gives the pages of free memory back to the system, if nobody has wanted a large block for so many milliseconds; how
+    /// many bytes that were.
+    pub fn trim(&self, quiet_milliseconds: u64) -> u64 {
+        self.arena.trim(quiet_milliseconds)
+    }
+
     /// Gives back a block that nobody else knows.
     pub fn free(&self, blank: Blank<Extents>) {
         // Stale is impossible: nobody else has this handle.

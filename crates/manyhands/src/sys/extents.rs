@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // implements Memory, whose contract is the mapping's lifetime
 
 use super::memory::{self, Access};
+use super::wide::WideList;
 use super::{OsError, clock, huge_pages};
 use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS, Owner};
 use manyhands_sync::memory::Memory;
@@ -18,6 +19,8 @@ struct ExtentTable {
     access: Access,
     /// Where each chunk begins in this process; null while it is not mapped. Never goes back to null.
     chunks: Box<[AtomicPtr<u8>]>,
+    /// What lies over the borders of extents.
+    wide: WideList,
 }
 
 /// The arena's memory, as this process sees it.
@@ -38,7 +41,8 @@ impl Extents {
     fn with(fd: OwnedFd, access: Access) -> Result<Self, OsError> {
         let size = memory::size_of(fd.as_fd())?;
         let chunks = unmapped(MOST_CHUNKS)?;
-        let extents = Self(Box::leak(Box::new(ExtentTable { fd, size, access, chunks })));
+        let extents =
+            Self(Box::leak(Box::new(ExtentTable { fd, size, access, chunks, wide: WideList::default() })));
         extents.map(0, CHUNK_BYTES)?;
         Ok(extents)
     }
@@ -88,9 +92,12 @@ impl Extents {
     fn resolve_slowly(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
         let header = NonNull::new(self.0.chunks[0].load(Ordering::Acquire))?.cast::<ArenaHeader>();
         // SAFETY: chunk 0 is mapped for ever and begins with the header, whose fields are atomics.
-        let (start, bytes) = unsafe { header.as_ref() }.extent_of(offset)?;
-        if offset.checked_add(len as u64)? > start + bytes {
-            return None;
+        let header = unsafe { header.as_ref() };
+        let (start, bytes) = header.extent_of(offset)?;
+        let end = offset.checked_add(len as u64)?;
+        if end > start + bytes {
+            header.extent_of(end - 1)?;
+            return self.resolve_wide(offset, len);
         }
         let first = self.0.chunks.get((start / CHUNK_BYTES) as usize)?;
         if first.load(Ordering::Acquire).is_null() {
@@ -99,6 +106,19 @@ impl Extents {
         let base = NonNull::new(first.load(Ordering::Acquire))?;
         // SAFETY: offset - start < bytes, the length of the mapping that begins at `base`.
         Some(unsafe { base.add((offset - start) as usize) })
+    }
+
+    /// What lies over the border of extents is mapped once more.
+    fn resolve_wide(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
+        // Beyond the memory's end an access would be answered with a signal that kills.
+        offset
+            .checked_add(len as u64)?
+            .checked_next_multiple_of(CHUNK_BYTES)
+            .filter(|&end| end <= self.0.size)?;
+        let map = |start, bytes| memory::map_forever(self.descriptor(), start, bytes, self.0.access);
+        // SAFETY: just mapped, and another thread's mapping was published instead.
+        let unmap = |place, bytes| unsafe { memory::unmap_unpublished(place, bytes) };
+        self.0.wide.resolve(offset, len, map, unmap).ok()
     }
 }
 

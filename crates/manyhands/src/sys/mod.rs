@@ -21,6 +21,7 @@ pub(crate) mod posix_spawn;
 pub(crate) mod quiet_thread;
 pub(crate) mod shared_bytes;
 pub(crate) mod stat;
+mod wide;
 
 pub use error::OsError;
 pub(crate) use extents::Extents;

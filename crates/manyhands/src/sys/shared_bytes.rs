@@ -27,6 +27,23 @@ impl SharedBytes {
         start.addr().get().is_multiple_of(64).then_some(Self { start, len })
     }
 
+    /// The `len` bytes that begin `at` so many behind the start of a block of `block_bytes`: asked for with their whole
+    /// block, they have one address for as long as it lives, wherever it lies. `None` as [`SharedBytes::resolve`].
+    pub(crate) fn within(
+        extents: &Extents,
+        block: u64,
+        block_bytes: u64,
+        at: u64,
+        len: usize,
+    ) -> Option<Self> {
+        let whole = Self::resolve(extents, block, usize::try_from(block_bytes).ok()?)?;
+        let at =
+            usize::try_from(at).ok().filter(|&at| at.checked_add(len).is_some_and(|end| end <= whole.len))?;
+        // SAFETY: inside the block, checked just now.
+        let start = unsafe { whole.start.add(at) };
+        start.addr().get().is_multiple_of(64).then_some(Self { start, len })
+    }
+
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
     }

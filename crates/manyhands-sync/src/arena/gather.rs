@@ -1,0 +1,165 @@
+//! Gathering: free blocks of all lists become free units again, so that memory that was freed serves every size.
+//!
+//! Allocating and freeing know nothing of it: a freed block stays on the list of its class, warm, for the next one who
+//! wants that size. Only who finds neither a free block nor free units looks through all regions, before the arena grows.
+//!
+//! # Protocol
+//! One member gathers at a time, under the `room` lock, which nobody takes who finds a block; so it may be held for
+//! milliseconds, and a few system calls. Regions all of whose blocks are free are noted without a lock. Then their blocks
+//! are taken off their lists like any others, and belong to the gatherer; what lies on the way is put back after it, as
+//! it was. A region is dissolved (`region.rs`) when the gatherer has all of its blocks.
+//!
+//! | the gatherer dies | then |
+//! |---|---|
+//! | with blocks that it has taken | they belong to a dead member: the next sweep frees them, one by one |
+//! | before it has put the others back | as above |
+//! | after a region was dissolved | its units are free |
+//!
+//! Who finds the list empty meanwhile comes to the `room` lock as well, and looks again once it has it: so nobody is told
+//! that there is no memory because somebody gathers.
+
+use super::block::{BlockHeader, FREE, Handle, next_generation};
+use super::keep::LARGE_BYTES;
+use super::region::Emptied;
+use super::units::{UNIT_BYTES, Unit, Use};
+use super::{Arena, BLOCK_HEADER_BYTES, Backing, CHUNK_BYTES, SHARDS, SizeClass};
+use crate::kill_point;
+use crate::memory::Placing;
+use crate::primitive::Ordering;
+use std::collections::BTreeMap;
+
+/// While fewer bytes than this part of the arena were handed out since the last gathering, it grows instead.
+const WORTHWHILE_PART: u64 = 16;
+
+/// A region to be dissolved: what was seen of it, and its blocks that were taken off their lists.
+#[derive(Debug)]
+struct Candidate {
+    seen: Unit,
+    blocks: u64,
+    taken: Vec<Handle>,
+}
+
+impl<B: Backing> Arena<B> {
+    /// Whether so much was handed out since the last gathering that another one may find something.
+    pub(super) fn wants_gathering(&self) -> bool {
+        let handed = self.header.handed_units.load(Ordering::Relaxed) * UNIT_BYTES;
+        handed >= (self.extent_bytes() / WORTHWHILE_PART).max(CHUNK_BYTES / 4)
+    }
+
+    /// Dissolves the regions of which no block is held; how many units that gave. Under the `room` lock.
+    pub(super) fn gather(&self) -> u64 {
+        self.header.handed_units.store(0, Ordering::Relaxed);
+        let mut lists: BTreeMap<usize, BTreeMap<u64, Candidate>> = BTreeMap::new();
+        self.walk_regions(|number, unit| {
+            if let Some((list, blocks)) = self.free_blocks_of(number, unit) {
+                let candidate = Candidate { seen: unit, blocks, taken: Vec::new() };
+                lists.entry(list).or_default().insert(number, candidate);
+            }
+        });
+        let gathered = lists.into_iter().map(|(list, candidates)| self.take_apart(list, candidates)).sum();
+        self.give_back_excess();
+        gathered
+    }
+
+    /// The list of a region of a size class and how many blocks it has, if all of them are free.
+    fn free_blocks_of(&self, number: u64, unit: Unit) -> Option<(usize, u64)> {
+        let (list, blocks) = match unit.using {
+            Use::Free => return None,
+            Use::Whole { list, .. } => (list, 1),
+            Use::Small { list, carved } => (list, carved / SizeClass::from_index(list)?.block_bytes()),
+        };
+        let bytes = SizeClass::from_index(list)?.block_bytes();
+        let is_free = |block: u64| {
+            let header = self.backing.place::<BlockHeader>(number * UNIT_BYTES + block * bytes);
+            header.is_some_and(|header| header.is_header() && header.state.load(Ordering::Acquire) == FREE)
+        };
+        (0..blocks).all(is_free).then_some((list, blocks))
+    }
+
+    /// Takes the blocks of these regions off their list, and dissolves those of which it gets all.
+    fn take_apart(&self, list: usize, mut candidates: BTreeMap<u64, Candidate>) -> u64 {
+        let Some(class) = SizeClass::from_index(list) else { return 0 };
+        let mut wanted: u64 = candidates.values().map(|candidate| candidate.blocks).sum();
+        for shard in 0..SHARDS {
+            if wanted == 0 {
+                break;
+            }
+            wanted -= self.take_from(list * SHARDS + shard, class, &mut candidates, wanted);
+        }
+        kill_point!(GatherTaken);
+        let mut gathered = 0;
+        for (number, candidate) in candidates {
+            let emptied = self.emptied(number, class, &candidate);
+            if emptied.is_some_and(|emptied| self.dissolve(emptied) == Ok(true)) {
+                gathered += candidate.seen.units();
+            } else {
+                self.put_back(&self.header.lists[list * SHARDS], candidate.taken);
+            }
+        }
+        gathered
+    }
+
+    /// Takes from one shelf what belongs to these regions, `most` blocks at most; how many it got.
+    fn take_from(
+        &self,
+        shelf: usize,
+        class: SizeClass,
+        candidates: &mut BTreeMap<u64, Candidate>,
+        most: u64,
+    ) -> u64 {
+        let shelf = &self.header.lists[shelf];
+        let (list, bytes, me) = (class.index() as u32, class.block_bytes(), self.backing.me());
+        let (mut got, mut others) = (0, Vec::new());
+        // Others may free blocks all the while.
+        for _ in 0..=self.extent_bytes() / bytes {
+            if got == most || others.try_reserve(1).is_err() {
+                break;
+            }
+            let Ok(Some(handle)) = shelf.pop(&self.backing, self.units, list, bytes, me) else { break };
+            match candidates.get_mut(&(handle.offset / UNIT_BYTES)) {
+                Some(candidate) => {
+                    candidate.taken.push(handle);
+                    got += 1;
+                }
+                None => others.push(handle),
+            }
+        }
+        kill_point!(GatherSetAside);
+        self.put_back(shelf, others);
+        got
+    }
+
+    /// Puts blocks back that were taken off a list, so that it is as it was.
+    fn put_back(&self, shelf: &super::FreeList, mut blocks: Vec<Handle>) {
+        let me = self.backing.me();
+        while let Some(handle) = blocks.pop() {
+            let start = handle.offset - BLOCK_HEADER_BYTES;
+            if let Some(block) = self.backing.place::<BlockHeader>(start) {
+                let _ = shelf.push(&self.backing, start, block, me);
+            }
+        }
+    }
+
+    /// What is to be known of a region for dissolving it, if all of its blocks are here.
+    fn emptied(&self, number: u64, class: SizeClass, candidate: &Candidate) -> Option<Emptied> {
+        if candidate.taken.len() as u64 != candidate.blocks {
+            return None;
+        }
+        let (bytes, units) = (class.block_bytes(), candidate.seen.units());
+        let large = bytes >= LARGE_BYTES;
+        let (mut floor, mut kept_bytes) = (candidate.seen.floor, 0);
+        let mut dirty_units = if matches!(candidate.seen.using, Use::Small { .. }) { 1 } else { 0 };
+        for handle in &candidate.taken {
+            let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES)?;
+            floor = floor.max(next_generation(handle.generation));
+            if large && block.kept.load(Ordering::Relaxed) == 1 {
+                kept_bytes += bytes;
+                let certain = u64::from(block.committed_mib.load(Ordering::Relaxed)) << 20;
+                let dirty = if certain == 0 { units } else { certain.div_ceil(UNIT_BYTES) };
+                dirty_units = dirty_units.max(dirty.min(units));
+            }
+        }
+        kill_point!(GatherEmptied);
+        Some(Emptied { number, seen: candidate.seen, floor, dirty_units, kept_bytes })
+    }
+}

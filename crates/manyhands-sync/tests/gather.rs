@@ -1,0 +1,265 @@
+//! Memory that was freed serves every size: an empty arena is an empty arena.
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_types)] // not part of the structures that loom checks
+
+mod support;
+
+use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, Handle, Kind, StaleHandle};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::{Mapping, Random, arena, be, times};
+
+/// Blocks of that size until there is no memory for one more.
+fn fill(arena: &Arena<Mapping>, bytes: u64) -> Vec<Handle> {
+    let mut blocks = Vec::new();
+    loop {
+        match arena.allocate_exactly(bytes) {
+            Ok(block) => blocks.push(block.share()),
+            Err(AllocateError::OutOfMemory { .. }) => return blocks,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+fn free_all(arena: &Arena<Mapping>, blocks: Vec<Handle>) {
+    blocks.into_iter().for_each(|block| arena.free(block).unwrap());
+}
+
+#[test]
+fn an_arena_that_was_filled_with_one_size_and_emptied_serves_every_other() {
+    let arena = arena(2);
+    let sizes = [1 << 20, 5 << 20, 60_000, 30 << 20, 200, 100 << 20, 3 << 20, 150_000, 900, 1 << 20];
+    let mut most: Vec<(u64, usize)> = Vec::new();
+    for round in 0..3 {
+        for &bytes in &sizes {
+            let blocks = fill(&arena, bytes);
+            let held = blocks.len() as u64 * bytes;
+            assert!(held > CHUNK_BYTES / 3, "{held} bytes in blocks of {bytes}, round {round}");
+            assert!(arena.survey(usize::MAX).complete);
+            // As many as when this size was the first one.
+            match most.iter().find(|(of, _)| *of == bytes) {
+                Some((_, count)) => assert!(blocks.len() >= *count, "{} of {bytes}", blocks.len()),
+                None => most.push((bytes, blocks.len())),
+            }
+            free_all(&arena, blocks);
+            assert_eq!(arena.survey(usize::MAX).held_blocks, 0);
+        }
+    }
+    assert_eq!(arena.extent_bytes(), 2 * CHUNK_BYTES);
+}
+
+#[test]
+fn a_block_over_the_border_of_extents_is_had_when_nothing_else_is() {
+    let arena = arena(3);
+    let small = fill(&arena, 40 << 20);
+    assert_eq!((small.len(), arena.extent_bytes()), (3, 3 * CHUNK_BYTES));
+    free_all(&arena, small);
+    let large = arena.allocate_exactly(150 << 20).unwrap().share();
+    arena.backing().stomp(large.offset, &[1]);
+    arena.backing().stomp(large.offset + (150 << 20) - 1, &[2]);
+    assert!(arena.payload_bytes(large).unwrap() >= 150 << 20);
+    arena.free(large).unwrap();
+    assert_eq!(fill(&arena, 40 << 20).len(), 3);
+}
+
+#[test]
+fn a_stale_handle_names_nothing_however_its_memory_is_used_since() {
+    let arena = arena(1);
+    let mut random = Random::new(9);
+    let mut stale: Vec<Handle> = Vec::new();
+    let mut known = HashSet::new();
+    for round in 0..times(15) {
+        let bytes = 100 << random.below(18);
+        let blocks = fill(&arena, bytes);
+        // Whatever lies in a message: a copy of the arena's own headers, say.
+        for block in &blocks {
+            let mut copy = Vec::new();
+            let header = block.offset - 64;
+            assert!(arena.backing().copy_out(header, 64, &mut copy));
+            let len = arena.payload_bytes(*block).unwrap();
+            for at in (0..(len - 64).min(4 << 20)).step_by(64) {
+                arena.backing().stomp(block.offset + at, &copy);
+            }
+            assert!(known.insert(*block), "{block:?} was handed out before, round {round}");
+        }
+        for handle in &stale {
+            assert_eq!(arena.check(*handle), Err(StaleHandle));
+            assert_eq!(arena.free(*handle), Err(StaleHandle));
+            assert_eq!(arena.payload_bytes(*handle), Err(StaleHandle));
+        }
+        stale.extend(blocks.iter().step_by(blocks.len().div_ceil(50)));
+        free_all(&arena, blocks);
+    }
+}
+
+#[test]
+fn what_is_promised_to_be_zero_is_zero_wherever_the_memory_was() {
+    let arena = arena(2);
+    let mut random = Random::new(3);
+    for _ in 0..times(60) {
+        let bytes = 60_000 << random.below(9);
+        let mut blocks = Vec::new();
+        for _ in 0..1 + random.below(5) {
+            if let Ok(block) = arena.allocate_zeroed(bytes) {
+                let mut all = Vec::new();
+                assert!(arena.backing().copy_out(block.offset, bytes as usize, &mut all));
+                assert!(all.iter().all(|&byte| byte == 0), "{bytes} bytes were promised to be zero");
+                arena.backing().stomp(block.offset, &vec![0xee; bytes as usize]);
+                blocks.push(block.share());
+            }
+        }
+        free_all(&arena, blocks);
+        match random.below(6) {
+            0 => _ = arena.trim(0),
+            1 => free_all(&arena, fill(&arena, 90_000)),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn kinds_keep_their_memory_when_everything_else_is_gathered() {
+    let arena = arena(1);
+    let kinds: Vec<Handle> =
+        (0..200).map(|_| arena.allocate_kind(Kind::Ring, 700).unwrap().share()).collect();
+    let places: HashSet<u64> = kinds.iter().map(|kind| kind.offset).collect();
+    free_all(&arena, kinds.clone());
+    for bytes in [1 << 20, 200, 5 << 20] {
+        let blocks = fill(&arena, bytes);
+        let inside = |block: &Handle| {
+            let end = block.offset + arena.payload_bytes(*block).unwrap();
+            places.iter().any(|&place| (block.offset..end).contains(&place))
+        };
+        assert!(!blocks.iter().any(inside), "a ring's memory became a message's");
+        free_all(&arena, blocks);
+    }
+    let again: Vec<Handle> =
+        (0..200).map(|_| arena.allocate_kind(Kind::Ring, 700).unwrap().share()).collect();
+    assert_eq!(again.iter().map(|kind| kind.offset).collect::<HashSet<_>>(), places);
+    assert!(kinds.iter().all(|&old| arena.check(old) == Err(StaleHandle)));
+}
+
+#[test]
+fn gathered_memory_keeps_its_pages_up_to_the_cap_and_a_trim_gives_them_back() {
+    let arena = arena(4);
+    let account = arena.backing().account;
+    for bytes in [60_000, 3 << 20, 500, 300_000] {
+        free_all(&arena, fill(&arena, bytes));
+        let kept = arena.kept_bytes();
+        assert!(kept <= CHUNK_BYTES, "{kept} bytes kept, of 64 MiB at most");
+    }
+    // Small ones are everywhere now; gathered, they are given back beyond the cap.
+    let given_back = account.given_back.load(Ordering::Relaxed);
+    free_all(&arena, vec![arena.allocate_exactly(100 << 20).unwrap().share()]);
+    assert!(account.given_back.load(Ordering::Relaxed) > given_back);
+    arena.trim(0);
+    assert_eq!((arena.kept_bytes(), arena.trim(0)), (0, 0));
+}
+
+#[test]
+fn what_lies_on_lists_beside_a_gathering_is_as_it_was() {
+    let arena = arena(1);
+    let small: Vec<Handle> = (0..5_000).map(|_| arena.allocate(200).unwrap().share()).collect();
+    // Every region of theirs has one that is held.
+    let (held, freed): (Vec<_>, Vec<_>) = (0..).zip(small).partition(|(i, _)| i % 200 == 0);
+    let freed: Vec<Handle> = freed.into_iter().map(|(_, block)| block).collect();
+    free_all(&arena, freed.clone());
+    free_all(&arena, fill(&arena, 1 << 20));
+    free_all(&arena, vec![arena.allocate(20 << 20).unwrap().share()]);
+    for (_, block) in &held {
+        arena.check(*block).unwrap();
+    }
+    // Last in, first out, as before.
+    for old in freed.iter().rev() {
+        assert_eq!(arena.allocate(200).unwrap().share().offset, old.offset);
+    }
+}
+
+#[test]
+fn members_that_want_other_sizes_at_once_all_get_memory() {
+    let arena = arena(2);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Each alone fits; no two threads hold more than the arena has.
+        for (thread, bytes) in [(0u64, 6 << 20), (1, 300_000), (2, 2_000), (3, 15 << 20)] {
+            let over = &over;
+            scope.spawn(move || {
+                let mut random = Random::new(thread);
+                for round in 0..times(300) {
+                    let most = ((12 << 20) / bytes).max(1);
+                    let blocks: Vec<Handle> = (0..1 + random.below(most))
+                        .map(|_| {
+                            arena
+                                .allocate_exactly(bytes)
+                                .unwrap_or_else(|e| panic!("{thread}: {e:?}"))
+                                .share()
+                        })
+                        .collect();
+                    let mark = thread << 32 | round;
+                    for block in &blocks {
+                        arena.backing().stomp(block.offset, &mark.to_le_bytes());
+                        arena.backing().stomp(block.offset + bytes - 8, &mark.to_le_bytes());
+                    }
+                    for block in blocks {
+                        assert_eq!(arena.backing().word(block.offset), mark, "somebody else wrote into it");
+                        assert_eq!(arena.backing().word(block.offset + bytes - 8), mark);
+                        arena.free(block).unwrap();
+                    }
+                    assert!(!over.load(Ordering::Relaxed));
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..times(200) {
+                let _ = arena.survey(usize::MAX);
+                arena.sweep(|kind, _| panic!("a {kind:?}"));
+                arena.trim(0);
+            }
+        });
+    });
+    assert!(arena.survey(usize::MAX).complete);
+    assert_eq!(arena.survey(usize::MAX).held_blocks, 0);
+}
+
+#[test]
+fn what_a_dead_member_held_is_swept_and_serves_every_size() {
+    let arena = arena(2);
+    let table = arena.process_table();
+    let own = table.reserve(1).unwrap();
+    be(&arena, own);
+    for bytes in [1 << 20, 500, 9 << 20, 100_000] {
+        let slot = table.reserve(1).unwrap();
+        let child = support::fork(|| {
+            be(&arena, slot);
+            assert!(!fill(&arena, bytes).is_empty());
+        });
+        assert_eq!(support::reap(child), 0);
+        table.release(slot);
+        arena.sweep(|kind, _| panic!("a {kind:?}"));
+        assert_eq!(arena.survey(usize::MAX).held_blocks, 0);
+    }
+}
+
+#[test]
+fn trims_take_no_longer_the_more_free_blocks_there_are() {
+    let arena = arena(64);
+    let many: Vec<Handle> =
+        (0..times(12_000)).map(|_| arena.allocate_exactly(80_000).unwrap().share()).collect();
+    let count = many.len() as u64;
+    // Each is freed and its pages go at once, as when a process drops its last channel. Ten seconds would be the square.
+    let began = std::time::Instant::now();
+    for block in many {
+        arena.free(block).unwrap();
+        assert!(arena.trim(0) > 0);
+        assert_eq!(arena.kept_bytes(), 0);
+    }
+    println!("{count} blocks freed and trimmed one by one: {:?}", began.elapsed());
+    let lone = arena.allocate_exactly(80_000).unwrap().share();
+    let began = std::time::Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!(arena.trim(0), 0);
+    }
+    println!("1,000 trims beside {count} free blocks without pages: {:?}", began.elapsed());
+    arena.free(lone).unwrap();
+}
