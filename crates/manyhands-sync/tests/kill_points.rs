@@ -22,6 +22,8 @@ mod queue;
 mod ring;
 #[path = "kill_points/seat.rs"]
 mod seat;
+#[path = "kill_points/slot.rs"]
+mod slot;
 mod support;
 #[path = "kill_points/wait_word.rs"]
 mod wait_word;
@@ -237,7 +239,16 @@ fn check_arena(
 /// Steps of the crate above, tried by its own test of this name.
 const ABOVE: &[KillPoint] = {
     use KillPoint::*;
-    &[PayloadFilled, PayloadTaken, BellTaken, PoolSeatPlaced, PoolDismissed, SlotReserved, SlotRegistered]
+    &[
+        PayloadFilled,
+        PayloadTaken,
+        BellTaken,
+        PoolSeatPlaced,
+        PoolDismissed,
+        SlotReserved,
+        SlotRegistered,
+        SlotJudged,
+    ]
 };
 
 #[test]
@@ -254,7 +265,7 @@ fn every_step_has_its_test() {
         lock::SEMAPHORE,
         ledger::POINTS,
         ledger::SWEEPING,
-        ledger::TAKING,
+        slot::POINTS,
         kept::POINTS,
         ABOVE,
     ]

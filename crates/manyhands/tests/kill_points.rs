@@ -340,3 +340,27 @@ fn a_place_for_a_child_outlives_who_reserved_it_and_who_took_it() {
     print_deaths(KillPoint::SlotReserved, "");
     print_deaths(KillPoint::SlotRegistered, "");
 }
+
+#[test]
+fn a_dead_members_slot_is_released_once_though_its_finder_dies() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    let table = family.process_table();
+    for _ in 0..rounds() {
+        family.sweep();
+        let known: Vec<_> = table.members().collect();
+        // A member that no process waits for, and that has ended.
+        assert_eq!(reap(fork(|| _ = family.own_slot().unwrap())), 0);
+        let (seen, _) = table.members().find(|member| !known.contains(member)).unwrap();
+        die_at(KillPoint::SlotJudged, 1, || _ = family.sweep());
+        assert!(table.lives(seen.place()), "found, and not released");
+        family.sweep();
+        assert!(!table.lives(seen.place()));
+        // Another process has the slot: who saw the dead one there does nothing to it.
+        let next = Start::prepare().unwrap();
+        let place = Place::from_number(next.place()).unwrap();
+        assert_eq!((place.index, place.life), (seen.place().index, seen.place().life + 1));
+        assert!(!table.release(seen) && table.lives(place));
+    }
+    print_deaths(KillPoint::SlotJudged, "");
+}

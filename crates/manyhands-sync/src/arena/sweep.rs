@@ -15,7 +15,7 @@ use super::owner::{Owner, same_generation};
 use super::{Arena, Backing, Kind, SizeClass};
 use crate::kill_point;
 use crate::primitive::Ordering;
-use crate::process_table::Census;
+use crate::process_table::{Census, Place};
 
 /// Walks of one sweep: each follows ownership one step further, from a message to the reference it carried, to the queue,
 /// to that queue's messages.
@@ -107,7 +107,7 @@ impl<B: Backing> Arena<B> {
         let word = block.owner.load(Ordering::Acquire);
         let dead = match Owner::from_word(word) {
             Owner::Nobody | Owner::Shared => false,
-            Owner::Member(slot, life) => census.knows_dead(slot, life),
+            Owner::Member(slot, life) => census.knows_dead(Place { index: slot, life }),
             Owner::Block(handle) => !self.stands(handle),
         };
         dead.then_some((Handle { offset: start + BLOCK_HEADER_BYTES, generation }, word))

@@ -4,7 +4,7 @@
 //! them is whose here. A forked child has a copy of the table, but references of its own: its parent takes them for it
 //! before the fork, so that nothing the child can see disappears in between.
 
-use super::member::Place;
+use super::member::{Place, own_place, owner_of};
 use super::{Extents, Family, FamilyError, reclaim};
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
@@ -12,7 +12,6 @@ use crate::sys::alone;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
 use manyhands_sync::memory::{Memory, Shareable};
-use manyhands_sync::process_table::SlotIndex;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -173,15 +172,15 @@ impl Family {
         if shared.peek().is_none() {
             return;
         }
-        let Some(place) = announced.or_else(|| self.reserve_place()) else { return };
-        let owner = place.owner();
+        let Some(place) = announced.or_else(|| self.reserve_place().ok()) else { return };
+        let owner = owner_of(place);
         let references = shared
             .filter_map(|(&offset, holding)| {
                 let target = Handle { offset, generation: holding.generation };
                 Some((offset, arena.refer(target, owner).ok()?))
             })
             .collect();
-        self.process_table().note_holds(place.index);
+        self.process_table().note_holds(place);
         *lock(&EXPECTED) = Some(Expected { place, supervised: announced.is_some(), references });
     }
 
@@ -195,7 +194,7 @@ impl Family {
             return holdings.retain(|_, _| false);
         }
         if !expected.supervised {
-            self.process_table().disown(expected.place.index);
+            self.process_table().disown(expected.place);
         }
         let me = self.arena().me();
         holdings.retain(|offset, holding| {
@@ -213,14 +212,18 @@ impl Family {
     pub(crate) fn pack(&self, place: Place, carried: &[Handle]) -> Result<(), FamilyError> {
         let arena = self.arena();
         let luggage = Block::with(arena, Message { parts: &[], carried }).map_err(FamilyError::Memory)?;
-        self.process_table().pack(place.index, luggage.into_luggage(place.owner()));
-        Ok(())
+        let packed = self.process_table().pack(place, luggage.into_luggage(owner_of(place)));
+        // Nobody else gives up a place whose parent lives.
+        if packed { Ok(()) } else { Err(FamilyError::Unwanted) }
     }
 
     /// In the child, once it has opened what it was sent: what it holds from here on, it holds by itself.
     pub fn unpack(&self) {
-        let Ok(Some(index)) = self.own_slot().map(SlotIndex::new) else { return };
-        if let Some(luggage) = self.process_table().unpack(index) {
+        if self.own_slot().is_err() {
+            return;
+        }
+        let luggage = own_place().and_then(|place| self.process_table().unpack(place));
+        if let Some(luggage) = luggage {
             drop(Block::luggage(self.arena(), luggage));
         }
     }

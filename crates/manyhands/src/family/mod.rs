@@ -5,6 +5,7 @@
 
 mod holdings;
 mod member;
+mod orphans;
 pub(crate) mod reclaim;
 mod taker;
 
@@ -12,13 +13,14 @@ pub use crate::sys::Extents;
 pub(crate) use holdings::announce;
 pub use holdings::{Hold, after_fork_in_parent};
 pub(crate) use member::me;
-pub use member::{Place, Slot, process_id};
-pub(crate) use taker::{is_gone, known_taker};
+pub use member::{Place, Slot, process_identity};
+pub(crate) use orphans::Round;
+pub(crate) use taker::{is_gone, is_gone_in, known_taker};
 
 use crate::sys::{OsError, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
 use manyhands_sync::notes::Role;
-use manyhands_sync::process_table::ProcessTable;
+use manyhands_sync::process_table::{MOST_MEMBERS, ProcessTable};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -50,7 +52,10 @@ pub enum FamilyError {
     /// This process belongs to another family already.
     AlreadyInAFamily,
     /// The family has as many members as it can.
-    Full,
+    Full {
+        /// How many places belong to processes of which this one cannot find out whether they live.
+        unknown: u32,
+    },
     /// There is no shared memory left.
     Memory(AllocateError),
     /// The parent has given this process up: it took too long, or the parent is gone.
@@ -77,7 +82,17 @@ impl std::fmt::Display for FamilyError {
             }
             Self::Memory(AllocateError::Corrupted) => f.write_str("the family's memory is damaged"),
             Self::Unwanted => f.write_str("the parent process does not wait for this one any more"),
-            Self::Full => f.write_str("the family has as many processes as it can"),
+            Self::Full { unknown } => {
+                f.write_str("the family has as many processes as it can")?;
+                if *unknown == 0 {
+                    return Ok(());
+                }
+                write!(
+                    f,
+                    "; {unknown} of the {MOST_MEMBERS} places belong to processes of which nobody can find out \
+                     whether they live"
+                )
+            }
             Self::AlreadyInAFamily => f.write_str("this process belongs to another manyhands family already"),
         }
     }
