@@ -328,7 +328,6 @@ class _Crew:
     """
 
     def __init__(self, executor: ProcessPoolExecutor) -> None:
-        self._owner = os.getpid()
         method = executor._mp_context.get_start_method(allow_none=False)
         if method != "fork":
             # Calls are pickled before the first worker is started.
@@ -348,16 +347,16 @@ class _Crew:
         self.driver.want()
 
     def close(self, cancel: bool) -> None:
-        if self._owner == os.getpid():
+        if self.core.is_ours:
             self.calls.close(cancel)
 
     def finish(self) -> None:
-        if self._owner == os.getpid() and self.calls.finish():
+        if self.core.is_ours and self.calls.finish():
             self.driver.stop()
             _crews.discard(self)
 
     def end_workers(self, how: str) -> None:
-        if self._owner != os.getpid():
+        if not self.core.is_ours:
             return
         self.calls.give_up()
         for process in self.core.processes:

@@ -130,9 +130,7 @@ class Pool:
             self._state = TERMINATE
             raise
         self._driver = _Driver(self._core)
-        self._terminate = util.Finalize(
-            self, _shut_down, args=(self._core, self._driver, os.getpid()), exitpriority=15
-        )
+        self._terminate = util.Finalize(self, _shut_down, args=(self._core, self._driver), exitpriority=15)
         self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
@@ -532,9 +530,10 @@ os.register_at_fork(
 )
 
 
-def _shut_down(core: _manyhands.Pool, driver: _Driver, owner: int) -> None:
+def _shut_down(core: _manyhands.Pool, driver: _Driver) -> None:
     """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL. Waits for nobody else."""
-    if owner != os.getpid():
+    # Not by its pid: a forked child in a pid namespace of its own may have its parent's.
+    if not core.is_ours:
         return
     try:
         # At the interpreter's end nobody needs to be told, and daemonic threads that wait would write tracebacks.

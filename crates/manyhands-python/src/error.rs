@@ -46,7 +46,7 @@ pub(crate) fn family(error: FamilyError) -> PyErr {
         | FamilyError::NotAFamily
         | FamilyError::OtherBuild
         | FamilyError::AlreadyInAFamily
-        | FamilyError::Full => PyRuntimeError::new_err(error.to_string()),
+        | FamilyError::Full { .. } => PyRuntimeError::new_err(error.to_string()),
     }
 }
 

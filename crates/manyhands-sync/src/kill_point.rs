@@ -88,6 +88,10 @@ steps! {
     GatherEmptied = 175, "gather: the gatherer holds every block of a region, which is not dissolved yet";
     SlotClaimed = 33, "process table: a slot is taken for a child, its words are the last member's";
     SlotNamed = 34, "process table: a process has written its pid into its slot and not registered";
+    SlotRegistering = 120, "process table: a process has taken its slot and written nothing more of itself into it";
+    SlotWritten = 121, "process table: a process has written all of itself into its slot and is no member yet";
+    SlotReleased = 122, "process table: a dead member's slot is free, nothing of what it held is";
+    SlotJudged = 123, "process table: a process has found a member dead, and not released its slot";
     SweepCycleClaimed = 35, "sweep: a structure that nobody can reach belongs to the sweeper, perhaps not the next";
     NoteClaimed = 60, "notes: a waiting thread has taken a note and not written it";
     NoteWritten = 61, "notes: a thread's wait is noted, the thread is not asleep yet";

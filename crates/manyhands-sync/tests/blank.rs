@@ -52,7 +52,7 @@ fn one_that_is_dropped_is_free_and_one_that_was_used_is_not() {
 #[test]
 fn a_guessed_handle_opens_nothing_that_was_not_shared() {
     let arena = arena(1);
-    be(&arena, arena.process_table().reserve(1).unwrap());
+    be(&arena, arena.process_table().reserve(None).unwrap());
     let me = arena.me();
     let blank = arena.allocate(100).unwrap();
     assert_eq!(arena.refer(*blank, me), Err(ReferError::Stale), "somebody writes it");

@@ -226,16 +226,16 @@ fn members_that_want_other_sizes_at_once_all_get_memory() {
 fn what_a_dead_member_held_is_swept_and_serves_every_size() {
     let arena = arena(2);
     let table = arena.process_table();
-    let own = table.reserve(1).unwrap();
+    let own = table.reserve(None).unwrap();
     be(&arena, own);
     for bytes in [1 << 20, 500, 9 << 20, 100_000] {
-        let slot = table.reserve(1).unwrap();
+        let slot = table.reserve(None).unwrap();
         let child = support::fork(|| {
             be(&arena, slot);
             assert!(!fill(&arena, bytes).is_empty());
         });
         assert_eq!(support::reap(child), 0);
-        table.release(slot);
+        table.end(slot);
         arena.sweep(|kind, _| panic!("a {kind:?}"));
         assert_eq!(arena.survey(usize::MAX).held_blocks, 0);
     }

@@ -26,6 +26,8 @@ mod queue;
 mod ring;
 #[path = "kill_points/seat.rs"]
 mod seat;
+#[path = "kill_points/slot.rs"]
+mod slot;
 mod support;
 #[path = "kill_points/wait_word.rs"]
 mod wait_word;
@@ -252,6 +254,7 @@ const ABOVE: &[KillPoint] = {
         SlotRegistered,
         ForkAnnounced,
         ForkPlaced,
+        SlotJudged,
     ]
 };
 
@@ -270,7 +273,7 @@ fn every_step_has_its_test() {
         ledger::POINTS,
         pins::POINTS,
         ledger::SWEEPING,
-        ledger::TAKING,
+        slot::POINTS,
         kept::POINTS,
         gather::POINTS,
         ABOVE,

@@ -15,7 +15,7 @@ mod model;
 use loom::thread;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, StaleHandle};
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::process_table::SlotIndex;
+use manyhands_sync::process_table::{Member, Namespaces, Place};
 use model::{Watched, be, killed_at, model};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -134,11 +134,12 @@ fn a_handle_is_freed_once_though_its_memory_becomes_another_block() {
     });
 }
 
-/// This thread is a member of its own; its slot.
-fn join(arena: &Arena<Watched>) -> SlotIndex {
+/// Makes a member; its place.
+fn join(arena: &Arena<Watched>) -> Place {
     let table = arena.process_table();
-    let slot = table.reserve(1).unwrap();
-    assert!(table.register(slot, table.life(slot), 1, 1));
+    let slot = table.reserve(None).unwrap();
+    let namespaces = Namespaces { pids: 1, clock: 1 };
+    assert!(table.register(slot, Member { pid: 1, namespaces, registered_at: Some(1), image: 1 }));
     slot
 }
 
@@ -147,15 +148,14 @@ fn what_a_dead_member_held_is_swept_beside_a_gathering() {
     model_of_few_units("a sweep beside a gathering", |arena| {
         let table = arena.process_table();
         let (own, dead) = (join(&arena), join(&arena));
-        let (me, them) = (table.life(own), table.life(dead));
-        be(dead, them);
+        be(dead);
         let left = take(&arena, ONE).unwrap();
-        be(own, me);
+        be(own);
         let freed = [(); 2].map(|()| take(&arena, ONE).unwrap());
         freed.into_iter().for_each(|block| arena.free(block).unwrap());
-        table.release(dead);
+        table.end(dead);
         let sweeper = thread::spawn(move || {
-            be(own, me);
+            be(own);
             arena.sweep(|kind, _| panic!("a {kind:?}")).reclaimed
         });
         let two = take(&arena, TWO);
@@ -175,11 +175,10 @@ fn deaths_at(point: KillPoint) -> u32 {
     model_of_few_units(&format!("a gatherer is killed at {point:?}"), move |arena| {
         let table = arena.process_table();
         let (own, other) = (join(&arena), join(&arena));
-        let (me, them) = (table.life(own), table.life(other));
-        be(own, me);
+        be(own);
         let old = three_freed(&arena);
         let victim = killed_at(point, move || {
-            be(other, them);
+            be(other);
             let two = take(&arena, TWO);
             two.into_iter().for_each(|two| arena.free(two).unwrap());
             let half = take(&arena, HALF);
@@ -192,7 +191,7 @@ fn deaths_at(point: KillPoint) -> u32 {
         let one = take(&arena, ONE);
         one.into_iter().for_each(|one| arena.free(one).unwrap());
         counted.fetch_add(u32::from(victim.join().unwrap()), Ordering::Relaxed);
-        table.release(other);
+        table.end(other);
         arena.sweep(|kind, _| panic!("a {kind:?}"));
         assert!(arena.survey(usize::MAX).complete);
         everything_serves_everything(&arena, &old);

@@ -3,7 +3,7 @@
 //! The protocol is in `barrier.rs` of manyhands-sync. What is added here: who comes (this process), who is gone (asked of
 //! the process table, then of the kernel), and the table of places.
 
-use crate::family::{Extents, Family, FamilyError, Hold, is_gone};
+use crate::family::{Extents, Family, FamilyError, Hold, is_gone_in};
 use crate::lock::{Look, OwnerName};
 use crate::queue::OpenError;
 use crate::sys::clock;
@@ -14,6 +14,7 @@ use manyhands_sync::barrier::{LONGEST_SLICE, Place, SPARE_PLACES, UserBarrier, f
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::wait_word::{Patience, Waited};
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,10 +133,10 @@ impl Barrier {
         Ok(self.family.taker()?.owner.to_number())
     }
 
-    /// Whether that is the name of a member that has died; this process lives.
+    /// Whether that is the name of a member that has died; this process lives. For one look at the places.
     fn is_dead(&self, me: u32) -> impl Fn(u32, Look) -> bool + use<> {
-        let table = self.family.process_table();
-        move |name, look| name != me && is_gone(table, OwnerName::from_number(name), look)
+        let (family, round) = (self.family, OnceCell::new());
+        move |name, look| name != me && is_gone_in(&family, &round, OwnerName::from_number(name), look)
     }
 
     /// This thread comes. With `acts`, it has something to do before everybody passes, should it be the last one.

@@ -168,8 +168,8 @@ impl Lock {
     /// # Errors
     /// As [`Lock::try_acquire`].
     pub fn try_acquire_looking(&self, look: Look) -> Result<Taken, LockError> {
-        let table = self.family.process_table();
-        Ok(self.lock.try_take_looking(self.family.taker()?, look, |name, look| is_gone(table, name, look)))
+        let gone = |name, look| is_gone(&self.family, name, look);
+        Ok(self.lock.try_take_looking(self.family.taker()?, look, gone))
     }
 
     /// Waits for the lock, after a try. [`Taken::Interrupted`] is to be answered by another call with the same `waiting`.
@@ -177,8 +177,8 @@ impl Lock {
     /// # Errors
     /// As [`Lock::try_acquire`].
     pub fn acquire(&self, waiting: &mut Waiting, deadline: Deadline) -> Result<Taken, LockError> {
-        let (me, table) = (self.family.taker()?, self.family.process_table());
-        let gone = |name, look| is_gone(table, name, look);
+        let me = self.family.taker()?;
+        let gone = |name, look| is_gone(&self.family, name, look);
         let note = |patience: &mut _| waiting::note(WaitKind::Lock, self.handle().offset, patience, deadline);
         Ok(self.lock.take(me, waiting, deadline, gone, note))
     }

@@ -50,18 +50,21 @@ fn what_is_pinned_for_a_child_goes_with_it() {
     family.sweep();
     let held = arena.survey(usize::MAX).held_blocks;
 
-    let mut full: Vec<_> =
+    // More blocks than there is room for references where references are made.
+    let mut small: Vec<_> = (0..5_000).map(|_| arena.allocate(8).unwrap()).collect();
+    let full: Vec<_> =
         (6..26).rev().flat_map(|bits| std::iter::from_fn(move || arena.allocate(1 << bits).ok())).collect();
     // What is left of memory for references.
     let mut referred: Vec<_> =
-        std::iter::from_fn(|| SharedBlock::open(family, full.pop()?.share(), 8).ok()).collect();
+        std::iter::from_fn(|| SharedBlock::open(family, small.pop()?.share(), 8).ok()).collect();
     let not_referred = 1;
     let pid = fork(|_| block.ensure_held().is_err() && queue.ensure_held().is_err());
     assert_eq!(arena.holders(handle), Ok(2), "this process's reference, and the pin");
     assert!(ended_well(pid));
     drop(block);
     referred.clear();
-    full.into_iter().for_each(|block| arena.free(block));
+    assert!(!small.is_empty(), "there was no room for one more");
+    full.into_iter().chain(small).for_each(|block| arena.free(block));
     family.sweep();
     let held_now = arena.survey(usize::MAX).held_blocks - not_referred;
     assert_eq!(held_now, held - 2, "the block and the reference to it are gone");

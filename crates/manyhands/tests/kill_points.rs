@@ -388,3 +388,28 @@ fn kill_oneself() {
     // SAFETY: ends this process at once.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }
+
+#[test]
+fn a_dead_members_slot_is_released_once_though_its_finder_dies() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    // SAFETY: only places of members that have ended, or that this test made up, are given back.
+    let table = unsafe { family.arena().process_table() };
+    for _ in 0..rounds() {
+        family.sweep();
+        let known: Vec<_> = table.members().collect();
+        // A member that no process waits for, and that has ended.
+        assert_eq!(reap(fork(|| _ = family.own_slot().unwrap())), 0);
+        let (seen, _) = table.members().find(|member| !known.contains(member)).unwrap();
+        die_at(KillPoint::SlotJudged, 1, || _ = family.sweep());
+        assert!(table.lives(seen.place()), "found, and not released");
+        family.sweep();
+        assert!(!table.lives(seen.place()));
+        // Another process has the slot: who saw the dead one there does nothing to it.
+        let next = Start::prepare().unwrap();
+        let place = Place::from_number(next.place()).unwrap();
+        assert_eq!((place.index, place.life), (seen.place().index, seen.place().life + 1));
+        assert!(!table.release(seen) && table.lives(place));
+    }
+    print_deaths(KillPoint::SlotJudged, "");
+}

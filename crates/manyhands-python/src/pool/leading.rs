@@ -84,7 +84,7 @@ impl PyPool {
     }
 
     pub(super) fn check_owner(&self) -> PyResult<()> {
-        if self.owner == family::process_id() {
+        if self.owner == family::process_identity() {
             return Ok(());
         }
         let text = "this pool belongs to the parent process: a forked child must make its own";

@@ -54,7 +54,7 @@ use workers::Workers;
 pub(crate) struct PyPool {
     engine: Pool,
     /// The process that made the pool; in a forked child it is only a picture of a pool.
-    owner: u32,
+    owner: u64,
     leadership: Leadership,
     interrupts: Interrupts,
     /// To be destroyed as soon as nobody leads.
@@ -124,7 +124,7 @@ impl PyPool {
         };
         Ok(Self {
             engine,
-            owner: family::process_id(),
+            owner: family::process_identity(),
             leadership: Leadership::default(),
             interrupts: Interrupts::default(),
             destroy_wanted: AtomicBool::new(false),

@@ -16,7 +16,7 @@ use super::units::{UNIT_BYTES, Use};
 use super::{Arena, Backing, Kind};
 use crate::kill_point;
 use crate::primitive::Ordering;
-use crate::process_table::Census;
+use crate::process_table::{Census, Place};
 
 /// Walks of one sweep: each follows ownership one step further, from a message to the reference it carried, to the queue,
 /// to that queue's messages.
@@ -112,7 +112,7 @@ impl<B: Backing> Arena<B> {
         let word = block.owner.load(Ordering::Acquire);
         let dead = match Owner::from_word(word) {
             Owner::Nobody | Owner::Shared => false,
-            Owner::Member(slot, life) => census.knows_dead(slot, life),
+            Owner::Member(slot, life) => census.knows_dead(Place { index: slot, life }),
             Owner::Block(handle) => !self.stands(handle),
         };
         dead.then_some((Handle { offset: start + BLOCK_HEADER_BYTES, generation }, word))

@@ -112,14 +112,14 @@ fn who_gathers_may_die_at_each_step() {
     for &(point, passes) in GATHERING {
         let arena = arena(2);
         let table = arena.process_table();
-        be(&arena, table.reserve(1).unwrap());
+        be(&arena, table.reserve(None).unwrap());
         let own = Own::new(&arena);
         let held = arena.survey(usize::MAX).held_blocks;
         for round in 0..rounds() {
             let mut random = Random::new(u64::from(round) << 8 | point as u64);
             let scattered = scatter(&arena, &mut random);
             let nth = 1 + random.below(passes) as u32;
-            let slot = table.reserve(1).unwrap();
+            let slot = table.reserve(None).unwrap();
             die_at(point, nth, || {
                 be(&arena, slot);
                 // All that is free serves one size now, and then another.
@@ -127,12 +127,12 @@ fn who_gathers_may_die_at_each_step() {
                 blocks.into_iter().for_each(|block| arena.free(block).unwrap());
                 let _ = fill(&arena, 150_000);
             });
-            table.release(slot);
+            table.end(slot);
             if round % 2 == 1 {
                 // The one who clears up dies, and the one who gathers next.
                 for (point, sweeping) in [(KillPoint::SweepClaimed, true), (KillPoint::GatherEmptied, false)]
                 {
-                    let slot = table.reserve(1).unwrap();
+                    let slot = table.reserve(None).unwrap();
                     may_die_at(point, 1, || {
                         be(&arena, slot);
                         if sweeping {
@@ -141,7 +141,7 @@ fn who_gathers_may_die_at_each_step() {
                             let _ = fill(&arena, 3 << 20);
                         }
                     });
-                    table.release(slot);
+                    table.end(slot);
                 }
             }
             arena.sweep(|kind, _| panic!("a {kind:?}"));
@@ -159,16 +159,16 @@ fn who_makes_a_region_may_die_before_a_block_is_in_it() {
     for bytes in [300, 70_000, 3 << 20] {
         let arena = arena(2);
         let table = arena.process_table();
-        be(&arena, table.reserve(1).unwrap());
+        be(&arena, table.reserve(None).unwrap());
         let own = Own::new(&arena);
         let held = arena.survey(usize::MAX).held_blocks;
         for round in 0..rounds() {
-            let slot = table.reserve(1).unwrap();
+            let slot = table.reserve(None).unwrap();
             die_at(point, 1 + round % 3, || {
                 be(&arena, slot);
                 let _ = (fill(&arena, bytes), arena.allocate_kind(Kind::Pool, bytes));
             });
-            table.release(slot);
+            table.end(slot);
             all_is_right(&arena, &own, held, point);
         }
     }
@@ -180,7 +180,7 @@ fn who_gives_back_pages_of_free_units_may_die_in_between() {
     let point = KillPoint::ArenaUnitStripped;
     let arena = arena(2);
     let table = arena.process_table();
-    be(&arena, table.reserve(1).unwrap());
+    be(&arena, table.reserve(None).unwrap());
     let own = Own::new(&arena);
     let held = arena.survey(usize::MAX).held_blocks;
     for round in 0..rounds() {
@@ -193,12 +193,12 @@ fn who_gives_back_pages_of_free_units_may_die_in_between() {
             let large = arena.allocate_exactly(40 << 20).unwrap().share();
             arena.free(large).unwrap();
         }
-        let slot = table.reserve(1).unwrap();
+        let slot = table.reserve(None).unwrap();
         die_at(point, 1 + round % 8, || {
             be(&arena, slot);
             arena.trim(0);
         });
-        table.release(slot);
+        table.end(slot);
         all_is_right(&arena, &own, held, point);
     }
     print_deaths(&[point]);

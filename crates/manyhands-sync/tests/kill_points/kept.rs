@@ -51,12 +51,12 @@ fn marked(arena: &Arena<Mapping>, bytes: u64) -> Handle {
 /// Does it in a member of its own that dies at the `nth` pass of that step, and clears up after it.
 fn die_as_a_member(arena: &Arena<Mapping>, point: KillPoint, nth: u32, work: impl FnOnce()) {
     let table = arena.process_table();
-    let slot = table.reserve(1).unwrap();
+    let slot = table.reserve(None).unwrap();
     die_at(point, nth, || {
         be(arena, slot);
         work();
     });
-    table.release(slot);
+    assert!(table.end(slot));
     arena.sweep(|kind, _| panic!("a {kind:?}"));
     assert_eq!(arena.survey(usize::MAX).held_blocks, 0, "{point:?}");
 }
@@ -86,7 +86,7 @@ fn all_is_right(arena: &Arena<Mapping>, bytes: u64, count: usize, zeroed: bool) 
 #[test]
 fn who_gives_pages_back_may_die_at_each_step() {
     let arena = arena(4);
-    be(&arena, arena.process_table().reserve(1).unwrap());
+    be(&arena, arena.process_table().reserve(None).unwrap());
     for round in 0..rounds() {
         for &point in TRIMMING {
             for zeroed in [false, true] {
@@ -105,7 +105,7 @@ fn who_gives_pages_back_may_die_at_each_step() {
 #[test]
 fn who_frees_a_block_that_keeps_its_pages_may_die_at_each_step() {
     let arena = arena(4);
-    be(&arena, arena.process_table().reserve(1).unwrap());
+    be(&arena, arena.process_table().reserve(None).unwrap());
     let bytes = 2 << 20;
     for _ in 0..rounds() {
         for &point in KEEPING {
@@ -122,7 +122,7 @@ fn who_frees_a_block_that_keeps_its_pages_may_die_at_each_step() {
 #[test]
 fn who_frees_more_than_is_kept_may_die_before_the_block_is_on_its_list() {
     let arena = arena(8);
-    be(&arena, arena.process_table().reserve(1).unwrap());
+    be(&arena, arena.process_table().reserve(None).unwrap());
     let bytes = 100 << 20;
     for _ in 0..rounds() {
         for &point in DROPPING {

@@ -132,13 +132,13 @@ fn a_sweep_gives_back_what_a_member_held_when_it_died_at_each_step() {
         let large = point == KillPoint::ArenaExtentReserved;
         let arena = arena(if large { u64::from(rounds()) * 2 + 8 } else { 4 });
         let table = arena.process_table();
-        be(&arena, table.reserve(1).unwrap());
+        be(&arena, table.reserve(None).unwrap());
         let (theirs, reference) = shared_ring(&arena);
         let own: Vec<Handle> = (0..20).map(|i| arena.allocate(100 << (i % 4)).unwrap().share()).collect();
         let held = arena.survey(usize::MAX).held_blocks;
         for round in 0..rounds() {
             let mut random = Random::new(u64::from(round) << 8 | point as u64);
-            let slot = table.reserve(1).unwrap();
+            let slot = table.reserve(None).unwrap();
             // Fresh memory and large blocks are needed soon after the start, or never.
             let rare = matches!(
                 point,
@@ -154,7 +154,7 @@ fn a_sweep_gives_back_what_a_member_held_when_it_died_at_each_step() {
                 }
                 live(&arena, theirs, large, random.next());
             });
-            table.release(slot);
+            assert!(table.end(slot));
             if round % 2 == 0 {
                 die_sweeping(&arena, round);
             }
@@ -178,13 +178,13 @@ fn a_sweep_gives_back_what_a_member_held_when_it_died_at_each_step() {
 fn die_sweeping(arena: &Arena<Mapping>, round: u32) {
     let table = arena.process_table();
     for turn in 0..2 {
-        let slot = table.reserve(1).unwrap();
+        let slot = table.reserve(None).unwrap();
         let point = SWEEPING[(round as usize + turn) % 2];
         super::may_die_at(point, 1, || {
             be(arena, slot);
             arena.sweep(|kind, target| destroy(arena, kind, target));
         });
-        table.release(slot);
+        assert!(table.end(slot));
     }
 }
 
@@ -192,13 +192,13 @@ fn die_sweeping(arena: &Arena<Mapping>, round: u32) {
 fn who_clears_up_may_die_at_each_step() {
     let arena = arena(4);
     let table = arena.process_table();
-    be(&arena, table.reserve(1).unwrap());
+    be(&arena, table.reserve(None).unwrap());
     let (theirs, reference) = shared_ring(&arena);
     let held = arena.survey(usize::MAX).held_blocks;
     for round in 0..rounds() {
         for &point in SWEEPING {
             circle(&arena);
-            let slot = table.reserve(1).unwrap();
+            let slot = table.reserve(None).unwrap();
             let first = match point {
                 KillPoint::ReferencesRepaired => KillPoint::ReferenceCounted,
                 _ => KillPoint::ReferenceCommitted,
@@ -207,13 +207,13 @@ fn who_clears_up_may_die_at_each_step() {
                 be(&arena, slot);
                 live(&arena, theirs, false, u64::from(round));
             });
-            table.release(slot);
-            let slot = table.reserve(1).unwrap();
+            assert!(table.end(slot));
+            let slot = table.reserve(None).unwrap();
             die_at(point, 1, || {
                 be(&arena, slot);
                 arena.sweep(|kind, target| destroy(&arena, kind, target));
             });
-            table.release(slot);
+            assert!(table.end(slot));
             arena.sweep(|kind, target| destroy(&arena, kind, target));
             assert_eq!(arena.survey(usize::MAX).held_blocks, held, "{point:?}, round {round}");
             assert_eq!(arena.holders(theirs), Ok(1));
@@ -233,31 +233,3 @@ pub(super) fn nothing_is_handed_out_twice(arena: &Arena<Mapping>) {
     assert!(blocks.windows(2).all(|pair| pair[0].0.offset + pair[0].1 <= pair[1].0.offset));
     blocks.into_iter().for_each(|(block, _)| arena.free(block).unwrap());
 }
-
-#[test]
-fn a_slot_is_given_back_after_a_death_at_each_step_of_taking_it() {
-    let arena = arena(1);
-    let table = arena.process_table();
-    for _ in 0..rounds() {
-        die_at(KillPoint::SlotClaimed, 1, || _ = table.reserve(std::process::id()));
-        let claimed = table.used().find(|&slot| table.is_reserved(slot)).unwrap();
-        assert!(table.parent(claimed) != 0 && table.cancel(claimed));
-
-        let slot = table.reserve(1).unwrap();
-        let life = table.life(slot);
-        die_at(KillPoint::SlotNamed, 1, || _ = table.register(slot, life, 4711, 1));
-        assert_eq!((table.member(slot), table.is_reserved(slot)), (None, true));
-        assert!(table.cancel(slot));
-        // A child that comes too late is told so, and does not disturb the next one.
-        let next = table.reserve(1).unwrap();
-        assert_eq!(next, slot);
-        assert!(!table.register(slot, life, 4711, 1));
-        assert!(table.register(next, table.life(next), 4712, 2));
-        assert_eq!(table.member(next), Some((4712, 2)));
-        table.release(next);
-    }
-    print_deaths(TAKING);
-}
-
-/// Steps of taking a slot.
-pub(super) const TAKING: &[KillPoint] = &[KillPoint::SlotClaimed, KillPoint::SlotNamed];

@@ -1,6 +1,6 @@
 //! A thread's note of what it waits for, after a death at each step.
 
-use super::support::arena;
+use super::support::{arena, known};
 use super::{die_at, print_deaths, rounds};
 use manyhands_sync::kill_point::KillPoint;
 use manyhands_sync::notes::{NOTES_PER_MEMBER, Noted, Wait, WaitKind};
@@ -16,8 +16,9 @@ fn a_wait_note_is_whole_or_unreadable_after_a_death_at_each_step() {
     let wait = |n: u64| Wait { kind: WaitKind::Room, object: n, thread: 7, since: 2 * n, deadline: 3 * n };
     for &point in POINTS {
         for round in 1..=rounds() {
-            let slot = table.reserve(1).unwrap();
-            let notes = table.notes(slot);
+            let slot = table.reserve(None).unwrap();
+            assert!(table.register(slot, known(round, 1)));
+            let notes = table.notes(slot.index);
             assert_eq!((notes.waits().count(), notes.unnoted()), (0, 0), "wiped for the next member");
             die_at(point, round, || {
                 for n in 1.. {
@@ -37,7 +38,7 @@ fn a_wait_note_is_whole_or_unreadable_after_a_death_at_each_step() {
                 (0..NOTES_PER_MEMBER - left.len()).map(|_| notes.begin_wait(wait(1))).collect();
             assert_eq!((notes.waits().count(), notes.unnoted()), (NOTES_PER_MEMBER, 0));
             places.into_iter().for_each(|place| notes.end_wait(place));
-            table.release(slot);
+            assert!(table.end(slot));
         }
     }
     print_deaths(POINTS);

@@ -30,7 +30,7 @@ fn shared_block(arena: &TestArena) -> (Handle, Handle) {
 #[test]
 fn a_pin_keeps_a_block_until_it_is_a_reference_that_is_released() {
     let arena = arena(2);
-    be(&arena, arena.process_table().reserve(1).unwrap());
+    be(&arena, arena.process_table().reserve(None).unwrap());
     let (target, reference) = shared_block(&arena);
     arena.pin(target).unwrap();
     assert_eq!(arena.release_reference(reference), Ok(None));
@@ -52,14 +52,14 @@ fn a_pin_keeps_a_block_until_it_is_a_reference_that_is_released() {
 fn a_death_at_each_step_keeps_what_is_pinned() {
     let arena = arena(2);
     let table = arena.process_table();
-    be(&arena, table.reserve(1).unwrap());
+    be(&arena, table.reserve(None).unwrap());
     for &point in POINTS {
         for _ in 0..rounds() {
             let (target, reference) = shared_block(&arena);
             if point != KillPoint::PinCounted {
                 arena.pin(target).unwrap();
             }
-            let slot = table.reserve(1).unwrap();
+            let slot = table.reserve(None).unwrap();
             die_at(point, 1, || {
                 be(&arena, slot);
                 match point {
@@ -67,7 +67,7 @@ fn a_death_at_each_step_keeps_what_is_pinned() {
                     _ => release(&arena, arena.adopt_pin(target).unwrap()),
                 }
             });
-            table.release(slot);
+            table.end(slot);
             arena.sweep(|_, _| panic!("{point:?}: this process holds it"));
             // The last step leaves a reference of the dead one's; the others leave the pin.
             let pinned = point != KillPoint::PinAdopted;

@@ -7,7 +7,7 @@
 use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, Kind, Owner};
 use manyhands_sync::kill_point::{KillPoint, arm};
 use manyhands_sync::memory::{self, Memory, Shareable};
-use manyhands_sync::process_table::SlotIndex;
+use manyhands_sync::process_table::Place;
 use manyhands_sync::ring::{Ring, RingHeader};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -20,9 +20,9 @@ loom::thread_local! {
     static ME: Cell<u64> = Cell::new(0);
 }
 
-/// From now on this thread of the model is the member in that slot.
-pub(crate) fn be(slot: SlotIndex, life: u32) {
-    ME.with(|me| me.set(Owner::Member(slot, life).to_word()));
+/// From now on this thread of the model is the member of that place.
+pub(crate) fn be(place: Place) {
+    ME.with(|me| me.set(Owner::Member(place.index, place.life).to_word()));
 }
 
 /// Memory whose copied words loom watches.

@@ -5,7 +5,7 @@
 
 use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, OpenError, Owner};
 use manyhands_sync::memory::{self, Memory, Shareable};
-use manyhands_sync::process_table::SlotIndex;
+use manyhands_sync::process_table::{Member, Namespaces, Place};
 use manyhands_sync::ring::{Ring, RingHeader};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -151,12 +151,16 @@ pub(crate) fn open(memory: Mapping, build: u64) -> Result<Arena<Mapping>, OpenEr
     unsafe { Arena::open(memory, build) }
 }
 
+/// What a process with that pid is known by.
+pub(crate) fn known(pid: u32, registered_at: u64) -> Member {
+    let namespaces = Namespaces { pids: 1, clock: 1 };
+    Member { pid, namespaces, registered_at: Some(registered_at), image: u64::from(pid) << 12 }
+}
+
 /// From now on this process is the member in that slot, and so are those it forks until they say otherwise.
-pub(crate) fn be(arena: &Arena<Mapping>, slot: SlotIndex) {
-    let table = arena.process_table();
-    let life = table.life(slot);
-    assert!(table.register(slot, life, std::process::id(), 1));
-    arena.backing().account.me.store(Owner::Member(slot, life).to_word(), Ordering::Relaxed);
+pub(crate) fn be(arena: &Arena<Mapping>, place: Place) {
+    assert!(arena.process_table().register(place, known(std::process::id(), 1)));
+    arena.backing().account.me.store(Owner::Member(place.index, place.life).to_word(), Ordering::Relaxed);
 }
 
 /// A ring in a block of that arena.

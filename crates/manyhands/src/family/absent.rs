@@ -1,7 +1,7 @@
 //! Children of the user's own forks, for whom this process has something to do later: nobody tells it how they end.
 
-use super::Family;
 use super::member::Place;
+use super::{Family, FamilyError};
 use manyhands_sync::arena::{Handle, ReferError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,8 +36,8 @@ pub(super) fn list() -> MutexGuard<'static, Vec<Absent>> {
 
 impl Family {
     /// As [`Family::reserve_place`]; where there is none, after a look at those kept for children that do not come.
-    pub(super) fn reserve_place_tending(&self) -> Option<Place> {
-        self.reserve_place().or_else(|| {
+    pub(super) fn reserve_place_tending(&self) -> Result<Place, FamilyError> {
+        self.reserve_place().or_else(|_| {
             self.tend(COMES_WITHIN_AT_NEED);
             self.reserve_place()
         })
@@ -56,16 +56,16 @@ impl Family {
         absent.retain_mut(|child| {
             let Some(place) = child.place else { return true };
             let (table, arena) = (self.process_table(), self.whole_arena());
-            child.came |= !table.is_reserved(place.index);
-            if table.lives(place.index, place.life) && !child.came {
+            child.came |= !table.look(place.index).is_reserved(place);
+            if table.lives(place) && !child.came {
                 // A child that comes for it after all is as one without references.
                 let early = child.since.elapsed() < within && !child.failed;
-                if early || !table.cancel(place.index) {
+                if early || !table.cancel(place) {
                     return true;
                 }
                 arena.note_left_behind();
             }
-            if table.lives(place.index, place.life) {
+            if table.lives(place) {
                 return !child.pinned.is_empty();
             }
             child.pinned.retain(|&target| match arena.adopt_pin(target) {

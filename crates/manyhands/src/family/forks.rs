@@ -41,7 +41,8 @@ const LACKING: u64 = 2;
 struct Coming {
     /// Which call forks: a number that no other call has while it runs, 0 for whichever comes next.
     caller: usize,
-    parent: u32,
+    /// The process that forks, as its identity.
+    parent: u64,
     /// `None` while it needs none.
     place: Option<Place>,
     /// Whether a [`Start`](crate::launch::Start) waits for the child, or a user forks by himself.
@@ -56,7 +57,7 @@ struct Coming {
 
 impl Coming {
     fn new(caller: usize, place: Option<Place>) -> Self {
-        let (parent, supervised) = (std::process::id(), place.is_some());
+        let (parent, supervised) = (member::process_identity(), place.is_some());
         Self {
             caller,
             parent,
@@ -74,7 +75,7 @@ impl Coming {
 
     /// Takes the child's reference.
     fn refer(&mut self, family: &Family, place: Place, target: Handle) -> Result<(), ReferError> {
-        let reference = family.whole_arena().refer(target, place.owner())?;
+        let reference = family.whole_arena().refer(target, member::owner_of(place))?;
         self.references.insert(target.offset, (target.generation, reference));
         Ok(())
     }
@@ -183,8 +184,7 @@ impl Coming {
     /// Whether its place is kept for it.
     fn is_awaited(&self) -> bool {
         let (Some(place), Some(family)) = (self.place, Family::existing()) else { return false };
-        let table = family.process_table();
-        table.lives(place.index, place.life) && table.is_reserved(place.index)
+        family.process_table().look(place.index).is_reserved(place)
     }
 }
 
@@ -203,8 +203,10 @@ pub fn after_fork_in_parent() {
 
 /// Whether this process was forked by this thread and has not been told so yet.
 pub(super) fn is_unsettled_child() -> bool {
-    with_forks(|forks| forks.under_way.last().is_some_and(|coming| coming.parent != std::process::id()))
-        .unwrap_or(false)
+    with_forks(|forks| {
+        forks.under_way.last().is_some_and(|coming| coming.parent != member::process_identity())
+    })
+    .unwrap_or(false)
 }
 
 impl Family {
@@ -220,7 +222,7 @@ impl Family {
         let taken = holdings.passed_on(me).try_for_each(|(target, _)| coming.refer(self, place, target));
         drop(holdings);
         if !coming.references.is_empty() {
-            self.process_table().note_holds(place.index);
+            self.process_table().note_holds(place);
         }
         if let Err(error) = taken {
             coming.give_up(self);
@@ -249,13 +251,14 @@ impl Family {
             return;
         }
         if coming.place.is_none() {
-            coming.place = self.reserve_place().or_else(|| {
+            let place = self.reserve_place().or_else(|_| {
                 self.tend_all(absent, COMES_WITHIN_AT_NEED);
                 self.reserve_place()
             });
+            coming.place = place.ok();
         }
         if let Some(place) = coming.place {
-            self.process_table().note_holds(place.index);
+            self.process_table().note_holds(place);
         }
         for (target, kind) in holdings.passed_on(me) {
             if coming.has(target) {
@@ -288,7 +291,7 @@ impl Family {
     pub(super) fn settle(&self) {
         let expected = with_forks(|forks| {
             let last = forks.under_way.pop()?;
-            if last.parent != std::process::id() {
+            if last.parent != member::process_identity() {
                 return Some(last);
             }
             forks.under_way.push(last);
@@ -308,7 +311,7 @@ impl Family {
             }
         }
         if let (true, Some(place), Some(Coming { supervised: false, .. })) = (placed, place, &expected) {
-            self.process_table().disown(place.index);
+            self.process_table().disown(place);
         }
         let mut references = expected.map(|coming| coming.references).unwrap_or_default();
         if holdings::lock().is_empty() {
@@ -334,7 +337,7 @@ impl Family {
     }
 
     fn own_reference(&self, offset: u64, holding: &Holding, me: Owner) -> Result<Handle, FamilyError> {
-        let Owner::Member(..) = me else { return Err(FamilyError::Full) };
+        let Owner::Member(..) = me else { return Err(FamilyError::Full { unknown: 0 }) };
         let target = Handle { offset, generation: holding.generation };
         self.whole_arena().refer(target, me).map_err(|error| match error {
             ReferError::Stale => FamilyError::NotHeld,

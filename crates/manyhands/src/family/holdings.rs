@@ -4,14 +4,13 @@
 //! them is whose here. A forked child has a copy of the table, but references of its own: its parent takes them for it
 //! before the fork, so that nothing the child can see disappears in between.
 
-use super::member::Place;
+use super::member::{Place, own_place, owner_of};
 use super::{Extents, Family, FamilyError, forks, reclaim};
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
 use manyhands_sync::memory::Placed;
-use manyhands_sync::process_table::SlotIndex;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -171,14 +170,18 @@ impl Family {
     pub(crate) fn pack(&self, place: Place, carried: &[Handle]) -> Result<(), FamilyError> {
         let arena = self.whole_arena();
         let luggage = Block::with(arena, Message { parts: &[], carried }).map_err(FamilyError::Memory)?;
-        self.process_table().pack(place.index, luggage.into_luggage(place.owner()));
-        Ok(())
+        let packed = self.process_table().pack(place, luggage.into_luggage(owner_of(place)));
+        // Nobody else gives up a place whose parent lives.
+        if packed { Ok(()) } else { Err(FamilyError::Unwanted) }
     }
 
     /// In the child, once it has opened what it was sent: what it holds from here on, it holds by itself.
     pub fn unpack(&self) {
-        let Ok(Some(index)) = self.own_slot().map(SlotIndex::new) else { return };
-        if let Some(luggage) = self.process_table().unpack(index) {
+        if self.own_slot().is_err() {
+            return;
+        }
+        let luggage = own_place().and_then(|place| self.process_table().unpack(place));
+        if let Some(luggage) = luggage {
             drop(Block::luggage(self.whole_arena(), luggage));
         }
     }

@@ -4,46 +4,24 @@
 //! process that does not know its slot is a new process, and finds one when it first needs it.
 
 use super::{Family, FamilyError, forks, reclaim};
-use crate::sys::{clock, memory};
+use crate::sys::{clock, memory, namespaces, stat};
 use manyhands_sync::arena::Owner;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Notes, Role};
-use manyhands_sync::process_table::{ProcessTable, SlotIndex};
+pub use manyhands_sync::process_table::Place;
+use manyhands_sync::process_table::{Member, SlotIndex};
+use manyhands_sync::taker::OwnerName;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A slot, in one of its lives: what a child is told, so that it knows a slot that was given to somebody else meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub(super) index: SlotIndex,
-    pub(super) life: u32,
-}
-
-impl Place {
-    /// As one number, to be told to a child.
-    #[must_use]
-    pub fn to_number(self) -> u64 {
-        u64::from(self.life) << 32 | u64::from(self.index.get())
-    }
-
-    /// Reads what [`Place::to_number`] wrote; `None` when there is no such slot.
-    #[must_use]
-    pub fn from_number(number: u64) -> Option<Self> {
-        Some(Self { index: SlotIndex::new(number as u32)?, life: (number >> 32) as u32 })
-    }
-
-    pub(super) fn owner(self) -> Owner {
-        Owner::Member(self.index, self.life)
-    }
-}
 
 /// A slot reserved for a child: given back when this is dropped after the child's end.
 #[derive(Debug)]
 pub struct Slot {
     family: &'static Family,
     place: Place,
-    /// Who reserved it: a forked child's copy of this gives nothing back.
-    owner: u32,
+    /// Who reserved it, as an owner's word: a forked child's copy of this gives nothing back. (By its pid it could be taken
+    /// for its parent, in a pid namespace of its own.)
+    owner: u64,
     ended: bool,
 }
 
@@ -54,8 +32,8 @@ pub(super) struct Own {
     pub(super) member: &'static AtomicU64,
     /// 1 once its slot says that it may own blocks.
     holds: &'static AtomicU64,
-    /// Its process id; 0 until somebody asks.
-    pid: &'static AtomicU64,
+    /// [`process_identity`]; 0 until somebody asks.
+    identity: &'static AtomicU64,
     /// Its process id and, below, its name as a holder of locks; 0 while it has taken none.
     pub(super) taker: &'static AtomicU64,
     /// Whether it holds what it has open; see `forks.rs`.
@@ -80,19 +58,21 @@ pub(super) fn own() -> Result<Own, FamilyError> {
     if let Some(own) = OWN.get() {
         return Ok(*own);
     }
-    let [member, holds, pid, taker, standing] = memory::wiped_on_fork_words()?;
-    Ok(*OWN.get_or_init(|| Own { member, holds, pid, taker, standing }))
+    let [member, holds, identity, taker, standing] = memory::wiped_on_fork_words()?;
+    Ok(*OWN.get_or_init(|| Own { member, holds, identity, taker, standing }))
 }
 
-/// This process's id, without a system call: some calls ask for it whenever they are made.
+/// A number that no other process has, above all none that this one was forked from: a child in a pid namespace of its
+/// own, or one that was given the pid of a dead parent, has the same process id. Without a system call but for the first.
 #[must_use]
-pub fn process_id() -> u32 {
-    let Ok(own) = own() else { return std::process::id() };
-    match own.pid.load(Ordering::Relaxed) as u32 {
+pub fn process_identity() -> u64 {
+    let Ok(own) = own() else { return std::process::id().into() };
+    match own.identity.load(Ordering::Relaxed) {
         0 => {
-            let pid = std::process::id();
-            own.pid.store(pid.into(), Ordering::Relaxed);
-            pid
+            let fresh = memory::random_u64().map_or_else(|_| std::process::id().into(), |random| random | 1);
+            // Another thread may have been first.
+            let known = own.identity.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed);
+            known.map_or_else(|known| known, |_| fresh)
         }
         known => known,
     }
@@ -101,23 +81,46 @@ pub fn process_id() -> u32 {
 /// This process as the owner of blocks; somebody who never dies while it has no place in a family.
 pub(crate) fn me() -> Owner {
     let Ok(own) = own() else { return Owner::Shared };
-    let known = Owner::from_word(own.member.load(Ordering::Relaxed));
     let Some(family) = Family::existing() else { return Owner::Shared };
-    let index = match known {
-        Owner::Member(index, _) => index,
-        _ => match family.own_slot().ok().and_then(SlotIndex::new) {
-            Some(index) => index,
-            None => return Owner::Shared,
-        },
-    };
+    let known = place_in(own.member.load(Ordering::Relaxed));
+    let Some(place) = known.or_else(|| family.take_own_place().ok()) else { return Owner::Shared };
     if own.holds.swap(1, Ordering::Relaxed) == 0 {
-        family.process_table().note_holds(index);
+        family.process_table().note_holds(place);
     }
-    Owner::from_word(own.member.load(Ordering::Relaxed))
+    owner_of(place)
 }
 
-/// Says in a slot that no process waits for its member's end.
-const NO_PARENT: u32 = 0;
+/// This process's own place in a family, if it has one.
+pub(super) fn own_place() -> Option<Place> {
+    place_in(OWN.get()?.member.load(Ordering::Relaxed))
+}
+
+fn place_in(word: u64) -> Option<Place> {
+    match Owner::from_word(word) {
+        Owner::Member(index, life) => Some(Place { index, life }),
+        _ => None,
+    }
+}
+
+/// Blocks of the arena that belong to the member of that place.
+pub(super) fn owner_of(place: Place) -> Owner {
+    Owner::Member(place.index, place.life)
+}
+
+/// What this process is known by in its slot. (`exec` makes it another program; a forked child has its parent's.)
+fn known_by() -> Member {
+    static IMAGE: AtomicU64 = AtomicU64::new(0);
+    let image = match IMAGE.load(Ordering::Relaxed) {
+        0 => stat::own_image(),
+        known => known,
+    };
+    IMAGE.store(image, Ordering::Relaxed);
+    let registered_at = Some(clock::ticks_since_boot());
+    Member { pid: std::process::id(), namespaces: namespaces::own(), registered_at, image }
+}
+
+/// How often a process that takes a slot of its own begins anew when it was taken for an orphan's just before.
+const MOST_TRIES: u32 = 1_000;
 
 impl Family {
     /// The number of this process's slot; taken now if it has none, as a process that users forked has not.
@@ -125,32 +128,40 @@ impl Family {
     /// # Errors
     /// When the kernel refuses memory, or the family has as many members as it can.
     pub fn own_slot(&self) -> Result<u32, FamilyError> {
-        let own = own()?.member;
-        if let Owner::Member(index, _) = Owner::from_word(own.load(Ordering::Relaxed)) {
-            return Ok(index.get());
+        match own_place() {
+            Some(place) => Ok(place.index.get()),
+            None => Ok(self.take_own_place()?.index.get()),
         }
+    }
+
+    #[cold]
+    fn take_own_place(&self) -> Result<Place, FamilyError> {
         // A child that is asked before it was told of its fork: its parent has reserved a place for it.
         if forks::is_unsettled_child() {
             self.settle();
-            return self.own_slot();
-        }
-        let place = self.reserve(NO_PARENT).ok_or(FamilyError::Full)?;
-        let registered = clock::ticks_since_boot();
-        if !self.process_table().register(place.index, place.life, std::process::id(), registered) {
-            return Err(FamilyError::Unwanted);
-        }
-        // Two threads may come here at once: the slot of the second one is not needed.
-        let word = place.owner().to_word();
-        match own.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => Ok(place.index.get()),
-            Err(other) => {
-                self.process_table().release(place.index);
-                match Owner::from_word(other) {
-                    Owner::Member(index, _) => Ok(index.get()),
-                    _ => Err(FamilyError::Unwanted),
-                }
+            if let Some(place) = own_place() {
+                return Ok(place);
             }
         }
+        let (own, table) = (own()?.member, self.process_table());
+        // Nobody waits for this process as a child: until it is registered, a process that looks for the dead takes its
+        // slot for one of a child that never came.
+        for _ in 0..MOST_TRIES {
+            let place = self.reserve(None)?;
+            if !table.register(place, known_by()) {
+                continue;
+            }
+            // Two threads may come here at once: the slot of the second one is not needed.
+            let word = owner_of(place).to_word();
+            return match own.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => Ok(place),
+                Err(other) => {
+                    table.end(place);
+                    place_in(other).ok_or(FamilyError::Unwanted)
+                }
+            };
+        }
+        Err(FamilyError::Unwanted)
     }
 
     /// Reserves a slot for a child.
@@ -160,22 +171,26 @@ impl Family {
     pub fn reserve_slot(&'static self) -> Result<Slot, FamilyError> {
         // What a child needs to take its slot is made here once, not in each child.
         let _ = (own()?, clock::ticks_since_boot());
-        let place = self.reserve_place_tending().ok_or(FamilyError::Full)?;
+        let place = self.reserve_place_tending()?;
         kill_point!(SlotReserved);
-        Ok(Slot { family: self, place, owner: std::process::id(), ended: false })
+        let owner = own()?.member.load(Ordering::Relaxed);
+        Ok(Slot { family: self, place, owner, ended: false })
     }
 
-    pub(super) fn reserve_place(&self) -> Option<Place> {
-        self.reserve(std::process::id())
+    /// Reserves a place for a child of this process, which decides over it while it lives.
+    pub(super) fn reserve_place(&self) -> Result<Place, FamilyError> {
+        self.own_slot()?;
+        let own = own_place().ok_or(FamilyError::Unwanted)?;
+        self.reserve(Some(OwnerName::new(own.index, own.life)))
     }
 
-    fn reserve(&self, parent: u32) -> Option<Place> {
+    fn reserve(&self, parent: Option<OwnerName>) -> Result<Place, FamilyError> {
         let table = self.process_table();
-        let index = table.reserve(parent).or_else(|| {
-            release_the_dead(table);
-            table.reserve(parent)
-        })?;
-        Some(Place { index, life: table.life(index) })
+        if let Some(place) = table.reserve(parent) {
+            return Ok(place);
+        }
+        let unknown = self.release_the_dead();
+        table.reserve(parent).ok_or(FamilyError::Full { unknown })
     }
 
     /// This process takes the slot that was reserved for it; once is enough.
@@ -183,12 +198,11 @@ impl Family {
     /// # Errors
     /// When the kernel refuses memory, or the parent has taken the slot back: this process should end.
     pub fn take_slot(&self, place: Place) -> Result<(), FamilyError> {
-        let (own, word) = (own()?.member, place.owner().to_word());
+        let (own, word) = (own()?.member, owner_of(place).to_word());
         if own.load(Ordering::Relaxed) == word {
             return Ok(());
         }
-        let registered = clock::ticks_since_boot();
-        if !self.process_table().register(place.index, place.life, std::process::id(), registered) {
+        if !self.process_table().register(place, known_by()) {
             return Err(FamilyError::Unwanted);
         }
         kill_point!(SlotRegistered);
@@ -223,33 +237,8 @@ impl Family {
     /// Notes the status this process is about to end with, for a parent from whom the kernel's is taken.
     pub fn note_exit(&self, status: i32) {
         reclaim::trim_at_end();
-        let Ok(own) = own() else { return };
-        if let Owner::Member(index, _) = Owner::from_word(own.member.load(Ordering::Relaxed)) {
-            self.process_table().note_exit(index, status);
-        }
-    }
-}
-
-/// Gives back the slots of members that are gone, and of children that never came, where no living parent will do it.
-pub(super) fn release_the_dead(table: &ProcessTable) {
-    // Without /proc nobody can tell.
-    let me = std::process::id();
-    if memory::start_time(me).is_none() {
-        return;
-    }
-    for index in table.used() {
-        let parent = table.parent(index);
-        let orphan = parent == NO_PARENT || (parent != me && memory::start_time(parent).is_none());
-        if !orphan {
-            continue;
-        }
-        if table.is_reserved(index) {
-            let _ = table.cancel(index);
-        } else if let Some((pid, taken)) = table.member(index)
-            // A process with that pid that was started after the slot was taken is another one.
-            && memory::start_time(pid).is_none_or(|started| started > taken)
-        {
-            table.release(index);
+        if let Some(place) = own_place() {
+            self.process_table().note_exit(place, status);
         }
     }
 }
@@ -263,7 +252,7 @@ impl Slot {
 
     /// The exit status the child noted, if it came that far.
     pub fn noted_exit(&self) -> Option<i32> {
-        self.family.process_table().noted_exit(self.place.index)
+        self.family.process_table().noted_exit(self.place)
     }
 
     /// The child has ended, or was never started: what it held is free from now on.
@@ -272,29 +261,38 @@ impl Slot {
         self.give_back();
     }
 
-    /// The pid of the child, if it has come so far as to take the slot; if not, it never will.
+    /// The pid of the child, if it has come so far as to take the slot; if not, it never will. 0 when it has, and counts
+    /// pids in another namespace than this process: here nobody has its pid.
     pub fn cancel(&self) -> Option<u32> {
         let table = self.family.process_table();
-        if table.cancel(self.place.index) { None } else { table.member(self.place.index).map(|(pid, _)| pid) }
+        if table.cancel(self.place) {
+            return None;
+        }
+        let seen = table.look(self.place.index);
+        let child = table.identity(seen).filter(|_| seen.place() == self.place)?;
+        let here = namespaces::own();
+        let shared = here.pids == 0 || child.namespaces.pids == 0 || here.pids == child.namespaces.pids;
+        Some(if shared { child.pid } else { 0 })
     }
 }
 
 impl Slot {
     fn give_back(&self) {
-        if self.owner != std::process::id() {
+        if own_place().map(|place| owner_of(place).to_word()) != Some(self.owner) {
             return;
         }
-        let (table, index) = (self.family.process_table(), self.place.index);
-        // Of a slot that somebody else has given back meanwhile there is nothing to do.
-        if !table.lives(index, self.place.life) {
+        let (table, place) = (self.family.process_table(), self.place);
+        // Of a slot that was given back before there is nothing to do.
+        if !table.lives(place) {
             return;
         }
-        let held = table.holds(index);
+        let held = table.holds(place);
         if self.ended {
-            table.release(index);
-        } else if !table.cancel(index) {
-            // It runs: whoever needs the slot finds out when it does not any more.
-            return table.disown(index);
+            table.end(place);
+        } else if !table.cancel(place) {
+            // It runs: a process that needs the slot finds out when it does not any more.
+            table.disown(place);
+            return;
         }
         if held {
             self.family.whole_arena().note_left_behind();

@@ -7,6 +7,7 @@ mod absent;
 mod forks;
 mod holdings;
 mod member;
+mod orphans;
 pub(crate) mod reclaim;
 mod taker;
 
@@ -15,13 +16,14 @@ pub use crate::sys::arena::{ArenaView, Mapped};
 pub use forks::{after_fork_in_parent, before_fork};
 pub use holdings::Hold;
 pub(crate) use member::me;
-pub use member::{Place, Slot, process_id};
-pub(crate) use taker::{is_gone, known_taker};
+pub use member::{Place, Slot, process_identity};
+pub(crate) use orphans::Round;
+pub(crate) use taker::{is_gone, is_gone_in, known_taker};
 
 use crate::sys::{OsError, arena, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
 use manyhands_sync::notes::Role;
-use manyhands_sync::process_table::ProcessTable;
+use manyhands_sync::process_table::{MOST_MEMBERS, ProcessTable};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -53,7 +55,10 @@ pub enum FamilyError {
     /// This process belongs to another family already.
     AlreadyInAFamily,
     /// The family has as many members as it can.
-    Full,
+    Full {
+        /// How many places belong to processes of which this one cannot find out whether they live.
+        unknown: u32,
+    },
     /// There is no shared memory left.
     Memory(AllocateError),
     /// The parent has given this process up: it took too long, or the parent is gone.
@@ -90,7 +95,17 @@ impl std::fmt::Display for FamilyError {
             Self::NoReference => f.write_str(
                 "this process was forked without a reference to it, and there is no shared memory left for one",
             ),
-            Self::Full => f.write_str("the family has as many processes as it can"),
+            Self::Full { unknown } => {
+                f.write_str("the family has as many processes as it can")?;
+                if *unknown == 0 {
+                    return Ok(());
+                }
+                write!(
+                    f,
+                    "; {unknown} of the {MOST_MEMBERS} places belong to processes of which nobody can find out \
+                     whether they live"
+                )
+            }
             Self::AlreadyInAFamily => f.write_str("this process belongs to another manyhands family already"),
         }
     }

@@ -1,6 +1,6 @@
 //! What nobody holds any more becomes free memory.
 
-use super::{Extents, FAMILY, Family, absent, member};
+use super::{Extents, FAMILY, Family, absent};
 use crate::{barrier, pool, queue};
 use manyhands_sync::arena::{Arena, Backing, Handle, Kind, Swept};
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ impl Family {
     /// Reclaims what members that are gone have left behind in shared memory. Called by itself when a child that held
     /// something has ended, and before the arena grows.
     pub fn sweep(&self) -> Swept {
-        member::release_the_dead(self.process_table());
+        self.release_the_dead();
         let arena = self.whole_arena();
         let swept = arena.sweep(|kind, target| destroy(arena, kind, target));
         self.tend(absent::COMES_WITHIN);

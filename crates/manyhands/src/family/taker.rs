@@ -1,12 +1,13 @@
 //! This thread as one that takes locks, and whether a member that took one is gone.
 
-use super::member::{own, own_taker_word};
+use super::member::{own, own_place, own_taker_word};
+use super::orphans::Round;
 use super::{Family, FamilyError, forks, holdings};
-use crate::sys::{at_exit, memory, stat};
-use manyhands_sync::arena::Owner;
+use crate::sys::liveness::Liveness;
+use crate::sys::{at_exit, memory};
 use manyhands_sync::lock::{Look, OwnerName, Taker};
-use manyhands_sync::process_table::{ProcessTable, SlotIndex};
-use std::cell::Cell;
+use manyhands_sync::process_table::State;
+use std::cell::{Cell, OnceCell};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
@@ -42,13 +43,10 @@ impl Family {
         if own.standing.load(Ordering::Relaxed) == 0 {
             self.settle();
         }
-        let Owner::Member(slot, life) = Owner::from_word(own.member.load(Ordering::Relaxed)) else {
-            return Err(FamilyError::Unwanted);
-        };
-        let (owner, pid) = (OwnerName::new(slot, life), std::process::id());
+        let Some(place) = own_place() else { return Err(FamilyError::Unwanted) };
+        let (owner, pid) = (OwnerName::new(place.index, place.life), std::process::id());
         let taker = Taker::new(owner, pid, memory::own_thread());
         if own.taker.load(Ordering::Relaxed) == 0 {
-            self.process_table().note_image(slot, own_image());
             keep_locks_at_exit();
         }
         let process = u64::from(pid) << 32 | u64::from(owner.to_number());
@@ -74,17 +72,6 @@ impl Family {
     }
 }
 
-/// As a forked child has its parent's program, it is asked for once.
-fn own_image() -> u64 {
-    static IMAGE: OnceLock<u64> = OnceLock::new();
-    // Not asked within: a fork by another thread meanwhile would leave it half done in the child, for ever.
-    if let Some(image) = IMAGE.get() {
-        return *image;
-    }
-    let image = stat::of(std::process::id()).map_or(0, |stat| stat.image);
-    *IMAGE.get_or_init(|| image)
-}
-
 fn keep_locks_at_exit() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     extern "C" fn keep() {
@@ -97,27 +84,18 @@ fn keep_locks_at_exit() {
     }
 }
 
-/// Whether the member with that name is gone, for good: it has ended, or runs another program since.
-pub(crate) fn is_gone(table: &ProcessTable, name: OwnerName, look: Look) -> bool {
-    let Some(slot) = name.slot() else { return false };
-    let life = table.life(slot);
-    if !name.is_of(life) || !table.lives(slot, life) {
-        return true;
-    }
-    look == Look::Close && has_ended(table, slot)
+/// Whether the member with that name is gone, for good: it has ended, or runs another program since. What cannot be found
+/// out is not gone.
+pub(crate) fn is_gone(family: &Family, name: OwnerName, look: Look) -> bool {
+    is_gone_in(family, &OnceCell::new(), name, look)
 }
 
-/// Whether the process that registered in the slot has ended.
-fn has_ended(table: &ProcessTable, slot: SlotIndex) -> bool {
-    let Some((pid, registered)) = table.member(slot) else { return false };
-    let image = table.image(slot);
-    match stat::of(pid) {
-        // One with that pid that was started after the slot was taken is another one.
-        Some(stat) => {
-            let replaced = image != 0 && stat.image != 0 && stat.image != image;
-            stat.ended || stat.started > registered || replaced
-        }
-        // There may be no /proc, or the process may be hidden.
-        None => stat::is_unknown(pid),
+/// As [`is_gone`], for a look at many: what the first close one opens serves the others. To be dropped after the look.
+pub(crate) fn is_gone_in(family: &Family, round: &OnceCell<Round>, name: OwnerName, look: Look) -> bool {
+    let (table, Some(slot)) = (family.process_table(), name.slot()) else { return false };
+    let seen = table.look(slot);
+    if !name.is_of(seen.place().life) || seen.state() == State::Free {
+        return true;
     }
+    look == Look::Close && round.get_or_init(|| Round::of(family)).of_name(name) == Liveness::Dead
 }

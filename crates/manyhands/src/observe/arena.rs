@@ -4,6 +4,7 @@ use crate::family::{Extents, Family};
 use crate::pool::{PoolSight, SeatSight};
 use manyhands_sync::arena::{Handle, Kind, Owner, Survey};
 use manyhands_sync::mutex::Holder;
+use manyhands_sync::process_table::Place;
 use manyhands_sync::queue_header::QueueHeader;
 use manyhands_sync::ring::Ring;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct QueueReport {
 pub enum User {
     /// A process that has it open.
     Process(u32),
+    /// A process that is about to start.
+    Coming,
     /// A message that carries it.
     Message,
     /// A process that was killed; the next sweep finds that.
@@ -111,8 +114,9 @@ fn users(family: &Family, survey: &Survey, queue: Handle) -> Vec<User> {
     let table = family.process_table();
     of_queue
         .map(|(_, owner)| match *owner {
-            Owner::Member(slot, life) if table.lives(slot, life) => {
-                table.member(slot).map_or(User::Dead, |(pid, _)| User::Process(pid))
+            Owner::Member(index, life) if table.lives(Place { index, life }) => {
+                let member = table.member(index).filter(|(seen, _)| seen.place().life == life);
+                member.map_or(User::Coming, |(_, member)| User::Process(member.pid))
             }
             Owner::Member(..) => User::Dead,
             _ => User::Message,

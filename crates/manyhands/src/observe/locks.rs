@@ -1,10 +1,11 @@
 //! The locks and semaphores that lie in a family's memory, and the waits that wait for each other.
 
 use super::arena::structures;
-use super::member::{Life, Member};
-use crate::family::{Family, is_gone};
+use super::member::Member;
+use crate::family::{Family, Round};
+use crate::sys::liveness::Liveness;
 use manyhands_sync::arena::{Handle, Kind, Survey};
-use manyhands_sync::lock::{HeldBy, Look, Nature, OwnerName, UserLock};
+use manyhands_sync::lock::{HeldBy, Nature, OwnerName, UserLock};
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::process_table::ProcessTable;
 use manyhands_sync::semaphore::UserSemaphore;
@@ -54,12 +55,13 @@ pub struct SemaphoreReport {
 }
 
 pub(super) fn locks(family: &Family, survey: &Survey) -> Vec<LockReport> {
+    let round = Round::of(family);
     let report = |handle: Handle| {
         let lock = family.whole_arena().placed::<UserLock>(handle).ok()?;
         Some(LockReport {
             handle,
             nature: lock.nature(),
-            holder: holder(family.process_table(), lock.held_by()),
+            holder: holder(family.process_table(), &round, lock.held_by()),
             count: lock.count(),
             deaths: lock.deaths(),
         })
@@ -75,11 +77,11 @@ pub(super) fn semaphores(family: &Family, survey: &Survey) -> Vec<SemaphoreRepor
     structures(survey, Kind::Semaphore).filter_map(report).collect()
 }
 
-fn holder(table: &ProcessTable, held_by: HeldBy) -> LockHolder {
+fn holder(table: &ProcessTable, round: &Round, held_by: HeldBy) -> LockHolder {
     match held_by {
         HeldBy::Nobody => LockHolder::Nobody,
         HeldBy::Kept => LockHolder::Ended,
-        HeldBy::Member(name, pid, _) if is_gone(table, name, Look::Close) => LockHolder::Dead(pid),
+        HeldBy::Member(name, pid, _) if round.of_name(name) == Liveness::Dead => LockHolder::Dead(pid),
         HeldBy::Member(name, noted, thread) => {
             let pid = pid_of(table, name).unwrap_or(noted);
             // A lock that just changed hands may have the last one's thread beside it.
@@ -89,8 +91,8 @@ fn holder(table: &ProcessTable, held_by: HeldBy) -> LockHolder {
 }
 
 fn pid_of(table: &ProcessTable, name: OwnerName) -> Option<u32> {
-    let slot = name.slot().filter(|&slot| name.is_of(table.life(slot)))?;
-    table.member(slot).map(|(pid, _)| pid)
+    let (seen, member) = table.member(name.slot()?)?;
+    name.is_of(seen.place().life).then_some(member.pid)
 }
 
 /// A thread of a process that waits for a lock.
@@ -104,7 +106,7 @@ pub(super) struct Waiter {
 
 /// Threads that wait for each other: each for a lock that the next one holds, the last for one of the first's.
 pub(super) fn cycles(members: &[Member], locks: &[LockReport]) -> Vec<Vec<Waiter>> {
-    let waiters: Vec<Waiter> = members.iter().filter(|m| m.life == Life::Alive).flat_map(waiters).collect();
+    let waiters: Vec<Waiter> = members.iter().filter(|m| m.life.may_be_alive()).flat_map(waiters).collect();
     let next = |waiter: &Waiter| {
         let lock = locks.iter().find(|lock| lock.handle.offset == waiter.lock)?;
         let LockHolder::Thread { pid, thread } = lock.holder else { return None };

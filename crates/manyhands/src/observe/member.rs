@@ -1,10 +1,11 @@
 //! The members of a family, as their slots and the kernel show them.
 
 use super::proc;
-use crate::family::Family;
+use crate::family::{Family, Round};
 use crate::sys::clock;
+use crate::sys::liveness::Liveness;
 use manyhands_sync::notes::{Noted, Role, WaitKind};
-use manyhands_sync::process_table::{ProcessTable, SlotIndex};
+use manyhands_sync::process_table::{ProcessTable, Seen, SlotIndex};
 use std::time::Duration;
 
 /// The longest label that is shown, in characters.
@@ -15,8 +16,8 @@ const MOST_LABEL: usize = 64;
 pub struct Member {
     /// Its process id.
     pub pid: u32,
-    /// The pid of the process that started it; `None` when it joined by itself.
-    pub parent: Option<u32>,
+    /// The process that started it.
+    pub parent: Parent,
     /// What it says it is.
     pub role: Role,
     /// Whether it runs.
@@ -44,6 +45,27 @@ pub enum Life {
     Ended,
     /// It is gone; its slot is still kept.
     Gone,
+    /// The process that looks cannot find out: it is in another pid namespace, or hidden.
+    Unknown,
+}
+
+impl Life {
+    /// Whether nothing says that it is dead.
+    #[must_use]
+    pub fn may_be_alive(self) -> bool {
+        matches!(self, Self::Alive | Self::Unknown)
+    }
+}
+
+/// The process that started a member, and waits for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// There is none: the member joined by itself, or its parent has let go of it.
+    Nobody,
+    /// The process with that pid.
+    Process(u32),
+    /// A process that is gone.
+    Gone,
 }
 
 /// One thread's wait.
@@ -63,14 +85,14 @@ pub struct Waiting {
 
 /// Every member, dead ones whose slots are kept included.
 pub(super) fn members(family: &Family, now: u64) -> Vec<Member> {
-    let table = family.process_table();
+    let (table, round) = (family.process_table(), Round::of(family));
     let mut found: Vec<_> =
-        table.used().filter_map(|index| Some((index, member(table, index, now)?))).collect();
+        table.used().filter_map(|index| Some((index, member(table, &round, index, now)?))).collect();
     if found.iter().any(|(_, member)| member.seems_busy()) {
         std::thread::sleep(A_MOMENT);
     }
     for (index, seen) in found.iter_mut().filter(|(_, member)| member.seems_busy()) {
-        if let Some(again) = member(table, *index, now).filter(|again| again.pid == seen.pid) {
+        if let Some(again) = member(table, &round, *index, now).filter(|again| again.pid == seen.pid) {
             *seen = again;
         }
     }
@@ -82,26 +104,27 @@ const A_MOMENT: Duration = Duration::from_millis(5);
 
 impl Member {
     fn seems_busy(&self) -> bool {
-        self.life == Life::Alive && self.waits.is_empty()
+        self.life.may_be_alive() && self.waits.is_empty()
     }
 }
 
-fn member(table: &ProcessTable, index: SlotIndex, now: u64) -> Option<Member> {
-    let (pid, registered) = table.member(index)?;
-    let stat = proc::stat(pid);
-    let life = match stat {
-        // A process with that pid that was started after the slot was taken is another one.
-        Some(stat) if stat.started > registered => Life::Gone,
-        Some(stat) if stat.ended => Life::Ended,
-        Some(_) => Life::Alive,
-        None => Life::Gone,
+fn member(table: &ProcessTable, round: &Round, index: SlotIndex, now: u64) -> Option<Member> {
+    let (seen, known) = table.member(index)?;
+    let (pid, registered) = (known.pid, known.registered_at.unwrap_or(0));
+    let life = match round.of_member(seen) {
+        Liveness::Alive => Life::Alive,
+        Liveness::Unknown => Life::Unknown,
+        Liveness::Dead => match round.view().stat_of(&known) {
+            Some(stat) if stat.ended && stat.started <= registered => Life::Ended,
+            _ => Life::Gone,
+        },
     };
     let notes = table.notes(index);
     let noted: Vec<_> = notes.waits().collect();
     let waits: Vec<_> = noted.iter().filter_map(|noted| waiting(*noted, now)).collect();
-    Some(Member {
+    let member = Member {
         pid,
-        parent: Some(table.parent(index)).filter(|&parent| parent != 0),
+        parent: parent(table, seen),
         role: notes.role(),
         life,
         age: since_boot().saturating_sub(ticks(registered)),
@@ -110,7 +133,18 @@ fn member(table: &ProcessTable, index: SlotIndex, now: u64) -> Option<Member> {
         unreadable_waits: (noted.len() - waits.len()) as u32,
         waits,
         further_waits: notes.unnoted(),
-    })
+    };
+    // Another member may have the slot by now, and some of this be of that one.
+    table.lives(seen.place()).then_some(member)
+}
+
+fn parent(table: &ProcessTable, seen: Seen) -> Parent {
+    let Some(name) = seen.parent() else { return Parent::Nobody };
+    let of_name = name.slot().and_then(|slot| table.member(slot));
+    match of_name.filter(|(parent, _)| name.is_of(parent.place().life)) {
+        Some((_, parent)) => Parent::Process(parent.pid),
+        None => Parent::Gone,
+    }
 }
 
 fn waiting(noted: Noted, now: u64) -> Option<Waiting> {

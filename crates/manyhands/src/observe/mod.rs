@@ -20,10 +20,11 @@ mod text;
 pub use arena::{PoolReport, QueueReport, RingReport, User};
 pub use locks::{LockHolder, LockReport, SemaphoreReport};
 pub use meetings::{MeetingReport, MeetingSight};
-pub use member::{Life, Member, Waiting};
+pub use member::{Life, Member, Parent, Waiting};
 pub use report::Report;
 
 use crate::family::{Extents, Family, MEMORY_NAME};
+use crate::sys::liveness::is_nobody;
 use crate::sys::{OsError, memory};
 use manyhands_sync::arena::{CHUNK_BYTES, OpenError};
 use std::io::ErrorKind;
@@ -94,7 +95,8 @@ impl Observer {
     /// See [`ObserveError`].
     pub fn attach(pid: u32) -> Result<Self, ObserveError> {
         let descriptors = proc::descriptors_named(pid, MEMORY_NAME).map_err(|kind| match kind {
-            ErrorKind::NotFound => ObserveError::NoSuchProcess(pid),
+            // It may be hidden, or there is no /proc.
+            ErrorKind::NotFound if is_nobody(pid) => ObserveError::NoSuchProcess(pid),
             _ => ObserveError::NotPermitted(pid),
         })?;
         let mut refused = ObserveError::NotAMember(pid);
@@ -120,7 +122,7 @@ impl Observer {
 
     fn shows(&self, pid: u32) -> bool {
         let table = self.family.process_table();
-        table.members().any(|member| table.member(member).is_some_and(|(known, _)| known == pid))
+        table.members().any(|(_, member)| member.pid == pid)
     }
 
     fn over(descriptor: OwnedFd, pid: u32) -> Result<Self, ObserveError> {

@@ -1,33 +1,15 @@
 //! What the kernel tells of any process of this user, under `/proc`. Only read.
 
+use crate::sys::stat::Proc;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The longest command line that is shown, in characters.
 const MOST_COMMAND: usize = 100;
 
-/// What `/proc/PID/stat` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    /// Whether it has ended and is only kept for its parent.
-    pub(super) ended: bool,
-    /// When it was started, in clock ticks since the machine was.
-    pub(super) started: u64,
-}
-
-/// `/proc/PID/stat`; `None` when there is no such process.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, parentheses and spaces included.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    Some(Stat { ended: matches!(state, "Z" | "X"), started: fields.nth(18)?.parse().ok()? })
-}
-
-/// The process that a thread belongs to; `None` when it is gone.
+/// The process that a thread belongs to; `None` when nobody says.
 pub(super) fn process_of(thread: u32) -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    Proc::open()?.process_of(thread)
 }
 
 /// The command line, shortened, without what could disturb a terminal; empty when it cannot be had.
@@ -66,10 +48,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_and_known() {
+    fn this_process_is_known() {
         let own = std::process::id();
-        let stat = stat(own).expect("this process");
-        assert!(!stat.ended && stat.started > 0);
         assert!(!command(own).is_empty());
         assert_eq!(process_of(crate::sys::memory::own_thread()), Some(own));
     }

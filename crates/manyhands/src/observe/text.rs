@@ -1,10 +1,12 @@
 //! A report as text, for people: what is stuck, on what, since when.
 
 use super::arena::{PoolReport, QueueReport, RingReport, User};
-use super::{Life, Member, Report, Waiting, proc};
+use super::{Life, Member, Parent, Report, Waiting, proc};
 use crate::pool::{Phase, SeatSight};
+use crate::sys::liveness::is_nobody;
 use manyhands_sync::mutex::Holder;
 use manyhands_sync::notes::{Role, WaitKind};
+use manyhands_sync::process_table::MOST_MEMBERS;
 use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
@@ -15,6 +17,9 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let alive = self.members.iter().filter(|member| member.life == Life::Alive).count();
         write!(f, "manyhands family {:016x}: {}", self.family, count(alive, "process"))?;
+        if self.unknown() > 0 {
+            write!(f, " and {} of unknown life", self.unknown())?;
+        }
         write!(f, ", {}, {}", count(self.queues.len(), "queue"), count(self.pools.len(), "pool"))?;
         for (number, what) in [(self.locks.len(), "lock"), (self.semaphores.len(), "semaphore")] {
             if number > 0 {
@@ -47,24 +52,41 @@ impl Report {
         writeln!(f, "\nProcesses")?;
         let mut dead = 0;
         for member in &self.members {
-            dead += usize::from(member.life != Life::Alive);
-            if member.life == Life::Alive || dead <= MOST_DEAD {
+            dead += usize::from(!member.life.may_be_alive());
+            if member.life.may_be_alive() || dead <= MOST_DEAD {
                 self.write_member(f, member)?;
             }
         }
         if dead > MOST_DEAD {
             writeln!(f, "  and {} dead ones more", dead - MOST_DEAD)?;
         }
+        if self.unknown() > 0 {
+            let places = format!("{} of the {MOST_MEMBERS} places", self.unknown());
+            writeln!(
+                f,
+                "  {places} belong to processes of which this one cannot find out whether they live"
+            )?;
+        }
         Ok(())
+    }
+
+    /// How many processes it is not known of whether they live.
+    fn unknown(&self) -> usize {
+        self.members.iter().filter(|member| member.life == Life::Unknown).count()
     }
 
     fn write_member(&self, f: &mut Formatter<'_>, member: &Member) -> Result {
         let role = self.role(member);
-        let parent = member.parent.map(|pid| format!(" of {pid}")).unwrap_or_default();
+        let parent = match member.parent {
+            Parent::Nobody => String::new(),
+            Parent::Process(pid) => format!(" of {pid}"),
+            Parent::Gone => " of a process that is gone".to_owned(),
+        };
         let life = match member.life {
             Life::Alive => "alive",
             Life::Ended => "DEAD, its parent has not collected it",
             Life::Gone => "DEAD",
+            Life::Unknown => "unknown whether it lives",
         };
         writeln!(f, "  {:<8} {role}{parent}: {life}; joined {} ago", member.pid, Span(member.age))?;
         // A forked child's command line is its parent's, and a spawned one's says little: its own word counts more.
@@ -75,7 +97,7 @@ impl Report {
         for wait in &member.waits {
             self.write_wait(f, member, wait)?;
         }
-        let dead = member.life != Life::Alive;
+        let dead = !member.life.may_be_alive();
         let unreadable = member.unreadable_waits;
         if unreadable > 0 && !dead {
             writeln!(f, "           {} unreadable", count(unreadable as usize, "wait note"))?;
@@ -84,7 +106,7 @@ impl Report {
             writeln!(f, "           and {} more", count(member.further_waits as usize, "waiting thread"))?;
         }
         if let Role::Worker { pool, seat } = member.role
-            && member.life == Life::Alive
+            && member.life.may_be_alive()
             && let Some(sight) = self.seat(pool, seat)
             && sight.work.is_some()
         {
@@ -97,7 +119,7 @@ impl Report {
         let what = self.awaited(wait);
         let thread =
             if wait.thread == member.pid { String::new() } else { format!(" (thread {})", wait.thread) };
-        if member.life != Life::Alive {
+        if !member.life.may_be_alive() {
             // Its note is as it left it: it began so long ago, and ended when the process did.
             return writeln!(
                 f,
@@ -133,7 +155,7 @@ impl Report {
         match member.role {
             Role::Founder => "founder".to_owned(),
             Role::Zygote => "fork server".to_owned(),
-            Role::Child if member.parent.is_none() => "member that joined by itself".to_owned(),
+            Role::Child if member.parent == Parent::Nobody => "member that joined by itself".to_owned(),
             Role::Child => "child".to_owned(),
             Role::Worker { pool, seat } => {
                 format!("worker on seat {seat} of {}, child", self.pool_name(pool))
@@ -223,7 +245,7 @@ impl Report {
         let worker = self.members.iter().filter(|member| member.role == own).min_by_key(|member| member.age);
         let who = match worker {
             None => "nobody yet".to_owned(),
-            Some(member) if member.life == Life::Alive => format!("process {}", member.pid),
+            Some(member) if member.life.may_be_alive() => format!("process {}", member.pid),
             Some(member) => format!("process {}, DEAD", member.pid),
         };
         let doing = match (seat.phase, seat.work) {
@@ -235,10 +257,10 @@ impl Report {
         writeln!(f, "    seat {number}: {who}: {doing}")
     }
 
-    /// The living members that wait so.
+    /// The members that wait so, but for dead ones.
     pub(super) fn waiting(&self, kind: WaitKind, object: u64) -> Vec<u32> {
         let waits = |member: &&Member| {
-            member.life == Life::Alive
+            member.life.may_be_alive()
                 && member.waits.iter().any(|wait| wait.kind == kind && wait.object == object)
         };
         self.members.iter().filter(waits).map(|member| member.pid).collect()
@@ -278,10 +300,11 @@ pub(super) fn write_waiting(f: &mut Formatter<'_>, pids: &[u32], what: &str) -> 
 fn write_users(f: &mut Formatter<'_>, users: &[User]) -> Result {
     const MOST: usize = 8;
     let mut pids: Vec<u32> = Vec::new();
-    let (mut messages, mut dead) = (0, 0);
+    let (mut coming, mut messages, mut dead) = (0, 0, 0);
     for user in users {
         match user {
             User::Process(pid) => pids.push(*pid),
+            User::Coming => coming += 1,
             User::Message => messages += 1,
             User::Dead => dead += 1,
         }
@@ -290,6 +313,7 @@ fn write_users(f: &mut Formatter<'_>, users: &[User]) -> Result {
     let mut texts: Vec<String> = pids.iter().take(MOST).map(|pid| format!("process {pid}")).collect();
     let counts = [
         (pids.len().saturating_sub(MOST), "other process"),
+        (coming, "process that is about to start"),
         (messages, "message"),
         (dead, "process that was killed"),
     ];
@@ -311,7 +335,10 @@ fn write_holders(f: &mut Formatter<'_>, ring: &RingReport, sides: [&str; 2]) -> 
                 let process = match proc::process_of(thread) {
                     Some(pid) if pid == thread => format!("process {pid}"),
                     Some(pid) => format!("process {pid} (thread {thread})"),
-                    None => format!("thread {thread}, which is gone"),
+                    None if is_nobody(thread) => {
+                        format!("thread {thread}, of which nothing is seen from here")
+                    }
+                    None => format!("thread {thread}"),
                 };
                 writeln!(f, "    its lock to {side} is held by {process}, for longer than anybody needs it")?;
             }

@@ -8,6 +8,7 @@
 use super::Extents;
 use manyhands_sync::arena::{AllocateError, Arena, Blank, Handle, OpenError, StaleHandle, Survey};
 use manyhands_sync::memory::Memory;
+use manyhands_sync::process_table::ProcessTable;
 use std::ptr::NonNull;
 
 /// Lays out the arena of a new family.
@@ -127,6 +128,16 @@ impl ArenaView {
     /// many bytes that were.
     pub fn trim(&self, quiet_milliseconds: u64) -> u64 {
         self.arena.trim(quiet_milliseconds)
+    }
+
+    /// The table of the family's processes.
+    ///
+    /// # Safety
+    /// A place is ended or released only when its member is gone, or never came: what a living member holds is freed with
+    /// its place.
+    #[must_use]
+    pub unsafe fn process_table(&self) -> &'static ProcessTable {
+        self.arena.process_table()
     }
 
     /// Gives back a block that nobody else knows.

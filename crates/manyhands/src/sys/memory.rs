@@ -132,12 +132,6 @@ pub(crate) fn random_u64() -> Result<u64, OsError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// When a process was started, in clock ticks since the machine was: tells a reused pid apart.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
 /// `gettid()`.
 pub(crate) fn own_thread() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()

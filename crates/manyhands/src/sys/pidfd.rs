@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOption
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// `pidfd_open(pid, 0)`. The process must be one that cannot have been reaped yet.
+/// `pidfd_open(pid, 0)`. The process that has the pid is the one that was meant only if that cannot have been reaped yet.
 pub(crate) fn open(pid: u32) -> Result<OwnedFd, OsError> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or(OsError { call: "pidfd_open", errno: libc::EINVAL })?;

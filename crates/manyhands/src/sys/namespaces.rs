@@ -1,0 +1,62 @@
+//! Which namespaces this process's pid and clock mean something in.
+#![allow(unsafe_code)] // asks the kernel by ioctl
+
+use super::pidfd;
+use manyhands_sync::process_table::Namespaces;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+/// The only time namespace of a kernel that has none: the kernel's own numbers are large.
+const NO_TIME_NAMESPACES: u32 = 1;
+
+/// This process's, asked anew: a forked child may have others.
+///
+/// A number that was given to a later namespace misleads nobody: all processes of the earlier one are gone then.
+pub(crate) fn own() -> Namespaces {
+    let pids = number_at("/proc/self/ns/pid");
+    let clock = match (number_at("/proc/self/ns/time"), pids) {
+        (Some(clock), _) => clock,
+        // The folder is there, and this one is not in it.
+        (None, Some(_)) if !std::path::Path::new("/proc/self/ns/time").is_symlink() => NO_TIME_NAMESPACES,
+        (None, _) => by_pidfd(PIDFD_GET_TIME_NAMESPACE).unwrap_or(0),
+    };
+    Namespaces { pids: pids.or_else(|| by_pidfd(PIDFD_GET_PID_NAMESPACE)).unwrap_or(0), clock }
+}
+
+/// The kernel numbers namespaces by 32 bits.
+fn number_at(path: &str) -> Option<u32> {
+    u32::try_from(std::fs::metadata(path).ok()?.ino()).ok()
+}
+
+/// `_IO(0xff, 5)` and `_IO(0xff, 7)` of `linux/pidfd.h`, since 6.11.
+const PIDFD_GET_PID_NAMESPACE: libc::Ioctl = 0xff05;
+const PIDFD_GET_TIME_NAMESPACE: libc::Ioctl = 0xff07;
+
+/// Without `/proc`.
+fn by_pidfd(question: libc::Ioctl) -> Option<u32> {
+    let pidfd = pidfd::open(std::process::id()).ok()?;
+    // SAFETY: the request takes no argument and touches no memory; a kernel that does not know it refuses.
+    let namespace = unsafe { libc::ioctl(pidfd.as_raw_fd(), question, 0) };
+    if namespace < 0 {
+        return None;
+    }
+    // SAFETY: the kernel has just opened the descriptor for this call, and nobody else knows it.
+    let namespace = unsafe { OwnedFd::from_raw_fd(namespace) };
+    u32::try_from(rustix::fs::fstat(&namespace).ok()?.st_ino).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_tell_the_same() {
+        let own = own();
+        assert!(own.pids > NO_TIME_NAMESPACES && own.clock >= NO_TIME_NAMESPACES);
+        for (question, known) in [(PIDFD_GET_PID_NAMESPACE, own.pids), (PIDFD_GET_TIME_NAMESPACE, own.clock)]
+        {
+            // A kernel before 6.11 knows one way only.
+            assert!(by_pidfd(question).is_none_or(|told| told == known));
+        }
+    }
+}
