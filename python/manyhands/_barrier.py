@@ -38,6 +38,7 @@ class Barrier(_manyhands.Barrier, threading.Barrier):
         self._create(parties, bool(action), timeout)
 
     def __getstate__(self) -> tuple[int, int, Callable[[], object] | None, float | None]:
+        _manyhands.assert_sending(self)
         return (*self._handle(), self._action, self._timeout)
 
     def __setstate__(self, state: tuple[int, int, Callable[[], object] | None, float | None]) -> None:

@@ -12,7 +12,8 @@ import signal
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sized
+from _operator import index
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from multiprocessing import resource_tracker, util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
@@ -108,18 +109,21 @@ class Pool:
             processes = _usable_processors()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
+        processes = index(processes)
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if context is None:
+        if not context:
             from .context import _default_context
 
             context = _default_context.get_context()
+        # Nobody looks at the arguments of no initializer.
+        initargs = tuple(initargs) if initializer is not None else ()
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
         self._ctx = context
-        self._workers = _Workers(context, initializer, tuple(initargs), maxtasksperchild or 0)
+        self._workers = _Workers(context, initializer, initargs, maxtasksperchild or 0)
         self._core = _manyhands.Pool(
             processes, self._workers.start, self._workers.died, _decode_error, _undecodable
         )
@@ -157,11 +161,13 @@ class Pool:
         if self._state != RUN:
             raise ValueError("Pool not running")
 
-    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> T:
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> T:
         """``func(*args, **kwds)``, in a worker."""
         self._check_running()
+        if type(args) is not tuple or type(kwds) is not dict:
+            func, args, kwds = _plain_call(func, args, kwds)
         job: ApplyResult[T] = ApplyResult(self._core)
-        self._core.submit_call(job, func, tuple(args), kwds)
+        self._core.submit_call(job, func, args, kwds)
         return job.get()
 
     def map(
@@ -208,7 +214,7 @@ class Pool:
         self,
         func: Callable[..., T],
         args: Iterable[Any] = (),
-        kwds: dict[str, Any] = {},
+        kwds: Mapping[str, Any] = {},
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult[T]:
@@ -217,8 +223,10 @@ class Pool:
         Callbacks run in the pool's own thread; ``get`` returns when they have returned.
         """
         self._check_running()
+        if type(args) is not tuple or type(kwds) is not dict:
+            func, args, kwds = _plain_call(func, args, kwds)
         job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback, self)
-        if not self._core.submit_call(job, func, tuple(args), kwds, True):
+        if not self._core.submit_call(job, func, args, kwds, True):
             self._driver.start()
         return job
 
@@ -308,6 +316,8 @@ class Pool:
         if chunksize is None and self._maxtasksperchild is not None:
             # A worker's life is counted in chunks: their size must not depend on how fast the machine is.
             chunksize = -(-len(items) // (4 * self._processes))
+        elif chunksize is not None and items:
+            chunksize = _size_of_chunks(chunksize)
         job: MapResult[T] = MapResult(
             self._core, callback, error_callback, keeper, return_exceptions, fail_fast
         )
@@ -324,10 +334,20 @@ class Pool:
         return_exceptions: bool,
     ) -> IMapIterator[T]:
         self._check_running()
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        refused: Exception | None = None
+        if chunksize == 1:
+            chunksize = 1  # whatever number it is
+        else:
+            try:
+                chunksize = _size_of_chunks(chunksize)
+            except _NoSize as error:
+                chunksize, iterable, refused = 1, [], ValueError(*error.args)
         job = cls(self._core, None, None, self, return_exceptions)
-        if isinstance(iterable, Sized):
+        if refused is not None:
+            # As in the standard library, which finds out when it reads the items.
+            self._core.submit_stream(job, func, ordered, chunksize)
+            job.push_error(refused)
+        elif isinstance(iterable, Sized):
             # Read before there is a stream: it may raise what is no error of an item (Ctrl-C).
             items, error = _read(iterable)
             self._core.submit_stream(job, func, ordered, chunksize)
@@ -564,6 +584,31 @@ def _read(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
     except Exception as error:
         return items, error
     return items, None
+
+
+def _plain_call(func: Any, args: Any, kwds: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The call with a tuple and a dict for its arguments; if they are none, with the error that it then is, in the
+    worker."""
+    try:
+        return func, tuple(args), {**kwds}
+    except TypeError:
+        return _worker.call, (func, args, kwds), {}
+
+
+class _NoSize(ValueError):
+    """What is no integer was given as the size of chunks."""
+
+
+def _size_of_chunks(chunksize: Any) -> int:
+    """A size of chunks as an integer; as the standard library, which hands it to `itertools.islice`."""
+    if chunksize < 1:
+        raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+    try:
+        return index(chunksize)
+    except TypeError:
+        raise _NoSize(
+            "Stop argument for islice() must be None or an integer: 0 <= x <= sys.maxsize."
+        ) from None
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:

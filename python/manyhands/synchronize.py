@@ -58,6 +58,7 @@ class Lock(_manyhands.Lock):
         self._create(False, on_owner_death)
 
     def __getstate__(self) -> tuple[int, int]:
+        _manyhands.assert_sending(self)
         return self._handle()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
@@ -84,6 +85,7 @@ class RLock(_manyhands.Lock):
         self._create(True, on_owner_death)
 
     def __getstate__(self) -> tuple[int, int]:
+        _manyhands.assert_sending(self)
         return self._handle()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
@@ -132,6 +134,7 @@ class Semaphore(_manyhands.Semaphore):
         self._create(value)
 
     def __getstate__(self) -> tuple[int, int]:
+        _manyhands.assert_sending(self)
         return self._handle()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
@@ -189,6 +192,7 @@ class Condition(_manyhands.Condition):
         self._create(lock or RLock(ctx=ctx))
 
     def __getstate__(self) -> tuple[_manyhands.Lock, int, int]:
+        _manyhands.assert_sending(self)
         return (self._lock, *self._handle())
 
     def __setstate__(self, state: tuple[_manyhands.Lock, int, int]) -> None:
@@ -237,6 +241,7 @@ class Event(_manyhands.Event):
 
     # With the attributes of a subclass, as in the standard library, whose event is an ordinary object.
     def __getstate__(self) -> tuple[int, int, dict[str, Any]]:
+        _manyhands.assert_sending(self)
         return (*self._handle(), self.__dict__)
 
     def __setstate__(self, state: tuple[int, int, dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
 use std::mem::MaybeUninit;
 
 /// Fills memory bit by bit: `read` says how many bytes it has put at the beginning of what it was given, as
@@ -91,26 +91,43 @@ pub(super) fn filled_array<const N: usize>(
 pub(super) struct View(PyUntypedBuffer);
 
 impl View {
-    /// To read from.
+    /// To read from. By way of a `memoryview`, as in the standard library: what that takes is taken, and what it refuses is
+    /// refused with its errors.
     pub(super) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let buffer = PyUntypedBuffer::get(object)?;
-        if buffer.is_c_contiguous() {
-            Ok(Self(buffer))
-        } else {
-            Err(PyBufferError::new_err("memoryview: underlying buffer is not C-contiguous"))
+        if let Ok(buffer) = PyUntypedBuffer::get(object)
+            && buffer.item_size() == 1
+            && buffer.dimensions() == 1
+            && buffer.is_c_contiguous()
+        {
+            return Ok(Self(buffer));
         }
+        let mut view = PyMemoryView::from(object)?.into_any();
+        if view.getattr("itemsize")?.extract::<usize>()? > 1 {
+            view = view.call_method1("cast", ("B",))?;
+        }
+        let buffer = PyUntypedBuffer::get(&view)?;
+        if buffer.dimensions() == 0 {
+            return Err(PyTypeError::new_err("invalid indexing of 0-dim memory"));
+        }
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("memoryview: underlying buffer is not C-contiguous"));
+        }
+        Ok(Self(buffer))
     }
 
     /// To write to.
     pub(super) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let view = Self::of(object)?;
-        if view.0.readonly() {
+        let buffer = PyUntypedBuffer::get(PyMemoryView::from(object)?.as_any())?;
+        if buffer.dimensions() == 0 {
+            return Err(PyTypeError::new_err("0-dim memory has no length"));
+        }
+        if buffer.readonly() || !buffer.is_c_contiguous() {
             let class = object.get_type();
             let text =
                 format!("a read-write bytes-like object is required, not {:?}", class.name()?.to_string());
             return Err(PyTypeError::new_err(text));
         }
-        Ok(view)
+        Ok(Self(buffer))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -117,12 +117,13 @@ impl PyPool {
         if !own && let Some(function) = self.state().functions.begin_use(key) {
             return Ok((function, Used::Known(key)));
         }
-        let (pickled, carried) = pickling::dumps_for_many(func)?;
+        let (pickled, noted) = pickling::dumps_for_many(func)?;
         if !own && may_pickle_by_name(func)? && is_a_name(pickled.as_bytes()) {
             let function = self.publish_known(func, pickled.as_bytes())?;
             return Ok((function, Used::Known(key)));
         }
-        let function = self.publish(pickled.as_bytes(), &carried)?;
+        let function = self.publish(pickled.as_bytes(), &noted.handles)?;
+        noted.offers.sent_into(func.py(), self.engine.handle());
         Ok((function, Used::Own(function)))
     }
 

@@ -4,6 +4,7 @@ use super::PyPool;
 use super::functions::Used;
 use super::map::Map;
 use super::stream::Stream;
+use crate::arguments::{Limit, Timeout};
 use crate::blocking;
 use crate::worker::kind;
 use manyhands::Deadline;
@@ -139,14 +140,14 @@ impl PyJob {
 
     /// Waits until the call has completed, or for `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        self.wait_until(py, deadline(timeout)?).map(|_| ())
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.wait_at_most(py, timeout).map(drop)
     }
 
     /// The result, or its exception raised; `multiprocessing.TimeoutError` when `timeout` seconds pass first.
     #[pyo3(signature = (timeout=None))]
-    pub(super) fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        if !self.wait_until(py, deadline(timeout)?)? {
+    pub(super) fn get(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        if !self.wait_at_most(py, timeout)? {
             return Err(timeout_error(py));
         }
         // What a signal handler raises comes before what a worker has made of the same signal.
@@ -160,10 +161,15 @@ impl PyJob {
 
     /// The next result of a stream, or its exception raised.
     #[pyo3(signature = (timeout=None))]
-    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let deadline = deadline(timeout)?;
+    fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let mut until = None;
         loop {
-            match self.take_next()? {
+            let taken = self.take_next()?;
+            let deadline = match until {
+                None if matches!(taken, Taken::NotYet) => *until.insert(deadline(timeout)?),
+                until => until.unwrap_or(Deadline::NEVER),
+            };
+            match taken {
                 Taken::Outcome(Ok(result)) => return Ok(result),
                 Taken::Outcome(Err(exception)) => return Err(PyErr::from_value(exception.into_bound(py))),
                 Taken::End => return Err(PyStopIteration::new_err(())),
@@ -194,8 +200,8 @@ pub(super) enum Taken {
     End,
 }
 
-fn deadline(timeout: Option<f64>) -> PyResult<Deadline> {
-    timeout.map_or(Ok(Deadline::NEVER), blocking::after)
+pub(super) fn deadline(timeout: Timeout<'_, '_>) -> PyResult<Deadline> {
+    Ok(Limit::of_thread(timeout)?.deadline()?.unwrap_or_else(|| blocking::after(0.0)))
 }
 
 fn timeout_error(py: Python<'_>) -> PyErr {
@@ -238,6 +244,12 @@ impl PyJob {
 
     pub(super) fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire)
+    }
+
+    /// As in the standard library, nobody looks at a timeout once the job is done.
+    fn wait_at_most(&self, py: Python<'_>, timeout: Timeout<'_, '_>) -> PyResult<bool> {
+        let deadline = if self.is_done() { Deadline::NEVER } else { deadline(timeout)? };
+        self.wait_until(py, deadline)
     }
 
     pub(super) fn wait_until(&self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {

@@ -33,7 +33,7 @@ use job::{Accepted, Form, call_arguments};
 use leadership::{Driver, Leadership};
 use manyhands::family::{self, Family};
 use manyhands::pool::{AnswerBatch, Event, Pool, Scheduler, State, Task, TaskBatch};
-use manyhands::{Deadline, Handle, Message};
+use manyhands::{Handle, Message};
 use map::Map;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -209,7 +209,7 @@ impl PyPool {
             pickling::dumps_carrying(&pair)
         };
         let kind = if matches!(used, Used::Nothing) { kind::WHOLE } else { kind::CALL };
-        let (bytes, carried) = match pickled {
+        let (bytes, mut carried) = match pickled {
             Ok(arguments) => arguments,
             Err(refused) => {
                 self.release(used);
@@ -227,6 +227,7 @@ impl PyPool {
             self.strike_off(py, job, id, 1);
             return Err(error::send(refused));
         }
+        carried.take_offers().sent_into(py, self.engine.handle());
         Ok(!drive || self.leadership.want_driver(false))
     }
 
@@ -300,9 +301,9 @@ impl PyPool {
 
     /// Waits until every worker is gone and every callback has run, at most `timeout` seconds; whether they are.
     #[pyo3(signature = (timeout=None))]
-    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn join(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         self.check_owner()?;
-        let deadline = timeout.map_or(Ok(Deadline::NEVER), crate::blocking::after)?;
+        let deadline = job::deadline(timeout)?;
         let deserted = || self.state().scheduler.is_deserted();
         if self.leadership.is_in_callback(None) || self.leadership.leads_here() {
             let text = "join() inside a callback of the same pool, or inside other code that the pool runs while it \

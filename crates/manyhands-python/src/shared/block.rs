@@ -46,10 +46,11 @@ impl PyBlock {
         self.block.as_ptr().addr().get()
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (usize, u64, u32)) {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, (usize, u64, u32))> {
+        pickling::assert_sending(slf.as_any())?;
         let block = &slf.get().block;
         let handle = named(block);
-        (slf.get_type(), (block.len(), handle.offset, handle.generation))
+        Ok((slf.get_type(), (block.len(), handle.offset, handle.generation)))
     }
 
     fn __len__(&self) -> usize {
