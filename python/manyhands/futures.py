@@ -400,7 +400,7 @@ class _Workers:
         self._context = context
         self._initializer = executor._initializer
         self._initargs = executor._initargs
-        self._most_calls = executor._max_tasks_per_child or 0
+        self._most_calls = min(executor._max_tasks_per_child or 0, sys.maxsize)
 
     def start(self, seat: int) -> Any:
         args = (self.address, seat, self._initializer, self._initargs, self._most_calls)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import warnings
 import weakref
@@ -123,7 +124,7 @@ class Pool:
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
         self._ctx = context
-        self._workers = _Workers(context, initializer, initargs, maxtasksperchild or 0)
+        self._workers = _Workers(context, initializer, initargs, min(maxtasksperchild or 0, sys.maxsize))
         self._core = _manyhands.Pool(
             processes, self._workers.start, self._workers.died, _decode_error, _undecodable
         )
@@ -316,7 +317,9 @@ class Pool:
         if chunksize is None and self._maxtasksperchild is not None:
             # A worker's life is counted in chunks: their size must not depend on how fast the machine is.
             chunksize = -(-len(items) // (4 * self._processes))
-        elif chunksize is not None and items:
+        elif chunksize is not None:
+            if chunksize < 1:
+                raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
             chunksize = _size_of_chunks(chunksize)
         job: MapResult[T] = MapResult(
             self._core, callback, error_callback, keeper, return_exceptions, fail_fast
@@ -337,11 +340,14 @@ class Pool:
         refused: Exception | None = None
         if chunksize == 1:
             chunksize = 1  # whatever number it is
+        elif chunksize < 1:
+            shown = "{0:n}" if ordered else "{0!r}"
+            raise ValueError(f"Chunksize must be 1+, not {shown.format(chunksize)}")
         else:
             try:
                 chunksize = _size_of_chunks(chunksize)
-            except _NoSize as error:
-                chunksize, iterable, refused = 1, [], ValueError(*error.args)
+            except ValueError as error:
+                chunksize, refused = 1, error
         job = cls(self._core, None, None, self, return_exceptions)
         if refused is not None:
             # As in the standard library, which finds out when it reads the items.
@@ -595,20 +601,15 @@ def _plain_call(func: Any, args: Any, kwds: Any) -> tuple[Any, tuple[Any, ...], 
         return _worker.call, (func, args, kwds), {}
 
 
-class _NoSize(ValueError):
-    """What is no integer was given as the size of chunks."""
-
-
 def _size_of_chunks(chunksize: Any) -> int:
     """A size of chunks as an integer; as the standard library, which hands it to `itertools.islice`."""
-    if chunksize < 1:
-        raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
     try:
-        return index(chunksize)
+        size = index(chunksize)
     except TypeError:
-        raise _NoSize(
-            "Stop argument for islice() must be None or an integer: 0 <= x <= sys.maxsize."
-        ) from None
+        size = sys.maxsize + 1
+    if size > sys.maxsize:
+        raise ValueError("Stop argument for islice() must be None or an integer: 0 <= x <= sys.maxsize.")
+    return size
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:

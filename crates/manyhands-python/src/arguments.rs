@@ -48,17 +48,35 @@ impl Limit {
     /// clock's time, compared with 0, and made an integer of milliseconds.
     pub(crate) fn of_poll(timeout: Timeout<'_, '_>) -> PyResult<Self> {
         let Some(timeout) = timeout else { return Ok(Self::Never) };
-        added(timeout)?;
-        let seconds: f64 = timeout.extract()?;
+        if is_plain(timeout) {
+            return Self::milliseconds(timeout.extract()?);
+        }
+        if added(timeout)?.le(0)? { Ok(Self::NoWait) } else { Self::milliseconds(timeout.extract()?) }
+    }
+
+    /// As the standard library's `Queue.get`: a semaphore is asked first, then the pipe.
+    pub(crate) fn of_get(block: bool, timeout: Timeout<'_, '_>) -> PyResult<Self> {
+        let Some(timeout) = timeout.filter(|_| block) else { return Self::of_semaphore(block, timeout) };
+        if !is_plain(timeout) {
+            added(timeout)?;
+        }
+        Self::milliseconds(timeout.extract()?)
+    }
+
+    /// As the standard library's conditions in `wait_for`: added to the clock's time and compared with 0, then as a
+    /// semaphore's.
+    pub(crate) fn of_wait_for(timeout: Timeout<'_, '_>) -> PyResult<Self> {
+        match timeout {
+            Some(timeout) if !is_plain(timeout) && added(timeout)?.le(0)? => Ok(Self::NoWait),
+            timeout => Self::of_semaphore(true, timeout),
+        }
+    }
+
+    fn milliseconds(seconds: f64) -> PyResult<Self> {
         if seconds.is_nan() {
             return Err(PyValueError::new_err("cannot convert float NaN to integer"));
         }
         Ok(Self::Seconds(seconds))
-    }
-
-    /// As the standard library's `Queue.get`.
-    pub(crate) fn of_get(block: bool, timeout: Timeout<'_, '_>) -> PyResult<Self> {
-        if block { Self::of_poll(timeout) } else { Self::of_semaphore(false, timeout) }
     }
 
     /// As `threading`'s conditions, and so results of pools and futures: a positive time is a `float` or an integer.
@@ -93,12 +111,13 @@ impl Limit {
     }
 }
 
-/// An error when the object cannot be added to a time, as in `time.monotonic() + timeout`, or not be compared with one.
-pub(crate) fn added(timeout: &Bound<'_, PyAny>) -> PyResult<()> {
-    if timeout.is_exact_instance_of::<PyFloat>() || timeout.is_exact_instance_of::<PyInt>() {
-        return Ok(());
-    }
-    PyFloat::new(timeout.py(), 0.0).add(timeout)?.le(0.0).map(drop)
+fn is_plain(timeout: &Bound<'_, PyAny>) -> bool {
+    timeout.is_exact_instance_of::<PyFloat>() || timeout.is_exact_instance_of::<PyInt>()
+}
+
+/// What `time.monotonic() + timeout` is, at time 0.
+fn added<'py>(timeout: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    PyFloat::new(timeout.py(), 0.0).add(timeout)
 }
 
 /// An argument that may be left out, and for which `None` is an object as any other.

@@ -1,6 +1,6 @@
 //! The barrier that Python sees.
 
-use crate::arguments::{self, Limit, Timeout};
+use crate::arguments::{Limit, Timeout};
 use crate::blocking;
 use crate::error;
 use crate::pickling;
@@ -193,8 +193,7 @@ fn number_of(parties: &Bound<'_, PyAny>) -> PyResult<u32> {
 
 /// Until when to wait.
 fn deadline(timeout: Timeout<'_, '_>) -> PyResult<Deadline> {
-    timeout.map_or(Ok(()), arguments::added)?;
-    Ok(Limit::of_semaphore(true, timeout)?.deadline()?.unwrap_or_else(|| blocking::after(0.0)))
+    Ok(Limit::of_wait_for(timeout)?.deadline()?.unwrap_or_else(|| blocking::after(0.0)))
 }
 
 /// `threading.BrokenBarrierError`.

@@ -1,6 +1,6 @@
 //! The condition that Python sees, with one of our locks.
 
-use crate::arguments::{self, Given, Limit, Truth};
+use crate::arguments::{Given, Limit, Truth};
 use crate::error;
 use crate::lock::{self, PyLock};
 use crate::pickling;
@@ -122,8 +122,7 @@ impl PyCondition {
         if result.is_truthy()? {
             return Ok(result);
         }
-        timeout.map_or(Ok(()), arguments::added)?;
-        let Some(deadline) = Limit::of_semaphore(true, timeout)?.deadline()? else { return Ok(result) };
+        let Some(deadline) = Limit::of_wait_for(timeout)?.deadline()? else { return Ok(result) };
         while !result.is_truthy()? && !deadline.passed() {
             // By name: a subclass may have a `wait` of its own.
             let left = deadline.left().map(|left| left.as_secs_f64());

@@ -4,6 +4,7 @@
 use crate::arguments::Limit;
 use crate::blocking;
 use crate::error;
+use crate::offers;
 use crate::pickling;
 use manyhands::family::{self, Family, FamilyError, Place};
 use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
@@ -404,4 +405,5 @@ pub(crate) fn after_fork_in_child() {
         family.after_fork_in_child();
     }
     queue_watch::after_fork_in_child();
+    offers::forget_all();
 }

@@ -10,7 +10,7 @@ use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
 use manyhands::queue_watch::{self, Doorbell};
 use manyhands::{Block, Deadline, Handle, Locking, Message, Patience};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::cell::Cell;
@@ -73,7 +73,8 @@ impl PyQueue {
 
     /// Makes a new queue.
     fn _create(&self, maxsize: i64) -> PyResult<()> {
-        let bound = u32::try_from(maxsize.max(0)).unwrap_or(u32::MAX);
+        let too_large = |_| PyOverflowError::new_err("maxsize must be at most 4294967295");
+        let bound = u32::try_from(maxsize.max(0)).map_err(too_large)?;
         let family = Family::current().map_err(error::family)?;
         self.be(Queue::create(family, bound).map_err(error::send)?)
     }

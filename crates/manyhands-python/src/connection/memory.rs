@@ -90,6 +90,10 @@ pub(super) fn filled_array<const N: usize>(
 /// object's other users may write to it meanwhile, as they may while Python's own `os.write` reads it.
 pub(super) struct View(PyUntypedBuffer);
 
+fn has_no_dimension(view: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(view.getattr("ndim")?.extract::<usize>()? == 0)
+}
+
 impl View {
     /// To read from. By way of a `memoryview`, as in the standard library: what that takes is taken, and what it refuses is
     /// refused with its errors.
@@ -105,10 +109,10 @@ impl View {
         if view.getattr("itemsize")?.extract::<usize>()? > 1 {
             view = view.call_method1("cast", ("B",))?;
         }
-        let buffer = PyUntypedBuffer::get(&view)?;
-        if buffer.dimensions() == 0 {
+        if has_no_dimension(&view)? {
             return Err(PyTypeError::new_err("invalid indexing of 0-dim memory"));
         }
+        let buffer = PyUntypedBuffer::get(&view)?;
         if !buffer.is_c_contiguous() {
             return Err(PyBufferError::new_err("memoryview: underlying buffer is not C-contiguous"));
         }
@@ -117,10 +121,11 @@ impl View {
 
     /// To write to.
     pub(super) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let buffer = PyUntypedBuffer::get(PyMemoryView::from(object)?.as_any())?;
-        if buffer.dimensions() == 0 {
+        let view = PyMemoryView::from(object)?.into_any();
+        if has_no_dimension(&view)? {
             return Err(PyTypeError::new_err("0-dim memory has no length"));
         }
+        let buffer = PyUntypedBuffer::get(&view)?;
         if buffer.readonly() || !buffer.is_c_contiguous() {
             let class = object.get_type();
             let text =

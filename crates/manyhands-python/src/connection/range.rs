@@ -46,7 +46,8 @@ pub(super) fn start(len: usize, offset: Option<Bound<'_, PyAny>>) -> PyResult<us
     if offset.gt(len)? {
         return Err(PyValueError::new_err("offset too large"));
     }
-    index(&offset, len)
+    // There divided by the size of an item, rounded down.
+    index(&offset.floor_div(1)?, len)
 }
 
 /// A number that was compared with `len`, as an index of a slice.

@@ -64,7 +64,8 @@ pub(crate) fn wait<'py>(
 /// The descriptor that an object is or has.
 fn number_of(object: &Bound<'_, PyAny>) -> PyResult<i32> {
     let number = if object.is_instance_of::<PyInt>() {
-        object.extract::<i32>()
+        // Also one that no descriptor could have.
+        if object.lt(0)? { Ok(-1) } else { object.extract::<i32>() }
     } else {
         object.call_method0("fileno").and_then(|number| number.extract::<i32>())
     };

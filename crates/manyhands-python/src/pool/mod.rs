@@ -24,6 +24,7 @@ pub(crate) use executor::PyCalls;
 pub(crate) use job::PyJob;
 
 use crate::error;
+use crate::offers;
 use crate::pickling;
 use crate::worker::kind;
 use executor::Executor;
@@ -393,6 +394,8 @@ impl PyPool {
             drop(state);
             self.withdraw_all();
             self.engine.destroy();
+            // Tasks that nobody took offer nothing any more.
+            Python::attach(offers::home_may_be_gone);
         }
     }
 
