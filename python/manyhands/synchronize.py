@@ -14,7 +14,7 @@ from . import _manyhands
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a lock would pay for it
 if TYPE_CHECKING:
     from multiprocessing.synchronize import SemLock as SemLock
-    from typing import Any, Literal
+    from typing import Any, Literal, Self
 
     from ._barrier import Barrier as Barrier
 
@@ -207,6 +207,10 @@ class Condition(_manyhands.Condition):
     _wait_semaphore = property(lambda self: _Count(0))
 
 
+#: What refuses to be pickled in an event or a barrier of the standard library's, by whose name it is refused here.
+A_CONDITION = Condition.__new__(Condition)
+
+
 class _Count:
     """A number that is asked for as a semaphore's."""
 
@@ -241,8 +245,14 @@ class Event(_manyhands.Event):
 
     # With the attributes of a subclass, as in the standard library, whose event is an ordinary object.
     def __getstate__(self) -> tuple[int, int, dict[str, Any]]:
-        _manyhands.assert_sending(self)
+        _manyhands.assert_sending(A_CONDITION)
         return (*self._handle(), self.__dict__)
+
+    def __copy__(self) -> Self:
+        """Another object of the same event, as in the standard library."""
+        made = type(self).__new__(type(self))
+        made.__setstate__((*self._handle(), self.__dict__))
+        return made
 
     def __setstate__(self, state: tuple[int, int, dict[str, Any]]) -> None:
         offset, generation, attributes = state

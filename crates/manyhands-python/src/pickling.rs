@@ -186,10 +186,15 @@ pub(crate) fn sending<'py>(
     Ok(pickled)
 }
 
+/// Whether this thread pickles something that we are going to send.
+pub(crate) fn is_sending() -> bool {
+    CARRIED.with_borrow(Option::is_some)
+}
+
 /// Raises the standard library's error unless this thread pickles something that is sent by us, or by it to a child.
 #[pyfunction]
 pub(crate) fn assert_sending(object: &Bound<'_, PyAny>) -> PyResult<()> {
-    if CARRIED.with_borrow(Option::is_some) {
+    if is_sending() {
         return Ok(());
     }
     object.py().import("multiprocessing.context")?.call_method1("assert_spawning", (object,)).map(drop)

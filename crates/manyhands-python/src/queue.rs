@@ -480,7 +480,7 @@ impl PyQueue {
                     };
                     self.wait_for_message(py, deadline)?;
                 }
-                Err(error @ (ReceiveError::Shut | ReceiveError::Corrupted)) => {
+                Err(error @ (ReceiveError::Shut | ReceiveError::OutOfMemory { .. } | ReceiveError::Corrupted)) => {
                     return Err(error::receive(error));
                 }
             }

@@ -106,7 +106,10 @@ fn between_tasks(py: Python<'_>, handled: PyResult<()>) -> PyResult<()> {
 }
 
 fn damaged() -> PyErr {
-    PyOSError::new_err((5, "the pool's shared memory is damaged"))
+    match manyhands::refused_bytes() {
+        Some(bytes) => PyMemoryError::new_err(format!("this process could not map {bytes} bytes of shared memory")),
+        None => PyOSError::new_err((5, "the pool's shared memory is damaged")),
+    }
 }
 
 impl PyWorker {

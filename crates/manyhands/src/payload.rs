@@ -12,6 +12,9 @@
 //! stores, of the frame and of the owner, a kill costs the block until its queue is gone.
 
 use crate::family::{Extents, reclaim};
+use crate::shared::Manifest;
+use crate::sys::limits;
+use crate::sys::refusals::{self, Refusal};
 use manyhands_sync::arena::{AllocateError, Arena, HANDLE_BYTES, Handle, Owner, ReferError};
 use manyhands_sync::kill_point;
 use manyhands_sync::memory::Memory;
@@ -22,6 +25,11 @@ use std::ptr::NonNull;
 pub(crate) const INLINE: u32 = 0;
 /// The bytes are in a block that the frame names.
 pub(crate) const BLOCK: u32 = 1;
+
+/// What is shorter is not asked for beforehand.
+const MUCH_BYTES: usize = 64 << 10;
+/// A longer table of parcels is of many that are used where they lie.
+const MOST_MANIFEST_BYTES: usize = 4 << 10;
 
 const REFERENCE_BYTES: usize = HANDLE_BYTES + 8;
 
@@ -108,6 +116,51 @@ impl Block {
         let block = fits.then_some(Self { arena, handle, prefix, len });
         kill_point!(PayloadTaken);
         block
+    }
+
+    /// Whether this process can have the message whose block a frame names: all that it names is mapped, and there is address
+    /// space for what is made of it. To be asked before the frame is taken: then the message stays where it is.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub(crate) fn reach(arena: Arena<Extents>, frame: &[u8]) -> Result<(), Refusal> {
+        let (bytes, refused) = refusals::during(|| Self::reach_all(arena, frame));
+        if let Some(refusal) = refused {
+            return Err(refusal);
+        }
+        let bytes = bytes.unwrap_or(0);
+        if bytes < MUCH_BYTES || !limits::is_address_space_limited() {
+            return Ok(());
+        }
+        // Given back at once: who wants it asks again.
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| Refusal {
+            wanted_bytes: bytes as u64,
+            limit_bytes: arena.backing().size(),
+        })
+    }
+
+    /// How many bytes the receiver will make of the message. What makes no sense is found when it is taken.
+    fn reach_all(arena: Arena<Extents>, frame: &[u8]) -> Option<usize> {
+        let (handle, len) = frame.split_at_checked(HANDLE_BYTES)?;
+        let handle = Handle::from_bytes(handle)?;
+        let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
+        let carried = arena.carried(handle) as usize;
+        let prefix = prefix_bytes(carried);
+        if arena.payload_bytes(handle).ok()? < prefix.checked_add(len)? as u64 {
+            return None;
+        }
+        let mut head = Vec::new();
+        let references = carried * HANDLE_BYTES;
+        arena.backing().copy_out(handle.offset, references, &mut head).then_some(())?;
+        for reference in head.chunks_exact(HANDLE_BYTES).filter_map(Handle::from_bytes) {
+            arena.kind(arena.target_of(reference).ok()?).ok()?;
+        }
+        head.clear();
+        arena.backing().copy_out(handle.offset + prefix as u64, len.min(MOST_MANIFEST_BYTES), &mut head).then_some(())?;
+        // Once as they come, and once as what they say; bytes and texts in a parcel are copied out of it.
+        let body = Manifest::read(&head).filter(|(manifest, _)| manifest.body_is_last);
+        let body = body.and_then(|(manifest, _)| manifest.parts.last().map(|part| part.len));
+        len.checked_mul(2)?.checked_add(usize::try_from(body.unwrap_or(0)).ok()?)
     }
 
     /// This process answers for the block now.

@@ -4,6 +4,7 @@
 //! them is whose here. A forked child has a copy of the table, but references of its own: its parent takes them for it
 //! before the fork, so that nothing the child can see disappears in between.
 
+use crate::sys::refusals;
 use super::member::Place;
 use super::{Extents, Family, FamilyError, reclaim};
 use crate::payload::{Block, Message};
@@ -136,13 +137,14 @@ impl Family {
         value: T,
     ) -> Result<(&'static T, Hold), FamilyError> {
         let arena = self.arena();
-        let handle = arena.allocate_kind(kind, size_of::<T>() as u64).map_err(FamilyError::Memory)?;
+        let handle = arena.allocate_kind(kind, size_of::<T>() as u64);
+        let handle = handle.map_err(|error| FamilyError::Memory(refusals::explain(error)))?;
         let placed = arena.backing().place_new(handle.offset, value).ok_or(ReferError::Stale);
         placed.and_then(|place| Ok((place, self.hold(kind, handle)?))).map_err(|error| {
             let _ = arena.free(handle);
             FamilyError::Memory(match error {
-                ReferError::Allocate(error) => error,
-                ReferError::Stale => AllocateError::Corrupted,
+                ReferError::Allocate(error) => refusals::explain(error),
+                ReferError::Stale => refusals::explain(AllocateError::Corrupted),
             })
         })
     }
@@ -157,8 +159,8 @@ impl Family {
         handle: Handle,
     ) -> Result<(&'static T, Hold), OpenError> {
         self.arena().check_kind(kind, handle)?;
-        let hold = self.hold(kind, handle).map_err(|_| OpenError::Stale)?;
-        let place = self.arena().backing().place(handle.offset).ok_or(OpenError::Stale)?;
+        let hold = self.hold(kind, handle).map_err(|_| OpenError::not_found())?;
+        let place = self.arena().backing().place(handle.offset).ok_or_else(OpenError::not_found)?;
         Ok((place, hold))
     }
 

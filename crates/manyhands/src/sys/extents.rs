@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // implements Memory, whose contract is the mapping's lifetime
 
 use super::memory::{self, Access};
-use super::{OsError, clock, huge_pages};
+use super::{OsError, clock, huge_pages, refusals};
 use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS, Owner};
 use manyhands_sync::memory::Memory;
 use std::alloc::{Layout, alloc_zeroed};
@@ -43,6 +43,11 @@ impl Extents {
         Ok(extents)
     }
 
+    /// How many bytes the memory may have.
+    pub(crate) fn size(&self) -> u64 {
+        self.0.size
+    }
+
     /// The descriptor of the memory.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'static> {
         self.0.fd.as_fd()
@@ -54,7 +59,8 @@ impl Extents {
             return Err(too_large);
         }
         let bytes = usize::try_from(len).map_err(|_| too_large)?;
-        let place = memory::map_forever(self.descriptor(), start, bytes, self.0.access)?;
+        let place = memory::map_forever(self.descriptor(), start, bytes, self.0.access)
+            .inspect_err(|_| refusals::note(len, self.0.size))?;
         let first = (start / CHUNK_BYTES) as usize;
         let published = self.publish(first, place, bytes);
         if !published {

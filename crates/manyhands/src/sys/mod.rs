@@ -10,12 +10,14 @@ mod extents;
 mod huge_pages;
 pub(crate) mod inherited;
 pub(crate) mod life_pipe;
+pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod passing;
 pub(crate) mod pidfd;
 pub(crate) mod plain;
 pub(crate) mod posix_spawn;
 pub(crate) mod quiet_thread;
+pub(crate) mod refusals;
 pub(crate) mod shared_bytes;
 pub(crate) mod stat;
 
