@@ -159,7 +159,9 @@ impl PyConnection {
             return self.write_frame(py, &bytes[range::part(py, bytes.len(), offset.0, size)?]);
         }
         let view = View::of(buf)?;
-        self.write_frame(py, &view.as_slice()[range::part(py, view.len(), offset.0, size)?])
+        let part = range::part(py, view.len(), offset.0, size)?;
+        view.check_part(&part)?;
+        self.write_frame(py, &view.as_slice()[part])
     }
 
     /// Receive an object. See `manyhands.connection.Connection`.
@@ -197,8 +199,9 @@ impl PyConnection {
     fn recv_bytes_into(&self, buf: &Bound<'_, PyAny>, offset: Given<'_>) -> PyResult<usize> {
         self.check_readable()?;
         let py = buf.py();
-        let mut view = View::writable(buf)?;
+        let mut view = View::to_fill(buf)?;
         let at = range::start(view.len(), offset.0)?;
+        view.check_writable(buf)?;
         let room = view.len() - at;
         let len = self.read_len(py)?.ok_or_else(|| self.give_up())?;
         if len > room {

@@ -1,0 +1,34 @@
+"""What the tests of descriptors in messages run in other processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def say_hello(q: Any, back: Any) -> None:
+    conn = q.get()
+    conn.send("hello")
+    conn.close()
+    back.put("done")
+
+
+def take(conn: Any, _more: Any = None) -> str:
+    conn.send("hello")
+    conn.close()
+    return "done"
+
+
+class Refuses:
+    def __reduce__(self) -> Any:
+        raise KeyError("refused")
+
+
+class RefusesThere:
+    """Cannot be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return fail, ()
+
+
+def fail() -> None:
+    raise KeyError("not here")
