@@ -1,5 +1,5 @@
-"""`python buffers.py MODULE`: buffers of every kind sent by `send_bytes`, received into by `recv_bytes_into`, and set as slices
-of shared arrays; what comes of each, as JSON. `conformance/test_buffers.py` compares two modules."""
+"""`python buffers.py MODULE`: buffers of every kind sent by `send_bytes`, received into by `recv_bytes_into`, and set as
+slices of shared arrays; what comes of it, as JSON. `conformance/test_buffers.py` compares two modules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ def buffers(module: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"array of {code}", lambda code=code: array.array(code, range(8))
     yield "array of u", lambda: array.array("u", "12345678")
     yield "empty array", lambda: array.array("i")
-    for kind in (ctypes.c_ubyte, ctypes.c_byte, ctypes.c_int, ctypes.c_double, ctypes.c_char, ctypes.c_bool, Pair):
+    for kind in (
+        ctypes.c_ubyte,
+        ctypes.c_byte,
+        ctypes.c_int,
+        ctypes.c_double,
+        ctypes.c_char,
+        ctypes.c_bool,
+        Pair,
+    ):
         yield f"ctypes array of {kind.__name__}", lambda kind=kind: (kind * 8)()
         yield f"ctypes {kind.__name__}", lambda kind=kind: kind()
     yield "ctypes array of nothing", lambda: (ctypes.c_int * 0)()
@@ -55,7 +63,10 @@ def buffers(module: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"numpy {form}, every other", lambda form=form: numpy.zeros(8, form)[::2]
         yield f"numpy {form}, none", lambda form=form: numpy.zeros(0, form)
     yield "numpy 2-d", lambda: numpy.arange(6, dtype="i4").reshape(2, 3)
-    yield "numpy 2-d in Fortran's order", lambda: numpy.asfortranarray(numpy.arange(6, dtype="i4").reshape(2, 3))
+    yield (
+        "numpy 2-d in Fortran's order",
+        lambda: numpy.asfortranarray(numpy.arange(6, dtype="i4").reshape(2, 3)),
+    )
     yield "numpy 2-d, none", lambda: numpy.zeros((0, 3), "i4")
     yield "numpy read-only", lambda: numpy.frombuffer(bytes(16), "u1")
     yield "numpy scalar", lambda: numpy.float64(2)
@@ -98,13 +109,19 @@ def main() -> None:
     module = importlib.import_module(sys.argv[1])
     results = {}
     for name, make in buffers(module):
-        for part in () if name == "objects" else ((), (0,), (4,), (1, 2), (0, 8), (0, 9), (3, 0), (-1,), (100,), (0, -1)):
+        for part in (
+            ()
+            if name == "objects"
+            else ((), (0,), (4,), (1, 2), (0, 8), (0, 9), (3, 0), (-1,), (100,), (0, -1))
+        ):
             results[f"send {name} {part}"] = outcome(lambda make=make, part=part: sent(module, make(), *part))
         # Bytes from a pipe are no references to objects.
         for message in () if name == "objects" else (b"", b"12345678"):
             for offset in ((), (0,), (8,), (-1,), (1000,)):
                 results[f"receive {message!r} into {name} {offset}"] = outcome(
-                    lambda make=make, message=message, offset=offset: received(module, make(), message, *offset)
+                    lambda make=make, message=message, offset=offset: received(
+                        module, make(), message, *offset
+                    )
                 )
         for code in "bBhHiIlLqQfdc":
             for part in (slice(None), slice(0, 4), slice(None, None, -1), slice(0, 8, 2)):

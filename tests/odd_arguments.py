@@ -1,7 +1,8 @@
-"""`python odd_arguments.py MODULE METHOD`: every call of MODULE with arguments of odd kinds, and what comes of each, as JSON.
+"""`python odd_arguments.py MODULE METHOD`: every call of MODULE with arguments of odd kinds, and what comes of each, as
+JSON.
 
-What is passed is in `odd`; `calls` says where it goes. `surface/test_signatures.py` compares two modules.
-"""
+What is passed is in `odd` and `more`; the functions below them say where it goes. `surface/test_signatures.py` compares
+two modules."""
 
 from __future__ import annotations
 
@@ -155,7 +156,11 @@ def outcome(call: Callable[[], Any]) -> str:
         value = call()
     except Exception as error:
         return type(error).__name__
-    return f"gives {value!r}" if isinstance(value, (bool, int, float, str, bytes, list, tuple)) else "gives something"
+    return (
+        f"gives {value!r}"
+        if isinstance(value, (bool, int, float, str, bytes, list, tuple))
+        else "gives something"
+    )
 
 
 def add(*args: Any, **kwds: Any) -> Any:
@@ -167,7 +172,12 @@ def nothing(item: Any = None) -> Any:
 
 
 def locks(ctx: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
-    kinds = {"Lock": ctx.Lock, "RLock": ctx.RLock, "Semaphore": ctx.Semaphore, "BoundedSemaphore": ctx.BoundedSemaphore}
+    kinds = {
+        "Lock": ctx.Lock,
+        "RLock": ctx.RLock,
+        "Semaphore": ctx.Semaphore,
+        "BoundedSemaphore": ctx.BoundedSemaphore,
+    }
     for name, make in kinds.items():
         free = make()
 
@@ -178,10 +188,26 @@ def locks(ctx: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
             return taken
 
         yield f"{name}.acquire(x)", (odd, more), lambda x, once=once: once(lambda lock: lock.acquire(x))
-        yield f"{name}.acquire(block=x)", (odd, more), lambda x, once=once: once(lambda lock: lock.acquire(block=x))
-        yield f"{name}.acquire(True, x)", (odd, more), lambda x, once=once: once(lambda lock: lock.acquire(True, x))
-        yield f"{name}.acquire(False, x)", (odd, more), lambda x, once=once: once(lambda lock: lock.acquire(False, x))
-        yield f"{name}.acquire(timeout=x)", (odd, more), lambda x, once=once: once(lambda lock: lock.acquire(timeout=x))
+        yield (
+            f"{name}.acquire(block=x)",
+            (odd, more),
+            lambda x, once=once: once(lambda lock: lock.acquire(block=x)),
+        )
+        yield (
+            f"{name}.acquire(True, x)",
+            (odd, more),
+            lambda x, once=once: once(lambda lock: lock.acquire(True, x)),
+        )
+        yield (
+            f"{name}.acquire(False, x)",
+            (odd, more),
+            lambda x, once=once: once(lambda lock: lock.acquire(False, x)),
+        )
+        yield (
+            f"{name}.acquire(timeout=x)",
+            (odd, more),
+            lambda x, once=once: once(lambda lock: lock.acquire(timeout=x)),
+        )
         held = make()
         # By another thread, which ends, so that a recursive lock is not this one's.
         thread = threading.Thread(target=held.acquire)
@@ -242,10 +268,20 @@ def queues(ctx: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
         yield f"{name}(x)", (odd, more), lambda x, make=make: make(x).empty()
         yield f"{name}(maxsize=x)", (odd, more), lambda x, make=make: make(maxsize=x).empty()
         yield f"{name}.put(0, x)", (odd, more), lambda x, q=q: put_and_get(lambda q: q.put(0, x), q)
-        yield f"{name}.put(0, True, x)", (odd, more), lambda x, q=q: put_and_get(lambda q: q.put(0, True, x), q)
-        yield f"{name}.put(0, False, x)", (odd, more), lambda x, q=q: put_and_get(lambda q: q.put(0, False, x), q)
-        yield f"{name}.put(0, block=x, timeout=1)", (odd, more), lambda x, q=q: put_and_get(
-            lambda q: q.put(obj=0, block=x, timeout=1), q
+        yield (
+            f"{name}.put(0, True, x)",
+            (odd, more),
+            lambda x, q=q: put_and_get(lambda q: q.put(0, True, x), q),
+        )
+        yield (
+            f"{name}.put(0, False, x)",
+            (odd, more),
+            lambda x, q=q: put_and_get(lambda q: q.put(0, False, x), q),
+        )
+        yield (
+            f"{name}.put(0, block=x, timeout=1)",
+            (odd, more),
+            lambda x, q=q: put_and_get(lambda q: q.put(obj=0, block=x, timeout=1), q),
         )
         yield f"full {name}.put(0, x, 0.01)", (odd, more), lambda x, full=full: full.put(0, x, 0.01)
         yield f"full {name}.put(0, True, x)", (odd,), lambda x, full=full: full.put(0, True, x)
@@ -254,7 +290,11 @@ def queues(ctx: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
         yield f"{name}.get(True, x)", (odd,), lambda x, empty=empty: empty.get(True, x)
         yield f"{name}.get(timeout=x)", (odd,), lambda x, empty=empty: empty.get(timeout=x)
         yield f"{name}.get(False, x)", (odd, more), lambda x, empty=empty: empty.get(False, x)
-        yield f"{name}.get(block=x, timeout=0)", (odd, more), lambda x, empty=empty: empty.get(block=x, timeout=0)
+        yield (
+            f"{name}.get(block=x, timeout=0)",
+            (odd, more),
+            lambda x, empty=empty: empty.get(block=x, timeout=0),
+        )
         for each in (q, empty, full):
             if each is not full:
                 each.close()
@@ -291,25 +331,55 @@ def connections(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any
     # Numbers are descriptors, whatever they are.
     no_number = {name: x for name, x in {**odd(), **more()}.items() if not isinstance(x, int) or x < 0}
     yield "wait([x], 0)", (lambda: no_number,), lambda x: connection.wait([x], 0)
-    for kind, data in (("bytes", b"12345678"), ("numbers", array.array("i", [1, 2])), ("bytearray", bytearray(8))):
-        yield f"send_bytes({kind}, x)", (odd, more), lambda x, data=data: sent(lambda: writer.send_bytes(data, x))
-        yield f"send_bytes({kind}, 0, x)", (odd, more), lambda x, data=data: sent(lambda: writer.send_bytes(data, 0, x))
-        yield f"send_bytes({kind}, 3, x)", (odd, more), lambda x, data=data: sent(lambda: writer.send_bytes(data, 3, x))
-        yield f"send_bytes({kind}, x, 2)", (odd, more), lambda x, data=data: sent(lambda: writer.send_bytes(data, x, 2))
-        yield f"send_bytes({kind}, offset=x, size=x)", (odd, more), lambda x, data=data: sent(
-            lambda: writer.send_bytes(buf=data, offset=x, size=x)
+    for kind, data in (
+        ("bytes", b"12345678"),
+        ("numbers", array.array("i", [1, 2])),
+        ("bytearray", bytearray(8)),
+    ):
+        yield (
+            f"send_bytes({kind}, x)",
+            (odd, more),
+            lambda x, data=data: sent(lambda: writer.send_bytes(data, x)),
+        )
+        yield (
+            f"send_bytes({kind}, 0, x)",
+            (odd, more),
+            lambda x, data=data: sent(lambda: writer.send_bytes(data, 0, x)),
+        )
+        yield (
+            f"send_bytes({kind}, 3, x)",
+            (odd, more),
+            lambda x, data=data: sent(lambda: writer.send_bytes(data, 3, x)),
+        )
+        yield (
+            f"send_bytes({kind}, x, 2)",
+            (odd, more),
+            lambda x, data=data: sent(lambda: writer.send_bytes(data, x, 2)),
+        )
+        yield (
+            f"send_bytes({kind}, offset=x, size=x)",
+            (odd, more),
+            lambda x, data=data: sent(lambda: writer.send_bytes(buf=data, offset=x, size=x)),
         )
     yield "send_bytes(x)", (odd, more), lambda x: sent(lambda: writer.send_bytes(x))
     yield "recv_bytes(x)", (odd, more), lambda x: received(lambda r: r.recv_bytes(x))
     yield "recv_bytes(maxlength=x)", (odd, more), lambda x: received(lambda r: r.recv_bytes(maxlength=x))
     yield "recv_bytes_into(x)", (odd, more), lambda x: received(lambda r: r.recv_bytes_into(x))
-    yield "recv_bytes_into(bytes, x)", (odd, more), lambda x: received(lambda r: r.recv_bytes_into(bytearray(12), x))
-    yield "recv_bytes_into(buf, offset=x)", (odd, more), lambda x: received(
-        lambda r: r.recv_bytes_into(buf=bytearray(12), offset=x)
+    yield (
+        "recv_bytes_into(bytes, x)",
+        (odd, more),
+        lambda x: received(lambda r: r.recv_bytes_into(bytearray(12), x)),
+    )
+    yield (
+        "recv_bytes_into(buf, offset=x)",
+        (odd, more),
+        lambda x: received(lambda r: r.recv_bytes_into(buf=bytearray(12), offset=x)),
     )
     yield "Connection(x)", (odd,), lambda x: connection.Connection(x)
-    yield "Connection(fd, x, True)", (odd, more), lambda x: bool(
-        connection.Connection(reader.fileno(), x, True).readable
+    yield (
+        "Connection(fd, x, True)",
+        (odd, more),
+        lambda x: bool(connection.Connection(reader.fileno(), x, True).readable),
     )
 
 
@@ -341,16 +411,30 @@ def values(ctx: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
     for kind in ("i", "d", "c", "B"):
         yield f"Value({kind!r}, x)", (odd, more), lambda x, kind=kind: ctx.Value(kind, x).value
         yield f"RawValue({kind!r}, x)", (odd, more), lambda x, kind=kind: ctx.RawValue(kind, x).value
-        yield f"Value({kind!r}).value = x", (odd, more), lambda x, kind=kind: setattr(ctx.Value(kind), "value", x)
+        yield (
+            f"Value({kind!r}).value = x",
+            (odd, more),
+            lambda x, kind=kind: setattr(ctx.Value(kind), "value", x),
+        )
         yield f"Array({kind!r}, [x])", (odd, more), lambda x, kind=kind: ctx.Array(kind, [x])[:]
-        yield f"Array({kind!r}, 1)[0] = x", (odd, more), lambda x, kind=kind: ctx.Array(kind, 1).__setitem__(0, x)
-        yield f"Array({kind!r}, 1)[:] = x", (odd, more), lambda x, kind=kind: ctx.Array(kind, 1).__setitem__(
-            slice(None), x
+        yield (
+            f"Array({kind!r}, 1)[0] = x",
+            (odd, more),
+            lambda x, kind=kind: ctx.Array(kind, 1).__setitem__(0, x),
         )
-        yield f"Array({kind!r}, 1)[:] = [x]", (odd, more), lambda x, kind=kind: ctx.Array(kind, 1).__setitem__(
-            slice(None), [x]
+        yield (
+            f"Array({kind!r}, 1)[:] = x",
+            (odd, more),
+            lambda x, kind=kind: ctx.Array(kind, 1).__setitem__(slice(None), x),
         )
-    small = {name: x for name, x in more().items() if "2**" not in name and name not in ("huge", "beyond float")}
+        yield (
+            f"Array({kind!r}, 1)[:] = [x]",
+            (odd, more),
+            lambda x, kind=kind: ctx.Array(kind, 1).__setitem__(slice(None), [x]),
+        )
+    small = {
+        name: x for name, x in more().items() if "2**" not in name and name not in ("huge", "beyond float")
+    }
     yield "Value(x)", (odd, more), lambda x: ctx.Value(x)
     yield "Value('i', lock=x)", (odd, more), lambda x: bool(ctx.Value("i", lock=x))
     yield "Array('i', x)", (odd, lambda: small), lambda x: ctx.Array("i", x)[:]
@@ -367,13 +451,19 @@ def pools(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any
     pool = ctx.Pool(1)
     done = pool.apply_async(nothing)
     done.get(60)
-    gate = tempfile.NamedTemporaryFile()
+    gate = tempfile.NamedTemporaryFile()  # noqa: SIM115
     busy = pool.apply_async(wait_while_there, (gate.name,))
     streamed = pool.imap(nothing, [1])
-    bad = {name: x for name, x in {**odd(), **more()}.items() if isinstance(x, (float, str, Fraction, Decimal))}
+    bad = {
+        name: x for name, x in {**odd(), **more()}.items() if isinstance(x, (float, str, Fraction, Decimal))
+    }
     yield "Pool(x)", (lambda: bad,), lambda x: pool_of.Pool(x).terminate()
     yield "Pool(1, x)", (lambda: {**odd(), "1": 1},), lambda x: ctx.Pool(1, x).terminate()
-    yield "Pool(1, None, x)", (lambda: {"5": 5, "None": None, "1.5": 1.5},), lambda x: ctx.Pool(1, None, x).terminate()
+    yield (
+        "Pool(1, None, x)",
+        (lambda: {"5": 5, "None": None, "1.5": 1.5},),
+        lambda x: ctx.Pool(1, None, x).terminate(),
+    )
     yield "Pool(1, None, (), x)", (odd, more), lambda x: ctx.Pool(1, None, (), x).terminate()
     yield "AsyncResult.get(x), done", (odd, more), lambda x: done.get(x)
     yield "AsyncResult.wait(x), done", (odd, more), lambda x: done.wait(x)
@@ -385,16 +475,24 @@ def pools(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any
     sized = {**odd(), **{n: x for n, x in more().items() if n != "None"}}
     yield "imap(f, [], x)", (lambda: sized,), lambda x: list(pool.imap(nothing, [], x))
     yield "imap(f, items, x)", (lambda: sized,), lambda x: list(pool.imap(nothing, range(5), x))
-    yield "imap_unordered(f, items, chunksize=x)", (lambda: sized,), lambda x: sorted(
-        pool.imap_unordered(nothing, iter(range(5)), chunksize=x)
+    yield (
+        "imap_unordered(f, items, chunksize=x)",
+        (lambda: sized,),
+        lambda x: sorted(pool.imap_unordered(nothing, iter(range(5)), chunksize=x)),
     )
     # The standard library waits for ever for the answer to a size such as 1.0, and calls nothing with one below 1.
     good = ("1", "2", "5", "True", "None", "huge", "2**40", "numpy.int64(2)", "index 2", "numpy.uint8(1)")
     chunks = {n: x for n, x in {**odd(), **more()}.items() if n in good or isinstance(x, (str, list, dict))}
     yield "map(f, items, x)", (lambda: chunks,), lambda x: pool.map(nothing, range(5), x)
-    yield "starmap(f, items, chunksize=x)", (lambda: chunks,), lambda x: pool.starmap(add, [(1,)] * 5, chunksize=x)
-    yield "map(f, x)", (lambda: {n: x for n, x in odd().items() if n not in ("object", "raises")},), lambda x: bool(
-        pool.map(nothing, x)
+    yield (
+        "starmap(f, items, chunksize=x)",
+        (lambda: chunks,),
+        lambda x: pool.starmap(add, [(1,)] * 5, chunksize=x),
+    )
+    yield (
+        "map(f, x)",
+        (lambda: {n: x for n, x in odd().items() if n not in ("object", "raises")},),
+        lambda x: bool(pool.map(nothing, x)),
     )
     yield "apply(f, x)", (odd, more), lambda x: bool(pool.apply(add, x))
     yield "apply(f, (), x)", (odd, more), lambda x: bool(pool.apply(add, (), x))
@@ -412,23 +510,35 @@ def executors(ctx: Any, executor: Any) -> Iterator[tuple[str, Any, Callable[[Any
     pool = executor(1, mp_context=ctx)
     done = pool.submit(nothing, 1)
     done.result(60)
-    bad = {name: x for name, x in {**odd(), **more()}.items() if isinstance(x, (float, str, Fraction, Decimal))}
+    bad = {
+        name: x for name, x in {**odd(), **more()}.items() if isinstance(x, (float, str, Fraction, Decimal))
+    }
     yield "ProcessPoolExecutor(x)", (lambda: bad,), lambda x: executor(x, mp_context=ctx).shutdown()
     yield "result(x), done", (odd, more), lambda x: done.result(x)
     yield "exception(timeout=x), done", (odd, more), lambda x: done.exception(timeout=x)
     pending = type(done)()
     yield "result(x)", (odd,), lambda x: pending.result(x)
     sized = {**odd(), **{n: x for n, x in more().items() if n != "None"}}
-    yield "map(f, items, chunksize=x)", (lambda: sized,), lambda x: list(pool.map(nothing, range(5), chunksize=x))
-    yield "map(f, items, timeout=x)", (lambda: {"None": None, "text": "x", "60": 60, "60.0": 60.0, "list": []},), (
-        lambda x: list(pool.map(nothing, range(5), timeout=x))
+    yield (
+        "map(f, items, chunksize=x)",
+        (lambda: sized,),
+        lambda x: list(pool.map(nothing, range(5), chunksize=x)),
     )
-    yield "shutdown(x)", (lambda: {"1": 1, "empty": [], "None": None, "text": "x"},), lambda x: executor(
-        1, mp_context=ctx
-    ).shutdown(x)
-    yield "shutdown(cancel_futures=x)", (lambda: {"1": 1, "empty": [], "None": None, "text": "x"},), lambda x: executor(
-        1, mp_context=ctx
-    ).shutdown(cancel_futures=x)
+    yield (
+        "map(f, items, timeout=x)",
+        (lambda: {"None": None, "text": "x", "60": 60, "60.0": 60.0, "list": []},),
+        (lambda x: list(pool.map(nothing, range(5), timeout=x))),
+    )
+    yield (
+        "shutdown(x)",
+        (lambda: {"1": 1, "empty": [], "None": None, "text": "x"},),
+        lambda x: executor(1, mp_context=ctx).shutdown(x),
+    )
+    yield (
+        "shutdown(cancel_futures=x)",
+        (lambda: {"1": 1, "empty": [], "None": None, "text": "x"},),
+        lambda x: executor(1, mp_context=ctx).shutdown(cancel_futures=x),
+    )
     yield "end of the executor", (lambda: {"": 0},), lambda x: pool.shutdown()
 
 
@@ -440,7 +550,14 @@ def main() -> None:
     executor: Any = module.ProcessPoolExecutor if name == "manyhands" else ProcessPoolExecutor
     results = {}
     # The tables of values are made for each call: one that was used up does not matter to the next.
-    groups = [locks(ctx), meetings(ctx), queues(ctx), connections(ctx, module), values(ctx), processes(ctx, module)]
+    groups = [
+        locks(ctx),
+        meetings(ctx),
+        queues(ctx),
+        connections(ctx, module),
+        values(ctx),
+        processes(ctx, module),
+    ]
     groups += [pools(ctx, module), executors(ctx, executor)]
     for group in groups:
         for what, tables, call in group:

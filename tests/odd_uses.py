@@ -1,5 +1,5 @@
-"""`python odd_uses.py MODULE METHOD`: what each object of MODULE says when it is pickled outside of any start, copied, shown,
-used after it was closed or in the wrong way; as JSON. `surface/test_uses.py` compares two modules."""
+"""`python odd_uses.py MODULE METHOD`: what each object of MODULE says when it is pickled outside of any start, copied,
+shown, used after it was closed or in the wrong way; as JSON. `surface/test_uses.py` compares two modules."""
 
 from __future__ import annotations
 
@@ -104,13 +104,17 @@ def faces(ctx: Any) -> Iterator[Use]:
         yield f"truth of {name}", lambda thing=thing: bool(thing)
         yield f"len of {name}", lambda thing=thing: len(thing)
         yield f"iter of {name}", lambda thing=thing: iter(thing)
-        yield f"public names of {name}", lambda thing=thing: [n for n in NAMES[name] if not hasattr(thing, n)]
+        names = NAMES[name]
+        yield (
+            f"public names of {name}",
+            lambda thing=thing, names=names: [n for n in names if not hasattr(thing, n)],
+        )
         if hasattr(type(thing), "__enter__"):
-            yield f"entering {name}", lambda thing=thing: thing.__enter__() if thing.__enter__ else None
+            yield f"entering {name}", lambda thing=thing: thing.__enter__()
             yield f"entered {name}", lambda thing=thing: repr(thing)
             yield f"leaving {name}", lambda thing=thing: thing.__exit__(None, None, None)
             yield f"left {name}", lambda thing=thing: repr(thing)
-    one, other = ctx.Pipe()
+    one = ctx.Pipe()[0]
     yield "entering a connection", lambda: one.__enter__() is one
     yield "leaving a connection", lambda: one.__exit__(None, None, None)
 
@@ -265,7 +269,10 @@ def pools(ctx: Any) -> Iterator[Use]:
         yield f"{how} of a Pool", lambda dumps=dumps: dumps(pool)
     result = pool.apply_async(nothing, (1,))
     result.get(60)
-    yield "successful", lambda: (result.ready(), result.successful(), result.get(), result.get(0), result.wait())
+    yield (
+        "successful",
+        lambda: (result.ready(), result.successful(), result.get(), result.get(0), result.wait()),
+    )
     failed = pool.apply_async(fails, (1,))
     yield "failed", lambda: failed.get(60)
     yield "failed again", lambda: (failed.ready(), failed.successful())
@@ -283,9 +290,21 @@ def pools(ctx: Any) -> Iterator[Use]:
     for first in ("close", "terminate"):
         other = ctx.Pool(1)
         yield first, lambda other=other, first=first: getattr(other, first)()
-        for name in ("apply", "map", "imap", "imap_unordered", "starmap", "apply_async", "map_async", "starmap_async"):
+        for name in (
+            "apply",
+            "map",
+            "imap",
+            "imap_unordered",
+            "starmap",
+            "apply_async",
+            "map_async",
+            "starmap_async",
+        ):
             args = (nothing,) if name.startswith("apply") else (nothing, [])
-            yield f"{name} after {first}", lambda other=other, name=name, args=args: getattr(other, name)(*args)
+            yield (
+                f"{name} after {first}",
+                lambda other=other, name=name, args=args: getattr(other, name)(*args),
+            )
         yield f"entering after {first}", lambda other=other: other.__enter__()
         yield f"{first} again", lambda other=other, first=first: getattr(other, first)()
         yield f"join after {first}", lambda other=other: other.join()

@@ -894,15 +894,15 @@ def unpack() -> None:
     """In a child that has opened what it was sent: what it was packed is not needed any more."""
 
 def sending(pickle: Callable[..., _T], *arguments: Any) -> _T:
-    """Calls ``pickle(*arguments)``, whose result is sent by us: shared objects may be pickled meanwhile. What it names and
-    offers is added to what is being pickled around it."""
+    """Calls ``pickle(*arguments)``, whose result is sent by us: shared objects may be pickled meanwhile. What it names
+    and offers is added to what is being pickled around it."""
 
 def assert_sending(object: object) -> None:
     """Raises the standard library's `RuntimeError` for an object that should be shared through inheritance, unless this
     thread pickles something that is sent by us."""
 
 def note_offer(offer: tuple[Any, tuple[Any, int]]) -> None:
-    """Notes a descriptor that what is being pickled offers: a weak reference to the offer, and where it is asked for."""
+    """Notes a descriptor that what is being pickled offers: a weak reference to it, and where it is to be had."""
 
 def offers_so_far() -> int:
     """How many descriptors what is being pickled offers."""

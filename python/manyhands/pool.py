@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _manyhands, _worker
+from ._call_arguments import chunks_of_stream, plain_call, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
 
@@ -166,7 +167,7 @@ class Pool:
         """``func(*args, **kwds)``, in a worker."""
         self._check_running()
         if type(args) is not tuple or type(kwds) is not dict:
-            func, args, kwds = _plain_call(func, args, kwds)
+            func, args, kwds = plain_call(func, args, kwds)
         job: ApplyResult[T] = ApplyResult(self._core)
         self._core.submit_call(job, func, args, kwds)
         return job.get()
@@ -225,7 +226,7 @@ class Pool:
         """
         self._check_running()
         if type(args) is not tuple or type(kwds) is not dict:
-            func, args, kwds = _plain_call(func, args, kwds)
+            func, args, kwds = plain_call(func, args, kwds)
         job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback, self)
         if not self._core.submit_call(job, func, args, kwds, True):
             self._driver.start()
@@ -320,7 +321,7 @@ class Pool:
         elif chunksize is not None:
             if chunksize < 1:
                 raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-            chunksize = _size_of_chunks(chunksize)
+            chunksize = size_of_chunks(chunksize)
         job: MapResult[T] = MapResult(
             self._core, callback, error_callback, keeper, return_exceptions, fail_fast
         )
@@ -337,20 +338,9 @@ class Pool:
         return_exceptions: bool,
     ) -> IMapIterator[T]:
         self._check_running()
-        refused: Exception | None = None
-        if chunksize == 1:
-            chunksize = 1  # whatever number it is
-        elif chunksize < 1:
-            shown = "{0:n}" if ordered else "{0!r}"
-            raise ValueError(f"Chunksize must be 1+, not {shown.format(chunksize)}")
-        else:
-            try:
-                chunksize = _size_of_chunks(chunksize)
-            except ValueError as error:
-                chunksize, refused = 1, error
+        chunksize, refused = chunks_of_stream(chunksize, ordered)
         job = cls(self._core, None, None, self, return_exceptions)
         if refused is not None:
-            # As in the standard library, which finds out when it reads the items.
             self._core.submit_stream(job, func, ordered, chunksize)
             job.push_error(refused)
         elif isinstance(iterable, Sized):
@@ -590,26 +580,6 @@ def _read(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
     except Exception as error:
         return items, error
     return items, None
-
-
-def _plain_call(func: Any, args: Any, kwds: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """The call with a tuple and a dict for its arguments; if they are none, with the error that it then is, in the
-    worker."""
-    try:
-        return func, tuple(args), {**kwds}
-    except TypeError:
-        return _worker.call, (func, args, kwds), {}
-
-
-def _size_of_chunks(chunksize: Any) -> int:
-    """A size of chunks as an integer; as the standard library, which hands it to `itertools.islice`."""
-    try:
-        size = index(chunksize)
-    except TypeError:
-        size = sys.maxsize + 1
-    if size > sys.maxsize:
-        raise ValueError("Stop argument for islice() must be None or an integer: 0 <= x <= sys.maxsize.")
-    return size
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:

@@ -1,4 +1,4 @@
-"""Buffers of every kind over connections and into slices of shared arrays, compared with the standard library's doing."""
+"""Buffers of every kind over connections and into slices of shared arrays, compared with the standard library."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Descriptors in messages that are not sent, or that nobody will take: nothing of them stays, and the other end of a pipe
-sees its end."""
+"""Descriptors in messages that are not sent, or that nobody will take: nothing of them stays, and the other end of a
+pipe sees its end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def pipe(ctx: Any) -> Any:
 
 def ended(end: Any) -> bool:
     """Whether nobody has the other end any more."""
-    return bool(end.poll(LONG)) and pytest.raises((EOFError, OSError), end.recv) is not None
+    assert end.poll(LONG)
+    with pytest.raises((EOFError, OSError)):
+        end.recv()
+    return True
 
 
 def full_queue(ctx: Any) -> Any:

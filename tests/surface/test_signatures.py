@@ -1,5 +1,5 @@
-"""Every argument is taken as the standard library takes it: numbers and truths of every kind give the same, or raise the
-same."""
+"""Every argument is taken as the standard library takes it: numbers and truths of every kind give the same, or raise
+the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ DIFFERENT = [
 ]
 if sys.version_info < (3, 12):
     # `block` wants an integer there; later, and here, it is any truth.
-    block = r".*(acquire\((block=)?x(, 0.01)?\)|(put|get)\((0, )?(block=)?x(, (timeout=)?(1|0|0.01))?\)) with .*"
+    block = (
+        r".*(acquire\((block=)?x(, 0.01)?\)|(put|get)\((0, )?(block=)?x(, (timeout=)?(1|0|0.01))?\)) with .*"
+    )
     DIFFERENT += [
         (block, "(Type|Overflow)Error", "gives .*|Full|Empty"),
         (block + "array", "TypeError", "ValueError"),

@@ -1,5 +1,5 @@
-"""What objects say when they are pickled outside of any start, copied, shown, used after they were closed, or in the wrong
-way: the standard library's outcomes, types of exceptions and texts."""
+"""What objects say when they are pickled outside of any start, copied, shown, used after they were closed, or in the
+wrong way: the standard library's outcomes, types of exceptions and texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ DIFFERENT = [
     # All queues are of one kind here.
     (r"(qsize|full) of a (fresh|closed) SimpleQueue", "AttributeError.*", "0|False"),
     # The class that cannot be pickled is another one.
-    (r".*pickle of (a result|an executor|RawValue)", "TypeError: .cannot pickle '.*' object.*", "TypeError: .cannot pickle.*"),
+    (
+        r".*pickle of (a result|an executor|RawValue)",
+        "TypeError: .cannot pickle '.*' object.*",
+        "TypeError: .cannot pickle.*",
+    ),
 ]
 
 

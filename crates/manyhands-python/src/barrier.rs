@@ -188,7 +188,11 @@ fn number_of(parties: &Bound<'_, PyAny>) -> PyResult<u32> {
         return Err(PyValueError::new_err(format!("parties must be <= {MOST_PARTIES}")));
     }
     let number: f64 = parties.extract()?;
-    if number.fract() == 0.0 { Ok(number as u32) } else { Err(PyValueError::new_err("parties must be a whole number")) }
+    if number.fract() == 0.0 {
+        Ok(number as u32)
+    } else {
+        Err(PyValueError::new_err("parties must be a whole number"))
+    }
 }
 
 /// Until when to wait.

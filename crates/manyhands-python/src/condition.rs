@@ -70,12 +70,7 @@ impl PyCondition {
 
     /// Take the lock: see `manyhands.synchronize.Lock`.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    fn acquire(
-        &self,
-        py: Python<'_>,
-        block: Truth,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
+    fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         PyLock::acquire(self.parts()?.lock.bind(py), block, timeout)
     }
 

@@ -269,9 +269,7 @@ fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Dumped<'py
 }
 
 /// As [`pickle`], for bytes that several processes may read: all of the object is in them. With what it names.
-pub(crate) fn dumps_for_many<'py>(
-    object: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyBytes>, Noted)> {
+pub(crate) fn dumps_for_many<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Noted)> {
     carrying(|| pickle(object))
 }
 

@@ -437,11 +437,7 @@ impl PyQueue {
         }
     }
 
-    fn receive<'py>(
-        &self,
-        py: Python<'py>,
-        limit: Limit,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn receive<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyAny>> {
         let mut buffer = BUFFER.take();
         buffer.clear();
         let received = self.receive_into(py, &mut buffer, limit);
@@ -456,12 +452,7 @@ impl PyQueue {
         object
     }
 
-    fn receive_into(
-        &self,
-        py: Python<'_>,
-        buffer: &mut Vec<u8>,
-        limit: Limit,
-    ) -> PyResult<Received> {
+    fn receive_into(&self, py: Python<'_>, buffer: &mut Vec<u8>, limit: Limit) -> PyResult<Received> {
         let queue = self.queue()?;
         let mut deadline = None;
         let mut locking = Locking::Try;
@@ -480,7 +471,9 @@ impl PyQueue {
                     };
                     self.wait_for_message(py, deadline)?;
                 }
-                Err(error @ (ReceiveError::Shut | ReceiveError::OutOfMemory { .. } | ReceiveError::Corrupted)) => {
+                Err(
+                    error @ (ReceiveError::Shut | ReceiveError::OutOfMemory { .. } | ReceiveError::Corrupted),
+                ) => {
                     return Err(error::receive(error));
                 }
             }

@@ -12,7 +12,6 @@ use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// An iterable that took longer than this for an item is slow: what it gave is put before it is asked for more.
@@ -31,7 +30,7 @@ struct Sending<'a, 'py> {
     deadline: Option<Deadline>,
     batch: Batch,
     /// What messages in the batch offer, by their numbers among all items.
-    offered: VecDeque<(usize, Offers)>,
+    offered: Vec<(usize, Offers)>,
     /// Items that were added to the batch or sent by themselves.
     begun: usize,
 }
@@ -44,14 +43,8 @@ pub(crate) fn put_many<'py>(
     timeout: Timeout<'_, 'py>,
 ) -> PyResult<()> {
     let py = items.py();
-    let mut sending = Sending {
-        py,
-        target,
-        deadline: None,
-        batch: Batch::new(),
-        offered: VecDeque::new(),
-        begun: 0,
-    };
+    let mut sending =
+        Sending { py, target, deadline: None, batch: Batch::new(), offered: Vec::new(), begun: 0 };
     // Whatever is raised says how many items were put, none included.
     sending.begin(block, timeout).and_then(|()| sending.all_of(items)).inspect_err(|error| {
         let count = sending.begun - sending.batch.len();
@@ -93,7 +86,7 @@ impl Sending<'_, '_> {
         if self.batch.add(message) {
             let offers = carried.take_offers();
             if !offers.is_empty() {
-                self.offered.push_back((self.begun, offers));
+                self.offered.push((self.begun, offers));
             }
         } else {
             self.flush()?;
@@ -108,8 +101,10 @@ impl Sending<'_, '_> {
     /// What was sent of the batch has left this process.
     fn note_sent(&mut self) -> PyResult<()> {
         let sent = self.begun - self.batch.len();
-        while let Some((_, offers)) = self.offered.pop_front_if(|(number, _)| *number < sent) {
-            offers.sent_into(self.py, self.target.get().queue()?.handle());
+        let home = self.target.get().queue()?.handle();
+        let count = self.offered.iter().take_while(|(number, _)| *number < sent).count();
+        for (_, offers) in self.offered.drain(..count) {
+            offers.sent_into(self.py, home);
         }
         Ok(())
     }

@@ -54,12 +54,7 @@ impl PySemaphore {
 
     /// Lower the count by one. See `manyhands.synchronize.Semaphore`.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    fn acquire(
-        &self,
-        py: Python<'_>,
-        block: Truth,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
+    fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let limit = Limit::of_semaphore(block.0, timeout)?;
         if self.semaphore()?.try_acquire() {
             return Ok(true);

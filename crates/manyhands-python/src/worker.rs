@@ -107,7 +107,9 @@ fn between_tasks(py: Python<'_>, handled: PyResult<()>) -> PyResult<()> {
 
 fn damaged() -> PyErr {
     match manyhands::refused_bytes() {
-        Some(bytes) => PyMemoryError::new_err(format!("this process could not map {bytes} bytes of shared memory")),
+        Some(bytes) => {
+            PyMemoryError::new_err(format!("this process could not map {bytes} bytes of shared memory"))
+        }
         None => PyOSError::new_err((5, "the pool's shared memory is damaged")),
     }
 }

@@ -100,7 +100,12 @@ impl Barrier {
         }
         let places: Option<Arc<_>> =
             offsets(table, count).map(|at| family.arena().backing().place(at)).collect();
-        Ok(Self { family: *family, barrier, places: places.ok_or_else(OpenError::not_found)?, hold: Arc::new(hold) })
+        Ok(Self {
+            family: *family,
+            barrier,
+            places: places.ok_or_else(OpenError::not_found)?,
+            hold: Arc::new(hold),
+        })
     }
 
     /// By what another member opens the barrier.

@@ -133,10 +133,9 @@ impl Block {
             return Ok(());
         }
         // Given back at once: who wants it asks again.
-        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| Refusal {
-            wanted_bytes: bytes as u64,
-            limit_bytes: arena.backing().size(),
-        })
+        Vec::<u8>::new()
+            .try_reserve_exact(bytes)
+            .map_err(|_| Refusal { wanted_bytes: bytes as u64, limit_bytes: arena.backing().size() })
     }
 
     /// How many bytes the receiver will make of the message. What makes no sense is found when it is taken.
@@ -156,7 +155,10 @@ impl Block {
             arena.kind(arena.target_of(reference).ok()?).ok()?;
         }
         head.clear();
-        arena.backing().copy_out(handle.offset + prefix as u64, len.min(MOST_MANIFEST_BYTES), &mut head).then_some(())?;
+        arena
+            .backing()
+            .copy_out(handle.offset + prefix as u64, len.min(MOST_MANIFEST_BYTES), &mut head)
+            .then_some(())?;
         // Once as they come, and once as what they say; bytes and texts in a parcel are copied out of it.
         let body = Manifest::read(&head).filter(|(manifest, _)| manifest.body_is_last);
         let body = body.and_then(|(manifest, _)| manifest.parts.last().map(|part| part.len));

@@ -6,16 +6,16 @@
 //! A message's way: `send` here, through `ring/producer.rs` to `ring/consumer.rs`, and out through `receive` in another
 //! process; `docs/journeys.md` walks it.
 
-use crate::sys::refusals::{self, Refusal};
-use manyhands_sync::ring::{Frame, Taking};
 use crate::family::{Extents, Family, Hold};
 use crate::payload::{BLOCK, Block, INLINE, Message};
+use crate::sys::refusals::{self, Refusal};
 use crate::waiting;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError, StaleHandle};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::memory::Memory;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::queue_header::QueueHeader;
+use manyhands_sync::ring::{Frame, Taking};
 use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
 use manyhands_sync::wait_word::{Patience, Waited};
 use std::sync::Arc;
@@ -85,7 +85,8 @@ pub enum OpenError {
 impl OpenError {
     /// Nothing was found where the handle says: there is nothing, or what is there could not be mapped.
     pub(crate) fn not_found() -> Self {
-        refusals::take().map_or(Self::Stale, |refusal| Self::OutOfMemory { wanted_bytes: refusal.wanted_bytes })
+        refusals::take()
+            .map_or(Self::Stale, |refusal| Self::OutOfMemory { wanted_bytes: refusal.wanted_bytes })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Many messages at a time: one lock and one wake for all of them.
 
-use crate::queue::read_reachable;
 use crate::payload::{BLOCK, Block, INLINE, Message};
+use crate::queue::read_reachable;
 use crate::queue::{Queue, ReceiveError, SendError, not_put, not_taken};
 use manyhands_sync::ring::{Locking, PutError};
 use std::ops::Range;

@@ -4,12 +4,12 @@
 //! them is whose here. A forked child has a copy of the table, but references of its own: its parent takes them for it
 //! before the fork, so that nothing the child can see disappears in between.
 
-use crate::sys::refusals;
 use super::member::Place;
 use super::{Extents, Family, FamilyError, reclaim};
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
 use crate::sys::alone;
+use crate::sys::refusals;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
 use manyhands_sync::memory::{Memory, Shareable};

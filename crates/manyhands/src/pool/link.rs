@@ -32,13 +32,19 @@ impl Link {
         let arena = family.arena();
         let handle = arena.allocate_kind(Kind::Pool, size_of::<PoolHeader>() as u64)?;
         let header = PoolHeader::new(seats, Ring::new_header(&arena, 0)?, Ring::new_header(&arena, 0)?);
-        let header = arena.backing().place_new(handle.offset, header).ok_or_else(|| SendError::from(AllocateError::Corrupted))?;
+        let header = arena
+            .backing()
+            .place_new(handle.offset, header)
+            .ok_or_else(|| SendError::from(AllocateError::Corrupted))?;
         let tasks = Ring::found(arena, &header.tasks, handle);
         let results = Ring::found(arena, &header.results, handle);
         let link = Self { arena, handle, header, tasks, results };
         for index in 0..header.seat_count() {
             let seat = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64)?;
-            arena.backing().place_new(seat.offset, Seat::new()).ok_or_else(|| SendError::from(AllocateError::Corrupted))?;
+            arena
+                .backing()
+                .place_new(seat.offset, Seat::new())
+                .ok_or_else(|| SendError::from(AllocateError::Corrupted))?;
             arena.give(seat, Owner::Block(handle));
             header.set_seat(index, seat.offset);
             kill_point!(PoolSeatPlaced);

@@ -1,8 +1,8 @@
 //! A block of shared bytes, and what is read and written in it.
 
-use crate::sys::refusals;
 use crate::family::{ARENA_MAX_VARIABLE, Family, Hold};
 use crate::sys::plain::{Integer, Plain};
+use crate::sys::refusals;
 use crate::sys::shared_bytes::SharedBytes;
 use manyhands_sync::arena::{AllocateError, Handle, Kind, ReferError};
 use std::ptr::NonNull;
@@ -150,7 +150,8 @@ impl SharedBlock {
             ReferError::Stale => SharedError::not_found(),
             ReferError::Allocate(error) => SharedError::wanting(len, error),
         })?;
-        let bytes = SharedBytes::resolve(arena.backing(), handle.offset, len).ok_or_else(SharedError::not_found)?;
+        let bytes =
+            SharedBytes::resolve(arena.backing(), handle.offset, len).ok_or_else(SharedError::not_found)?;
         Ok(Self { bytes, hold: Arc::new(hold) })
     }
 

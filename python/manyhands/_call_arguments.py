@@ -1,0 +1,48 @@
+"""What pools are called with, as the standard library takes it."""
+
+from __future__ import annotations
+
+import sys
+from _operator import index
+
+from . import _worker
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["chunks_of_stream", "plain_call", "size_of_chunks"]
+
+
+def plain_call(func: Any, args: Any, kwds: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The call with a tuple and a dict for its arguments; if they are none, with the error that it then is, in the
+    worker."""
+    try:
+        return func, tuple(args), {**kwds}
+    except TypeError:
+        return _worker.call, (func, args, kwds), {}
+
+
+def chunks_of_stream(chunksize: Any, ordered: bool) -> tuple[int, Exception | None]:
+    """The size of a stream's chunks, and what its first item raises, as the standard library finds out there."""
+    if chunksize == 1:
+        # Whatever number it is.
+        return 1, None
+    if chunksize < 1:
+        shown = "{0:n}" if ordered else "{0!r}"
+        raise ValueError(f"Chunksize must be 1+, not {shown.format(chunksize)}")
+    try:
+        return size_of_chunks(chunksize), None
+    except ValueError as error:
+        return 1, error.with_traceback(None)
+
+
+def size_of_chunks(chunksize: Any) -> int:
+    """A size of chunks as an integer; as the standard library, which hands it to `itertools.islice`."""
+    try:
+        size = index(chunksize)
+    except TypeError:
+        size = sys.maxsize + 1
+    if size > sys.maxsize:
+        raise ValueError("Stop argument for islice() must be None or an integer: 0 <= x <= sys.maxsize.")
+    return size
