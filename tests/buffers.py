@@ -1,5 +1,5 @@
-"""`python buffers.py MODULE`: buffers of every kind sent by `send_bytes`, received into by `recv_bytes_into`, and set as
-slices of shared arrays; what comes of it, as JSON. `conformance/test_buffers.py` compares two modules."""
+"""`python buffers.py MODULE`: buffers of every kind sent by `send_bytes`, received into by `recv_bytes_into`, and set
+as slices of shared arrays; what comes of it, as JSON. `conformance/test_buffers.py` compares two modules."""
 
 from __future__ import annotations
 

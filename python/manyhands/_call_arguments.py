@@ -9,9 +9,10 @@ from . import _worker
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["chunks_of_stream", "plain_call", "size_of_chunks"]
+__all__ = ["chunks_of_stream", "list_of", "plain_call", "read", "size_of_chunks"]
 
 
 def plain_call(func: Any, args: Any, kwds: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -46,3 +47,24 @@ def size_of_chunks(chunksize: Any) -> int:
     if size > sys.maxsize:
         raise ValueError("Stop argument for islice() must be None or an integer: 0 <= x <= sys.maxsize.")
     return size
+
+
+#: What lists its items without running anybody's code.
+_PLAIN = (list, tuple, range, dict, set, frozenset, str, bytes)
+
+
+def list_of(iterable: Iterable[Any]) -> list[Any]:
+    """The items as a list of its own. What ``__len__`` says is not asked of classes that may be wrong about it."""
+    return list(iterable) if type(iterable) in _PLAIN else [*iter(iterable)]
+
+
+def read(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
+    """The items, and what the iterable raised behind the last of them."""
+    if type(iterable) in _PLAIN:
+        return list(iterable), None
+    items: list[Any] = []
+    try:
+        items.extend(iter(iterable))
+    except Exception as error:
+        return items, error
+    return items, None

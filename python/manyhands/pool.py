@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _manyhands, _worker
-from ._call_arguments import chunks_of_stream, plain_call, size_of_chunks
+from ._call_arguments import chunks_of_stream, list_of, plain_call, read, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
 
@@ -314,7 +314,7 @@ class Pool:
         self._check_running()
         if return_exceptions and fail_fast:
             raise ValueError("return_exceptions and fail_fast exclude each other")
-        items = _list_of(iterable)
+        items = list_of(iterable)
         if chunksize is None and self._maxtasksperchild is not None:
             # A worker's life is counted in chunks: their size must not depend on how fast the machine is.
             chunksize = -(-len(items) // (4 * self._processes))
@@ -345,7 +345,7 @@ class Pool:
             job.push_error(refused)
         elif isinstance(iterable, Sized):
             # Read before there is a stream: it may raise what is no error of an item (Ctrl-C).
-            items, error = _read(iterable)
+            items, error = read(iterable)
             self._core.submit_stream(job, func, ordered, chunksize)
             job.push(items, error is None)
             if error is not None:
@@ -559,27 +559,6 @@ def _shut_down(core: _manyhands.Pool, driver: _Driver, owner: int) -> None:
         driver.stop()
         core.give_up_callbacks()
         core.destroy()
-
-
-#: What lists its items without running anybody's code.
-_PLAIN = (list, tuple, range, dict, set, frozenset, str, bytes)
-
-
-def _list_of(iterable: Iterable[Any]) -> list[Any]:
-    """The items as a list of its own. What ``__len__`` says is not asked of classes that may be wrong about it."""
-    return list(iterable) if type(iterable) in _PLAIN else [*iter(iterable)]
-
-
-def _read(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
-    """The items, and what the iterable raised behind the last of them."""
-    if type(iterable) in _PLAIN:
-        return list(iterable), None
-    items: list[Any] = []
-    try:
-        items.extend(iter(iterable))
-    except Exception as error:
-        return items, error
-    return items, None
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:
