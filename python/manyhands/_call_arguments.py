@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["chunks_of_stream", "list_of", "plain_call", "read", "size_of_chunks"]
+__all__ = ["chunks_of_stream", "each_with", "list_of", "plain_call", "read", "size_of_chunks"]
 
 
 def plain_call(func: Any, args: Any, kwds: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -22,6 +22,12 @@ def plain_call(func: Any, args: Any, kwds: Any) -> tuple[Any, tuple[Any, ...], d
         return func, tuple(args), {**kwds}
     except TypeError:
         return _worker.call, (func, args, kwds), {}
+
+
+def each_with(func: Any, items: Iterable[Any], star: bool = False) -> Any:
+    """The items for `_worker.call_with`: the descriptors that ``func`` offers one receiver gets, so it goes with each
+    chunk of items, as in the standard library."""
+    return ((func, item, star) for item in items)
 
 
 def chunks_of_stream(chunksize: Any, ordered: bool) -> tuple[int, Exception | None]:

@@ -49,25 +49,35 @@ class Noted:
         _manyhands.withdraw_offers(self._offered)
 
 
-def withdraw(offers: list[Any]) -> None:
-    """Close what was offered; but what somebody still has may be pickled again."""
-    for offer, (address, key) in offers:
-        if offer() is None:
-            _withdraw(address, key)
+#: How long the sharer's lock is waited for, in seconds. Whoever holds it holds it for a moment; but a queue may be
+#: collected as garbage in the thread that holds it.
+_PATIENCE = 0.1
+
+
+def withdraw(offers: list[Any]) -> list[Any]:
+    """Close what was offered, but for what somebody still has: it may be pickled again. Those for which it could not be
+    done now."""
+    nobodys = [offer for offer in offers if offer[0]() is None]
+    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+    if not nobodys or not sharer._lock.acquire(timeout=_PATIENCE):
+        return nobodys
+    try:
+        # After a fork, and after `stop`, all that was offered before is closed.
+        known = [key for _, (address, key) in nobodys if address == sharer._address]
+        closes = [sharer._cache.pop(key)[1] for key in known if key in sharer._cache]
+    finally:
+        sharer._lock.release()
+    for close in closes:
+        close()
+    return []
 
 
 def still_offered(offers: list[Any]) -> list[Any]:
-    """Those of them that nobody has asked for."""
+    """Those of them that nobody has asked for, as far as that can be known now."""
     sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
-    with sharer._lock:
+    if not sharer._lock.acquire(timeout=_PATIENCE):
+        return offers
+    try:
         return [offer for offer in offers if offer[1][0] == sharer._address and offer[1][1] in sharer._cache]
-
-
-def _withdraw(address: object, key: int) -> None:
-    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
-    with sharer._lock:
-        # After a fork, and after `stop`, all that was offered before is closed.
-        same = sharer._address == address
-        _, close = sharer._cache.pop(key, (None, None)) if same else (None, None)
-    if close is not None:
-        close()
+    finally:
+        sharer._lock.release()

@@ -619,11 +619,12 @@ class Pool:
 
     def submit_map(
         self, job: Job, func: Callable[..., Any], items: list[Any], star: bool, chunksize: int | None = None
-    ) -> None:
-        """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments."""
+    ) -> bool:
+        """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments. `False`, and
+        nothing done, for a function that has to go with each item: it offers descriptors, which one receiver gets."""
 
-    def submit_stream(self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int) -> None:
-        """Makes ``job`` a stream of results, whose items are pushed to it."""
+    def submit_stream(self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int) -> bool:
+        """Makes ``job`` a stream of results, whose items are pushed to it; `False` as `submit_map`."""
 
     def close(self) -> None:
         """No more jobs: workers leave when those there are done."""

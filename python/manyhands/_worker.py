@@ -126,6 +126,12 @@ def call(func: Callable[..., Any], args: Any, kwds: Any) -> Any:
     return func(*args, **kwds)
 
 
+def call_with(whole: tuple[Callable[..., Any], Any, bool]) -> Any:
+    """A call whose function goes with its item."""
+    func, item, star = whole
+    return func(*item) if star else func(item)
+
+
 def call_each(func: Callable[..., Any], groups: list[tuple[Any, ...]]) -> list[Any]:
     """A chunk of an executor's `map`."""
     return [func(*group) for group in groups]

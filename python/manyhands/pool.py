@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _manyhands, _worker
-from ._call_arguments import chunks_of_stream, list_of, plain_call, read, size_of_chunks
+from ._call_arguments import chunks_of_stream, each_with, list_of, plain_call, read, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
 
@@ -325,7 +325,9 @@ class Pool:
         job: MapResult[T] = MapResult(
             self._core, callback, error_callback, keeper, return_exceptions, fail_fast
         )
-        self._core.submit_map(job, func, items, star, chunksize)
+        if not self._core.submit_map(job, func, items, star, chunksize):
+            items = list(each_with(func, items, star))
+            self._core.submit_map(job, _worker.call_with, items, False, chunksize)
         return job
 
     def _submit_stream(
@@ -341,17 +343,21 @@ class Pool:
         chunksize, refused = chunks_of_stream(chunksize, ordered)
         job = cls(self._core, None, None, self, return_exceptions)
         if refused is not None:
-            self._core.submit_stream(job, func, ordered, chunksize)
+            self._core.submit_stream(job, abs, ordered, chunksize)
             job.push_error(refused)
         elif isinstance(iterable, Sized):
             # Read before there is a stream: it may raise what is no error of an item (Ctrl-C).
             items, error = read(iterable)
-            self._core.submit_stream(job, func, ordered, chunksize)
+            if not self._core.submit_stream(job, func, ordered, chunksize):
+                self._core.submit_stream(job, _worker.call_with, ordered, chunksize)
+                items = list(each_with(func, items))
             job.push(items, error is None)
             if error is not None:
                 job.push_error(error)
         else:
-            self._core.submit_stream(job, func, ordered, chunksize)
+            if not self._core.submit_stream(job, func, ordered, chunksize):
+                self._core.submit_stream(job, _worker.call_with, ordered, chunksize)
+                iterable = each_with(func, iterable)
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
             feeder = threading.Thread(
                 target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder"

@@ -3,6 +3,7 @@ pipe sees its end."""
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import queue
@@ -236,6 +237,22 @@ def test_calls_and_results_of_pools(ctx: Any, pipe: Any) -> None:
         assert descriptors() <= before
         assert pool.map(offers.take, [first]) == ["done"]
         assert second.recv() == "hello"
+    first.close()
+    assert ended(second)
+
+
+def test_a_function_with_a_connection_goes_to_every_worker(ctx: Any, pipe: Any) -> None:
+    first, second = pipe
+    tell = functools.partial(offers.tell, first)
+    with ctx.Pool(2) as pool:
+        assert pool.map(tell, range(4), chunksize=1) == [0, 1, 2, 3]
+        assert pool.starmap(tell, [(5,)]) == [5]
+        assert list(pool.imap(tell, [6, 7])) == [6, 7]
+        assert sorted(pool.imap_unordered(tell, iter([8, 9]))) == [8, 9]
+        assert sorted(second.recv() for _ in range(9)) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+        pool.close()
+        pool.join()
+    del tell
     first.close()
     assert ended(second)
 

@@ -8,7 +8,7 @@ use manyhands::family::Family;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Offers that are withdrawn with this value, unless they are sent.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(crate) struct Offers(Vec<Py<PyAny>>);
 static IN_FLIGHT: Mutex<Vec<(Handle, Offers)>> = Mutex::new(Vec::new());
 /// Whether there are any, for the many who send none.
 static ARE_SOME_IN_FLIGHT: AtomicBool = AtomicBool::new(false);
+/// In place of the handle of a queue that is gone.
+const NOWHERE: Handle = Handle { offset: 0, generation: 0 };
 /// So many are looked through for some that were taken.
 const MANY: usize = 64;
 
@@ -54,7 +56,7 @@ impl Offers {
             return;
         }
         let many = {
-            let mut in_flight = IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut in_flight = in_flight();
             in_flight.push((home, self));
             in_flight.len().is_power_of_two() && in_flight.len() >= MANY
         };
@@ -74,8 +76,14 @@ impl Offers {
         PyList::new(py, &self.0)
     }
 
+    /// Withdraws them; what could not be withdrawn now is looked at again later.
     fn withdraw(&self, py: Python<'_>) -> PyResult<()> {
-        descriptors(py)?.call_method1("withdraw", (self.listed(py)?,)).map(drop)
+        let left: Vec<_> = descriptors(py)?.call_method1("withdraw", (self.listed(py)?,))?.extract()?;
+        if !left.is_empty() {
+            in_flight().push((NOWHERE, Self(left)));
+            ARE_SOME_IN_FLIGHT.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -99,6 +107,10 @@ impl Drop for Offers {
     }
 }
 
+fn in_flight() -> MutexGuard<'static, Vec<(Handle, Offers)>> {
+    IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn descriptors(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import("manyhands._descriptors")
 }
@@ -114,7 +126,7 @@ pub(crate) fn home_may_be_gone(py: Python<'_>) {
 fn look_again(py: Python<'_>, taken: bool) {
     let Some(family) = Family::existing() else { return };
     // Without the lock: withdrawing runs Python code, which may come here.
-    let all = std::mem::take(&mut *IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner));
+    let all = std::mem::take(&mut *in_flight());
     let mut kept = Vec::with_capacity(all.len());
     for (home, offers) in all {
         if family.arena().kind(home).is_err() {
@@ -130,14 +142,14 @@ fn look_again(py: Python<'_>, taken: bool) {
             kept.push((home, offers));
         }
     }
-    let mut in_flight = IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut in_flight = in_flight();
     in_flight.append(&mut kept);
     ARE_SOME_IN_FLIGHT.store(!in_flight.is_empty(), Ordering::Relaxed);
 }
 
 /// In a forked child: what its parent offers is its parent's.
 pub(crate) fn forget_all() {
-    let all = std::mem::take(&mut *IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner));
+    let all = std::mem::take(&mut *in_flight());
     all.into_iter().for_each(|(_, offers)| offers.sent());
     ARE_SOME_IN_FLIGHT.store(false, Ordering::Relaxed);
 }

@@ -232,7 +232,7 @@ impl PyPool {
         Ok(!drive || self.leadership.want_driver(false))
     }
 
-    /// Submits a list of items, as the whole of `job`.
+    /// Submits a list of items, as the whole of `job`; `False`, and nothing done, for a function that has to go with each.
     #[pyo3(signature = (job, func, items, star, chunksize=None))]
     fn submit_map(
         &self,
@@ -241,11 +241,11 @@ impl PyPool {
         items: Bound<'_, PyList>,
         star: bool,
         chunksize: Option<usize>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let py = job.py();
         self.check_running(py)?;
         let manner = job.get().state().manner;
-        let (function, used) = self.function_for_job(func, manner.fail_fast)?;
+        let Some((function, used)) = self.function_for_job(func, manner.fail_fast)? else { return Ok(false) };
         let (total, workers) = (items.len(), self.state().workers.seats());
         let map = Map::new(py, items, star, manner, function, workers, chunksize)?;
         let id = self.enlist(py, job, Form::Map(map), used, total)?;
@@ -254,22 +254,22 @@ impl PyPool {
             self.after(py, job, id, accepted);
         }
         self.feed_job(py, job);
-        self.raise_held()
+        self.raise_held().map(|()| true)
     }
 
-    /// Makes `job` a stream of results, whose items are pushed to it.
+    /// Makes `job` a stream of results, whose items are pushed to it; `False` as `submit_map`.
     fn submit_stream(
         &self,
         job: &Bound<'_, PyJob>,
         func: &Bound<'_, PyAny>,
         ordered: bool,
         chunksize: usize,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         self.check_running(job.py())?;
-        let (function, used) = self.function_for_job(func, false)?;
+        let Some((function, used)) = self.function_for_job(func, false)? else { return Ok(false) };
         let stream = Stream::new(function, ordered, job.get().state().manner, chunksize);
         // The open stream itself counts; see `Job.push`.
-        self.enlist(job.py(), job, Form::Stream(stream), used, 1).map(drop)
+        self.enlist(job.py(), job, Form::Stream(stream), used, 1).map(|_| true)
     }
 
     /// `close`: no more jobs.
