@@ -497,6 +497,12 @@ def pools(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any
     yield "apply(f, x)", (odd, more), lambda x: bool(pool.apply(add, x))
     yield "apply(f, (), x)", (odd, more), lambda x: bool(pool.apply(add, (), x))
     yield "apply_async(f, (), x)", (odd, more), lambda x: bool(pool.apply_async(add, (), x).get(60))
+    false = {"0": 0, "empty text": "", "empty list": [], "False": False, "None": None}
+    yield (
+        "apply_async(f, callback=x)",
+        (lambda: false,),
+        lambda x: pool.apply_async(nothing, callback=x).get(60),
+    )
     yield "apply(x)", (odd, more), lambda x: pool.apply(x)
     yield "end of the pool", (lambda: {"": 0},), lambda x: (pool.terminate(), pool.join())[1]
 

@@ -692,8 +692,8 @@ class Job:
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         keeper: object = None,
-        return_exceptions: bool = False,
-        fail_fast: bool = False,
+        return_exceptions: Any = False,
+        fail_fast: Any = False,
     ) -> Self:
         """A job that `Pool.submit_call` or its kin give something to do.
 

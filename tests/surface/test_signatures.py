@@ -7,8 +7,12 @@ import json
 import re
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import manyhands
+import numpy
 import pytest
 
 PROGRAM = Path(__file__).parent.parent / "odd_arguments.py"
@@ -60,3 +64,21 @@ def test_odd_arguments_are_taken_as_the_standard_library_takes_them(method: str)
         if got != wanted and not known:
             wrong.append(f"{call}: {got}, in the standard library {wanted}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_arguments_that_only_we_have_are_taken_alike() -> None:
+    queue = manyhands.Queue()
+    queue.put([1], move=1)
+    queue.put_many((2, 3), 1, None)
+    assert queue.get_many(numpy.int64(2), 1, Fraction(5)) == [[1], 2]
+    assert queue.get_many(block=[]) == [3]
+    with pytest.raises(OverflowError):
+        queue.get_many(10**30)
+    with pytest.raises(TypeError):
+        queue.get_many(1, True, Decimal(5))
+    queue.shutdown("at once")
+    with pytest.raises(manyhands.ShutDown):
+        queue.get(0)
+    with manyhands.get_context("fork").Pool(1) as pool:
+        results = pool.map(int, ["1", "x"], return_exceptions=1, fail_fast=[])
+        assert (results[0], type(results[1])) == (1, ValueError)

@@ -124,45 +124,41 @@ impl Block {
     /// # Errors
     /// What was refused.
     pub(crate) fn reach(arena: Arena<Extents>, frame: &[u8]) -> Result<(), Refusal> {
-        let (bytes, refused) = refusals::during(|| Self::reach_all(arena, frame));
+        let (found, refused) = refusals::during(|| Self::map_all(arena, frame));
         if let Some(refusal) = refused {
             return Err(refusal);
         }
-        let bytes = bytes.unwrap_or(0);
-        if bytes < MUCH_BYTES || !limits::is_address_space_limited() {
+        // What makes no sense is found when it is taken.
+        let Some(message) = found else { return Ok(()) };
+        let may_be_long = message.carried > 0 || message.len >= MUCH_BYTES / 2;
+        if !may_be_long || !limits::is_address_space_limited() {
+            return Ok(());
+        }
+        let bytes = message.bytes_to_make(arena).unwrap_or(0);
+        if bytes < MUCH_BYTES {
             return Ok(());
         }
         // Given back at once: who wants it asks again.
-        Vec::<u8>::new()
-            .try_reserve_exact(bytes)
-            .map_err(|_| Refusal { wanted_bytes: bytes as u64, limit_bytes: arena.backing().size() })
+        let limit_bytes = arena.backing().size();
+        let refused = |_| Refusal { wanted_bytes: bytes as u64, limit_bytes };
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(refused)
     }
 
-    /// How many bytes the receiver will make of the message. What makes no sense is found when it is taken.
-    fn reach_all(arena: Arena<Extents>, frame: &[u8]) -> Option<usize> {
+    /// Maps the block, and everything that the message names.
+    fn map_all(arena: Arena<Extents>, frame: &[u8]) -> Option<Lying> {
         let (handle, len) = frame.split_at_checked(HANDLE_BYTES)?;
         let handle = Handle::from_bytes(handle)?;
         let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
         let carried = arena.carried(handle) as usize;
-        let prefix = prefix_bytes(carried);
-        if arena.payload_bytes(handle).ok()? < prefix.checked_add(len)? as u64 {
+        if arena.payload_bytes(handle).ok()? < prefix_bytes(carried).checked_add(len)? as u64 {
             return None;
         }
-        let mut head = Vec::new();
-        let references = carried * HANDLE_BYTES;
-        arena.backing().copy_out(handle.offset, references, &mut head).then_some(())?;
-        for reference in head.chunks_exact(HANDLE_BYTES).filter_map(Handle::from_bytes) {
+        let mut references = Vec::new();
+        arena.backing().copy_out(handle.offset, carried * HANDLE_BYTES, &mut references).then_some(())?;
+        for reference in references.chunks_exact(HANDLE_BYTES).filter_map(Handle::from_bytes) {
             arena.kind(arena.target_of(reference).ok()?).ok()?;
         }
-        head.clear();
-        arena
-            .backing()
-            .copy_out(handle.offset + prefix as u64, len.min(MOST_MANIFEST_BYTES), &mut head)
-            .then_some(())?;
-        // Once as they come, and once as what they say; bytes and texts in a parcel are copied out of it.
-        let body = Manifest::read(&head).filter(|(manifest, _)| manifest.body_is_last);
-        let body = body.and_then(|(manifest, _)| manifest.parts.last().map(|part| part.len));
-        len.checked_mul(2)?.checked_add(usize::try_from(body.unwrap_or(0)).ok()?)
+        Some(Lying { start: handle.offset + prefix_bytes(carried) as u64, len, carried })
     }
 
     /// This process answers for the block now.
@@ -252,6 +248,27 @@ impl Block {
     pub fn copy_to(&self, to: &mut [u8]) {
         assert_eq!(to.len(), self.len, "the target has the message's length");
         crate::sys::memory::copy_out(self.arena.backing(), self.start(), NonNull::from(to));
+    }
+}
+
+/// A message that lies in a queue.
+#[derive(Clone, Copy, Debug)]
+struct Lying {
+    start: u64,
+    len: usize,
+    carried: usize,
+}
+
+impl Lying {
+    /// How many bytes its receiver will make of it: once as it comes, and once as what it says. Bytes and texts in a parcel
+    /// are copied out of it; other parcels are used where they lie.
+    fn bytes_to_make(self, arena: Arena<Extents>) -> Option<usize> {
+        let mut head = Vec::new();
+        let most = self.len.min(MOST_MANIFEST_BYTES);
+        arena.backing().copy_out(self.start, most, &mut head).then_some(())?;
+        let body = Manifest::read(&head).filter(|(manifest, _)| manifest.body_is_last);
+        let body = body.and_then(|(manifest, _)| manifest.parts.last().map(|part| part.len)).unwrap_or(0);
+        self.len.checked_mul(2)?.checked_add(usize::try_from(body).ok()?)
     }
 }
 

@@ -4,7 +4,7 @@ use super::PyPool;
 use super::functions::Used;
 use super::map::Map;
 use super::stream::Stream;
-use crate::arguments::{Limit, Timeout};
+use crate::arguments::{Limit, Timeout, Truth};
 use crate::blocking;
 use crate::worker::kind;
 use manyhands::Deadline;
@@ -100,22 +100,31 @@ impl PyJob {
     }
 
     #[new]
-    #[pyo3(signature = (pool, callback=None, error_callback=None, keeper=None, return_exceptions=false, fail_fast=false))]
+    #[pyo3(
+        signature = (
+            pool, callback=None, error_callback=None, keeper=None, return_exceptions=Truth(false), fail_fast=Truth(false)
+        ),
+        text_signature = "(pool, callback=None, error_callback=None, keeper=None, return_exceptions=False, fail_fast=False)"
+    )]
     fn new(
         pool: Py<PyPool>,
-        callback: Option<Py<PyAny>>,
-        error_callback: Option<Py<PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+        error_callback: Option<Bound<'_, PyAny>>,
         keeper: Option<Py<PyAny>>,
-        return_exceptions: bool,
-        fail_fast: bool,
+        return_exceptions: Truth,
+        fail_fast: Truth,
     ) -> Self {
+        // One that is false is none, as in the standard library.
+        let wanted = |callback: Option<Bound<'_, PyAny>>| {
+            callback.filter(|callback| callback.is_truthy().unwrap_or(true)).map(Bound::unbind)
+        };
         let state = JobState {
             id: 0,
             form: Form::Fresh,
-            manner: Manner { keep: return_exceptions, fail_fast },
+            manner: Manner { keep: return_exceptions.0, fail_fast: fail_fast.0 },
             function: Used::Nothing,
-            callback,
-            error_callback,
+            callback: wanted(callback),
+            error_callback: wanted(error_callback),
             outcome: None,
             keeper,
         };
