@@ -10,6 +10,7 @@ import sys
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import manyhands
 import numpy
@@ -66,8 +67,9 @@ def test_odd_arguments_are_taken_as_the_standard_library_takes_them(method: str)
     assert not wrong, "\n".join(wrong)
 
 
-def test_arguments_that_only_we_have_are_taken_alike() -> None:
-    queue = manyhands.Queue()
+@pytest.mark.methods("fork")
+def test_arguments_that_only_we_have_are_taken_alike(ctx: Any) -> None:
+    queue = ctx.Queue()
     queue.put([1], move=1)
     queue.put_many((2, 3), 1, None)
     assert queue.get_many(numpy.int64(2), 1, Fraction(5)) == [[1], 2]
@@ -79,6 +81,6 @@ def test_arguments_that_only_we_have_are_taken_alike() -> None:
     queue.shutdown("at once")
     with pytest.raises(manyhands.ShutDown):
         queue.get(0)
-    with manyhands.get_context("fork").Pool(1) as pool:
+    with ctx.Pool(1) as pool:
         results = pool.map(int, ["1", "x"], return_exceptions=1, fail_fast=[])
         assert (results[0], type(results[1])) == (1, ValueError)
