@@ -241,6 +241,26 @@ def test_calls_and_results_of_pools(ctx: Any, pipe: Any) -> None:
     assert ended(second)
 
 
+def test_an_offer_of_ones_own_may_be_asked_for_later(ctx: Any) -> None:
+    """When its queue is gone, too."""
+    from multiprocessing import reduction
+
+    read, write = os.pipe()
+    queue = ctx.SimpleQueue()
+    queue.put(reduction.DupFd(write))
+    os.close(write)
+    offer = queue.get()
+    queue.close()
+    del queue
+    gc.collect()
+    taken = offer.detach()
+    os.write(taken, b"written")
+    os.close(taken)
+    assert os.read(read, 100) == b"written"
+    assert os.read(read, 100) == b""
+    os.close(read)
+
+
 def test_a_function_with_a_connection_goes_to_every_worker(ctx: Any, pipe: Any) -> None:
     first, second = pipe
     tell = functools.partial(offers.tell, first)

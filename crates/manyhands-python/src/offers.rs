@@ -50,8 +50,15 @@ impl Offers {
         self.0.clear();
     }
 
-    /// They are on their way, and lie in that queue or pool until they are taken.
-    pub(crate) fn sent_into(self, py: Python<'_>, home: Handle) {
+    /// They are on their way, and lie in that queue or pool until they are taken; whose receiver asks for them while it
+    /// unpickles, with the queue in its hands. An offer that is an object of the sender's own is asked for at any time: that
+    /// one is left to whoever gets it, as in the standard library.
+    pub(crate) fn sent_into(mut self, py: Python<'_>, home: Handle) {
+        if self.is_empty() {
+            return;
+        }
+        let own: Vec<_> = self.0.extract_if(.., |offer| is_kept(py, offer)).collect();
+        Self(own).sent();
         if self.is_empty() {
             return;
         }
@@ -105,6 +112,12 @@ impl Drop for Offers {
             }
         });
     }
+}
+
+/// Whether somebody has the object that was pickled as an offer.
+fn is_kept(py: Python<'_>, offer: &Py<PyAny>) -> bool {
+    let object = offer.bind(py).get_item(0).and_then(|reference| reference.call0());
+    object.is_ok_and(|object| !object.is_none())
 }
 
 fn in_flight() -> MutexGuard<'static, Vec<(Handle, Offers)>> {
