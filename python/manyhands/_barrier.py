@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 
 from . import _manyhands
+from .synchronize import A_CONDITION
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
 __all__ = ["Barrier"]
 
@@ -38,7 +39,17 @@ class Barrier(_manyhands.Barrier, threading.Barrier):
         self._create(parties, bool(action), timeout)
 
     def __getstate__(self) -> tuple[int, int, Callable[[], object] | None, float | None]:
+        _manyhands.assert_sending(A_CONDITION)
+        return self._state_to_send()
+
+    def _state_to_send(self) -> tuple[int, int, Callable[[], object] | None, float | None]:
         return (*self._handle(), self._action, self._timeout)
+
+    def __copy__(self) -> Self:
+        """Another object of the same barrier, as in the standard library."""
+        made = type(self).__new__(type(self))
+        made.__setstate__(self._state_to_send())
+        return made
 
     def __setstate__(self, state: tuple[int, int, Callable[[], object] | None, float | None]) -> None:
         offset, generation, self._action, timeout = state

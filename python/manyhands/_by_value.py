@@ -41,7 +41,6 @@ def dump_into(obj: object, sink: Sink) -> None:
         # behind.
         sink.clear()
         _Pickler(sink, _Sendable()).dump(obj)
-    noted.keep()
 
 
 class _Reducers:

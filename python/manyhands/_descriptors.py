@@ -1,25 +1,25 @@
-"""Descriptors that a pickle names, when that pickle is thrown away because the object is pickled in another way.
+"""Descriptors that a pickle names, when that pickle is not sent, or nobody will ask for them any more.
 
-A descriptor that is pickled is noted: by what starts a process, which passes it on to the child, or by the thread that
-hands it to whoever asks for it. What the pickle that is sent does not name would be noted for ever: nobody closes it in
-the child, and nobody asks for it. The other end of a pipe would then never see its end.
+A descriptor that is pickled is noted: by what starts a process, which passes it on to the child, or by the resource
+sharer, whose thread hands it to whoever asks for it. What nobody asks for would be kept for ever: the other end of a
+pipe would never see its end.
 
-Used by `_by_value` alone, so by nobody who sends only what has a name.
+Used by `_by_value`, when it pickles an object that was pickled by name before, and by the engine, for messages that are
+not sent, or lie in a queue that is gone.
 """
 
 from __future__ import annotations
 
-from _thread import get_ident
 from multiprocessing import resource_sharer
 from multiprocessing.context import get_spawning_popen
 
-from . import _pickler
+from . import _manyhands
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Noted"]
+__all__ = ["Noted", "still_offered", "withdraw"]
 
 
 class Noted:
@@ -31,7 +31,7 @@ class Noted:
         self._fds: list[int] = getattr(popen, "_fds", [])
         self._passed = len(self._fds)
         #: Offered before.
-        self._offered = len(_pickler.offered.get(get_ident(), ()))
+        self._offered = _manyhands.offers_so_far()
 
     @classmethod
     def by_name(cls, obj: object) -> Noted:
@@ -46,29 +46,38 @@ class Noted:
     def forget(self) -> None:
         """The pickles are thrown away, and their picklers remember nothing."""
         del self._fds[self._passed :]
-        for offer, ident in self._take():
-            # What somebody still has may be pickled again.
-            if offer() is None:
-                _withdraw(*ident)
-
-    def keep(self) -> None:
-        """The pickles are sent."""
-        self._take()
-
-    def _take(self) -> list[Any]:
-        offers = _pickler.offered.get(get_ident(), [])
-        taken = offers[self._offered :]
-        del offers[self._offered :]
-        if not offers:
-            _pickler.offered.pop(get_ident(), None)
-        return taken
+        _manyhands.withdraw_offers(self._offered)
 
 
-def _withdraw(address: object, key: int) -> None:
+#: How long the sharer's lock is waited for, in seconds. Whoever holds it holds it for a moment; but a queue may be
+#: collected as garbage in the thread that holds it.
+_PATIENCE = 0.1
+
+
+def withdraw(offers: list[Any]) -> list[Any]:
+    """Close what was offered, but for what somebody still has: it may be pickled again. Those for which it could not be
+    done now."""
+    nobodys = [offer for offer in offers if offer[0]() is None]
     sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
-    with sharer._lock:
+    if not nobodys or not sharer._lock.acquire(timeout=_PATIENCE):
+        return nobodys
+    try:
         # After a fork, and after `stop`, all that was offered before is closed.
-        same = sharer._address == address
-        _, close = sharer._cache.pop(key, (None, None)) if same else (None, None)
-    if close is not None:
+        known = [key for _, (address, key) in nobodys if address == sharer._address]
+        closes = [sharer._cache.pop(key)[1] for key in known if key in sharer._cache]
+    finally:
+        sharer._lock.release()
+    for close in closes:
         close()
+    return []
+
+
+def still_offered(offers: list[Any]) -> list[Any]:
+    """Those of them that nobody has asked for, as far as that can be known now."""
+    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+    if not sharer._lock.acquire(timeout=_PATIENCE):
+        return offers
+    try:
+        return [offer for offer in offers if offer[1][0] == sharer._address and offer[1][1] in sharer._cache]
+    finally:
+        sharer._lock.release()

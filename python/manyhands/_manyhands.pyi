@@ -37,6 +37,7 @@ __all__ = [
     "ZygoteClient",
     "after_fork_in_child",
     "after_fork_in_parent",
+    "assert_sending",
     "before_fork",
     "carrying",
     "compile_source",
@@ -48,9 +49,13 @@ __all__ = [
     "keep_locks",
     "note_exit",
     "note_label",
+    "note_offer",
+    "offers_so_far",
     "pipe",
+    "sending",
     "unpack",
     "wait",
+    "withdraw_offers",
 ]
 
 #: By what another process of the family finds a thing in shared memory: where it lies, and its generation, so that a
@@ -90,16 +95,16 @@ class Queue:
     def _maxsize(self) -> int:
         """The bound; 0 when there is none."""
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None, *, move: bool = False) -> None:
+    def put(self, obj: Any, block: Any = True, timeout: Any = None, *, move: Any = False) -> None:
         """Put an item into the queue, or raise ``queue.Full`` or ``ShutDown``."""
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: Any = True, timeout: Any = None) -> Any:
         """Take an item out of the queue, or raise ``queue.Empty`` or ``ShutDown``."""
 
-    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+    def put_many(self, items: Iterable[Any], block: Any = True, timeout: Any = None) -> None:
         """Put each item of an iterable."""
 
-    def get_many(self, max_items: int = 256, block: bool = True, timeout: float | None = None) -> list[Any]:
+    def get_many(self, max_items: int = 256, block: Any = True, timeout: Any = None) -> list[Any]:
         """Take what is there, after waiting for a first item."""
 
     def shutdown(self, immediate: bool = False) -> None:
@@ -114,7 +119,7 @@ class Queue:
     def _unfinished(self) -> int:
         """How many items are not done with."""
 
-    def _poll(self, timeout: float | None) -> bool:
+    def _poll(self, timeout: Any) -> bool:
         """Waits until `get` need not wait."""
 
     def _doorbell(self) -> int:
@@ -286,7 +291,7 @@ class Lock:
     def _handle(self) -> _Handle:
         """By what another process of the family opens the lock; that one may know it from now on."""
 
-    def acquire(self, block: Any = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: Any = True, timeout: Any = None) -> bool:
         """Take the lock; ``False`` when it could not be had in time.
 
         Raises:
@@ -351,21 +356,21 @@ class Connection:
     def send(self, obj: Any) -> None:
         """Send an object as a pickle; `BrokenPipeError` when nobody holds the other end any more."""
 
-    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+    def send_bytes(self, buf: Any, offset: Any = 0, size: Any = None) -> None:
         """Send a message of plain bytes: ``size`` bytes of a buffer from ``offset`` on, or all that follow."""
 
     def recv(self) -> Any:
         """Receive an object; `EOFError` when there is none and nobody holds the other end any more."""
 
-    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+    def recv_bytes(self, maxlength: Any = None) -> bytes:
         """Receive a message as bytes; `OSError` when it has more than ``maxlength``, after which no other can be
         received."""
 
-    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
+    def recv_bytes_into(self, buf: Any, offset: Any = 0) -> int:
         """Receive a message into a writable buffer, ``offset`` bytes from its beginning; how many bytes it has.
         `BufferTooShort`, with the message, when it does not fit."""
 
-    def poll(self, timeout: float | None = 0.0) -> bool:
+    def poll(self, timeout: Any = 0.0) -> bool:
         """Whether there is something to receive, or nobody holds the other end any more; waits for that at most
         ``timeout`` seconds, or for as long as it takes."""
 
@@ -394,7 +399,7 @@ class Event:
     def clear(self) -> None:
         """Lower the flag."""
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Any = None) -> bool:
         """Wait until the flag is up, or was since this call began; ``False`` when the time (seconds) passed first."""
 
 @disjoint_base
@@ -419,7 +424,7 @@ class Condition:
     def _waiters(self) -> int:
         """How many wait and were not notified."""
 
-    def acquire(self, block: Any = None, timeout: float | None = None) -> bool:
+    def acquire(self, block: Any = True, timeout: Any = None) -> bool:
         """Take the lock: see `Lock.acquire`."""
 
     def release(self) -> None:
@@ -429,7 +434,7 @@ class Condition:
     def __exit__(self, exception: Any = None, _value: Any = None, _traceback: Any = None) -> None:
         """Gives the lock back; nothing happens when an exception leaves a wait that could not take it again."""
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Any = None) -> bool:
         """Wait until notified, the lock let go of meanwhile; ``False`` when the time (seconds) passed first.
 
         Whatever happens, the lock is held again afterwards, as often as before, with two exceptions:
@@ -441,10 +446,10 @@ class Condition:
                 second one while waiting for the lock at once, and without it.
         """
 
-    def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
+    def wait_for(self, predicate: Callable[[], _T], timeout: Any = None) -> _T:
         """Wait until the predicate holds, or the time (seconds) is over; its last value."""
 
-    def notify(self, n: int = 1) -> None:
+    def notify(self, n: Any = 1) -> None:
         """Notify at most ``n`` of those who wait, the first come first; ``AssertionError`` without the lock."""
 
     def notify_all(self) -> None:
@@ -457,17 +462,17 @@ class Barrier:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         """Whatever a subclass is made with: `_create` or `_attach` gives the object its barrier, once."""
 
-    def _create(self, parties: int, acts: bool, timeout: float | None = None) -> None:
+    def _create(self, parties: Any, acts: bool, timeout: Any = None) -> None:
         """Makes a new barrier; with ``acts`` the last one to come calls the object's ``_action``."""
 
-    def _attach(self, offset: int, generation: int, acts: bool, timeout: float | None = None) -> None:
+    def _attach(self, offset: int, generation: int, acts: bool, timeout: Any = None) -> None:
         """Becomes another object of a barrier that a process of the family made."""
 
     def _handle(self) -> _Handle:
         """By what another process of the family opens the barrier; that one may know it from now on."""
 
     @property
-    def _timeout(self) -> float | None: ...
+    def _timeout(self) -> Any: ...
     @property
     def parties(self) -> int:
         """How many wait for each other."""
@@ -480,7 +485,7 @@ class Barrier:
     def broken(self) -> bool:
         """Whether the barrier is broken."""
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self, timeout: Any = None) -> int:
         """Wait until everybody is there; how many were there before.
 
         Raises:
@@ -510,7 +515,7 @@ class Semaphore:
     def _handle(self) -> _Handle:
         """By what another process of the family opens the semaphore; that one may know it from now on."""
 
-    def acquire(self, block: Any = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: Any = True, timeout: Any = None) -> bool:
         """Lower the count by one; ``False`` when that was not possible in time."""
 
     def __enter__(self) -> bool: ...
@@ -549,7 +554,7 @@ class Calls:
     ) -> bool:
         """Submits a call, whose outcome ``future`` will have; ``False`` when no driver thread is there to see to it."""
 
-    def wait(self, future: Any, timeout: float | None = None) -> bool:
+    def wait(self, future: Any, timeout: Any = None) -> bool:
         """Waits until the future is done, leading the pool if nobody does; whether it is done."""
 
     def look_again(self) -> None:
@@ -558,7 +563,7 @@ class Calls:
     def urge(self) -> None:
         """Somebody waits who cannot lead the pool: the driver thread shall, now."""
 
-    def close(self, cancel: bool) -> None:
+    def close(self, cancel: Any) -> None:
         """Takes no more calls, and with ``cancel`` cancels those that wait; workers leave when the others are done."""
 
     def give_up(self) -> None:
@@ -614,11 +619,12 @@ class Pool:
 
     def submit_map(
         self, job: Job, func: Callable[..., Any], items: list[Any], star: bool, chunksize: int | None = None
-    ) -> None:
-        """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments."""
+    ) -> bool:
+        """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments. `False`, and
+        nothing done, for a function that has to go with each item: it offers descriptors, which one receiver gets."""
 
-    def submit_stream(self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int) -> None:
-        """Makes ``job`` a stream of results, whose items are pushed to it."""
+    def submit_stream(self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int) -> bool:
+        """Makes ``job`` a stream of results, whose items are pushed to it; `False` as `submit_map`."""
 
     def close(self) -> None:
         """No more jobs: workers leave when those there are done."""
@@ -630,7 +636,7 @@ class Pool:
         """After `terminate`: waits for the workers' end, and kills those that take longer than ``grace`` seconds. Does
         not wait for whoever leads."""
 
-    def join(self, timeout: float | None = None) -> bool:
+    def join(self, timeout: Any = None) -> bool:
         """Waits until every worker is gone and every callback has run; whether they are. ``RuntimeError`` in code that
         the pool itself runs, while workers are there."""
 
@@ -686,8 +692,8 @@ class Job:
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         keeper: object = None,
-        return_exceptions: bool = False,
-        fail_fast: bool = False,
+        return_exceptions: Any = False,
+        fail_fast: Any = False,
     ) -> Self:
         """A job that `Pool.submit_call` or its kin give something to do.
 
@@ -703,13 +709,13 @@ class Job:
     def successful(self) -> bool:
         """Whether the call completed without raising; ``ValueError`` when it has not completed."""
 
-    def wait(self, timeout: float | None = None) -> None:
+    def wait(self, timeout: Any = None) -> None:
         """Waits until the call has completed."""
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: Any = None) -> Any:
         """The result, or its exception raised; ``multiprocessing.TimeoutError`` when the time passes first."""
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: Any = None) -> Any:
         """The next result of a stream, or its exception raised; ``StopIteration`` behind the last."""
 
     def push(self, items: Sequence[Any], last: bool) -> bool:
@@ -800,7 +806,7 @@ class Process:
     def poll(self) -> int | None:
         """The exit code, or minus the signal; ``None`` while it runs."""
 
-    def wait(self, timeout: float | None = None) -> int | None:
+    def wait(self, timeout: Any = None) -> int | None:
         """Waits for the end; then as `poll`."""
 
     def signal(self, signal: int) -> None:
@@ -848,7 +854,7 @@ class Zygote:
 def pipe(duplex: bool) -> tuple[int, int]:
     """The descriptors of a new connection; if it is not duplex, to read from and to write to."""
 
-def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
+def wait(object_list: Iterable[Any], timeout: Any = None) -> list[Any]:
     """Waits until some of these have something to read, or have ended; which, in their order. Each is the number of a
     descriptor or has a ``fileno``."""
 
@@ -893,3 +899,20 @@ def carrying(pickle: Callable[[], _T]) -> tuple[_T, list[tuple[int, int]]]:
 
 def unpack() -> None:
     """In a child that has opened what it was sent: what it was packed is not needed any more."""
+
+def sending(pickle: Callable[..., _T], *arguments: Any) -> _T:
+    """Calls ``pickle(*arguments)``, whose result is sent by us: shared objects may be pickled meanwhile. What it names
+    and offers is added to what is being pickled around it."""
+
+def assert_sending(object: object) -> None:
+    """Raises the standard library's `RuntimeError` for an object that should be shared through inheritance, unless this
+    thread pickles something that is sent by us."""
+
+def note_offer(offer: tuple[Any, tuple[Any, int]]) -> None:
+    """Notes a descriptor that what is being pickled offers: a weak reference to it, and where it is to be had."""
+
+def offers_so_far() -> int:
+    """How many descriptors what is being pickled offers."""
+
+def withdraw_offers(count: int) -> None:
+    """Withdraws all but the first so many of these."""

@@ -16,10 +16,9 @@ import os
 import sys
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
-from _thread import get_ident
 from _weakref import ref
 
-from ._manyhands import Sink
+from ._manyhands import Sink, note_offer, sending
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -107,12 +106,8 @@ def _array_of(typecode: str, items: Any) -> array[Any]:
 
 def reduce_offer(offer: Any) -> Any:
     """A descriptor that the receiver asks for: a `DupFd` of `resource_sharer`'s."""
-    offered.setdefault(get_ident(), []).append((ref(offer), offer._id))
+    note_offer((ref(offer), offer._id))
     return offer.__reduce_ex__(_PROTOCOL)
-
-
-#: What was offered so since the thread's last complete pickle, by thread; see `_descriptors`.
-offered: dict[int, list[Any]] = {}
 
 
 class _Pickler(_CPickler):
@@ -146,21 +141,19 @@ def dump_into(obj: object, sink: Sink) -> None:
         stale = changed or _below or getattr(main, "__file__", None) is not _importable_file
         if stale and _lacks_main(sink):
             _by_value_instead(obj, sink)
-    if offered:
-        offered.pop(get_ident(), None)
 
 
 def dumps(obj: object) -> bytes:
     """As `dump_into`, all of the object as bytes, which any number of processes may read."""
     sink = Sink(True)
-    dump_into(obj, sink)
+    sending(dump_into, obj, sink)
     return sink.pickle()
 
 
 def standard_dumps(obj: object) -> bytes:
     """As `dumps`, for readers that may know nothing of this family, or of manyhands."""
     sink = Sink(True, True)
-    dump_into(obj, sink)
+    sending(dump_into, obj, sink)
     return sink.pickle()
 
 

@@ -98,6 +98,7 @@ class SharedArray(_manyhands.SharedArray):
         self.dtype = dtype
 
     def __getstate__(self) -> tuple[Any, ...]:
+        _manyhands.assert_sending(self)
         return (self.shape, self.dtype, *self._handle())
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:

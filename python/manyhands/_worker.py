@@ -121,6 +121,17 @@ def _tell(address: Address, seat: int, reason: Exception) -> None:
     sys.exit(1)
 
 
+def call(func: Callable[..., Any], args: Any, kwds: Any) -> Any:
+    """A call whose arguments are no tuple and dict; perhaps an error."""
+    return func(*args, **kwds)
+
+
+def call_with(whole: tuple[Callable[..., Any], Any, bool]) -> Any:
+    """A call whose function goes with its item."""
+    func, item, star = whole
+    return func(*item) if star else func(item)
+
+
 def call_each(func: Callable[..., Any], groups: list[tuple[Any, ...]]) -> list[Any]:
     """A chunk of an executor's `map`."""
     return [func(*group) for group in groups]

@@ -49,7 +49,8 @@ class Connection(_manyhands.Connection, _std.Connection):
     """
 
     def __init__(self, handle: SupportsIndex, readable: bool = True, writable: bool = True) -> None:
-        self._open(handle.__index__(), bool(readable), bool(writable))
+        number = handle.__index__()
+        self._open(-1 if number < 0 else number, bool(readable), bool(writable))
 
 
 def _ours(conn: Any) -> Connection:

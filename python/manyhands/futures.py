@@ -8,6 +8,7 @@ between it and the workers. Everything but the executor and its future is the st
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import sys
 import threading
@@ -185,7 +186,7 @@ class ProcessPoolExecutor(Executor):
             max_workers = _default_workers()
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        self._max_workers = max_workers
+        self._max_workers = operator.index(max_workers)
         if mp_context is None:
             mp_context = _context("spawn" if max_tasks_per_child is not None else None)
         self._mp_context = mp_context
@@ -262,7 +263,7 @@ class ProcessPoolExecutor(Executor):
     ) -> Iterator[T]:
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if chunksize == 1:
+        if chunksize == 1 and isinstance(chunksize, int):
             return super().map(fn, *iterables, **how)
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
         return _each_of(super().map(_worker.call_each, itertools.repeat(fn), chunks, **how))
@@ -277,7 +278,7 @@ class ProcessPoolExecutor(Executor):
         self._shutdown_thread = True
         crew = self._crew
         if crew is not None:
-            crew.close(cancel_futures)
+            crew.close(bool(cancel_futures))
             if wait:
                 crew.finish()
 
@@ -398,7 +399,7 @@ class _Workers:
         self._context = context
         self._initializer = executor._initializer
         self._initargs = executor._initargs
-        self._most_calls = executor._max_tasks_per_child or 0
+        self._most_calls = min(executor._max_tasks_per_child or 0, sys.maxsize)
 
     def start(self, seat: int) -> Any:
         args = (self.address, seat, self._initializer, self._initargs, self._most_calls)
@@ -434,6 +435,10 @@ def _context(method: str | None) -> Any:
 
 
 def _chunks(groups: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    if sys.version_info >= (3, 13):
+        # As there, for what it says to a size that is no integer.
+        yield from map(list, itertools.batched(groups, size, strict=False))
+        return
     while chunk := list(itertools.islice(groups, size)):
         yield chunk
 

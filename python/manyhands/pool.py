@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sized
+from _operator import index
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from multiprocessing import resource_tracker, util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _manyhands, _worker
+from ._call_arguments import chunks_of_stream, each_with, list_of, plain_call, read, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
 
@@ -108,18 +111,21 @@ class Pool:
             processes = _usable_processors()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
+        processes = index(processes)
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if context is None:
+        if not context:
             from .context import _default_context
 
             context = _default_context.get_context()
+        # Nobody looks at the arguments of no initializer.
+        initargs = tuple(initargs) if initializer is not None else ()
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
         self._ctx = context
-        self._workers = _Workers(context, initializer, tuple(initargs), maxtasksperchild or 0)
+        self._workers = _Workers(context, initializer, initargs, min(maxtasksperchild or 0, sys.maxsize))
         self._core = _manyhands.Pool(
             processes, self._workers.start, self._workers.died, _decode_error, _undecodable
         )
@@ -155,11 +161,13 @@ class Pool:
         if self._state != RUN:
             raise ValueError("Pool not running")
 
-    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: dict[str, Any] = {}) -> T:
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> T:
         """``func(*args, **kwds)``, in a worker."""
         self._check_running()
+        if type(args) is not tuple or type(kwds) is not dict:
+            func, args, kwds = plain_call(func, args, kwds)
         job: ApplyResult[T] = ApplyResult(self._core)
-        self._core.submit_call(job, func, tuple(args), kwds)
+        self._core.submit_call(job, func, args, kwds)
         return job.get()
 
     def map(
@@ -206,7 +214,7 @@ class Pool:
         self,
         func: Callable[..., T],
         args: Iterable[Any] = (),
-        kwds: dict[str, Any] = {},
+        kwds: Mapping[str, Any] = {},
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult[T]:
@@ -215,8 +223,10 @@ class Pool:
         Callbacks run in the pool's own thread; ``get`` returns when they have returned.
         """
         self._check_running()
+        if type(args) is not tuple or type(kwds) is not dict:
+            func, args, kwds = plain_call(func, args, kwds)
         job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback, self)
-        if not self._core.submit_call(job, func, tuple(args), kwds, True):
+        if not self._core.submit_call(job, func, args, kwds, True):
             self._driver.start()
         return job
 
@@ -302,14 +312,20 @@ class Pool:
         self._check_running()
         if return_exceptions and fail_fast:
             raise ValueError("return_exceptions and fail_fast exclude each other")
-        items = _list_of(iterable)
+        items = list_of(iterable)
         if chunksize is None and self._maxtasksperchild is not None:
             # A worker's life is counted in chunks: their size must not depend on how fast the machine is.
             chunksize = -(-len(items) // (4 * self._processes))
+        elif chunksize is not None:
+            if chunksize < 1:
+                raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+            chunksize = size_of_chunks(chunksize)
         job: MapResult[T] = MapResult(
             self._core, callback, error_callback, keeper, return_exceptions, fail_fast
         )
-        self._core.submit_map(job, func, items, star, chunksize)
+        if not self._core.submit_map(job, func, items, star, chunksize):
+            items = list(each_with(func, items, star))
+            self._core.submit_map(job, _worker.call_with, items, False, chunksize)
         return job
 
     def _submit_stream(
@@ -322,18 +338,24 @@ class Pool:
         return_exceptions: bool,
     ) -> IMapIterator[T]:
         self._check_running()
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        chunksize, refused = chunks_of_stream(chunksize, ordered)
         job = cls(self._core, None, None, self, return_exceptions)
-        if isinstance(iterable, Sized):
+        if refused is not None:
+            self._core.submit_stream(job, abs, ordered, chunksize)
+            job.push_error(refused)
+        elif isinstance(iterable, Sized):
             # Read before there is a stream: it may raise what is no error of an item (Ctrl-C).
-            items, error = _read(iterable)
-            self._core.submit_stream(job, func, ordered, chunksize)
+            items, error = read(iterable)
+            if not self._core.submit_stream(job, func, ordered, chunksize):
+                self._core.submit_stream(job, _worker.call_with, ordered, chunksize)
+                items = list(each_with(func, items))
             job.push(items, error is None)
             if error is not None:
                 job.push_error(error)
         else:
-            self._core.submit_stream(job, func, ordered, chunksize)
+            if not self._core.submit_stream(job, func, ordered, chunksize):
+                self._core.submit_stream(job, _worker.call_with, ordered, chunksize)
+                iterable = each_with(func, iterable)
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
             feeder = threading.Thread(
                 target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder"
@@ -543,27 +565,6 @@ def _shut_down(core: _manyhands.Pool, driver: _Driver) -> None:
         driver.stop()
         core.give_up_callbacks()
         core.destroy()
-
-
-#: What lists its items without running anybody's code.
-_PLAIN = (list, tuple, range, dict, set, frozenset, str, bytes)
-
-
-def _list_of(iterable: Iterable[Any]) -> list[Any]:
-    """The items as a list of its own. What ``__len__`` says is not asked of classes that may be wrong about it."""
-    return list(iterable) if type(iterable) in _PLAIN else [*iter(iterable)]
-
-
-def _read(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
-    """The items, and what the iterable raised behind the last of them."""
-    if type(iterable) in _PLAIN:
-        return list(iterable), None
-    items: list[Any] = []
-    try:
-        items.extend(iter(iterable))
-    except Exception as error:
-        return items, error
-    return items, None
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:

@@ -110,6 +110,7 @@ class _Queue(_manyhands.Queue, Generic[T]):
     """What all queues have: their way to another process, and their ends."""
 
     def __getstate__(self) -> tuple[int, int]:
+        _manyhands.assert_sending(self)
         return self._handle()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
@@ -198,7 +199,7 @@ class Queue(_Queue[T]):
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         _note_children_of(ctx)
-        self._create(maxsize)
+        self._create(0 if maxsize <= 0 else maxsize)
 
     def put_nowait(self, obj: T) -> None:
         """Put an item without waiting; `Full` when the queue holds as many items as it may."""

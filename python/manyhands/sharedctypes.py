@@ -104,6 +104,7 @@ def reduce_ctype(obj: Any) -> Any:
     block = getattr(obj, "_wrapper", None)
     if not isinstance(block, _manyhands.Block):
         return obj.__reduce_ex__(2)
+    _manyhands.assert_sending(obj)
     if isinstance(obj, ctypes.Array):
         return rebuild_ctype, (obj._type_, block, obj._length_)
     return rebuild_ctype, (type(obj), block, None)
@@ -230,6 +231,7 @@ class SynchronizedBase(_manyhands.SynchronizedBase, _std.SynchronizedBase):  # t
         self._wrap(obj, lock, plain, block, _code_of(obj))
 
     def __reduce__(self) -> Any:
+        _manyhands.assert_sending(self)
         obj = self._obj
         if not isinstance(getattr(obj, "_wrapper", None), _manyhands.Block):
             return synchronized, (obj, self._lock)

@@ -14,7 +14,7 @@ from . import _manyhands
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a lock would pay for it
 if TYPE_CHECKING:
     from multiprocessing.synchronize import SemLock as SemLock
-    from typing import Any, Literal
+    from typing import Any, Literal, Self
 
     from ._barrier import Barrier as Barrier
 
@@ -58,6 +58,7 @@ class Lock(_manyhands.Lock):
         self._create(False, on_owner_death)
 
     def __getstate__(self) -> tuple[int, int]:
+        _manyhands.assert_sending(self)
         return self._handle()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
@@ -84,6 +85,7 @@ class RLock(_manyhands.Lock):
         self._create(True, on_owner_death)
 
     def __getstate__(self) -> tuple[int, int]:
+        _manyhands.assert_sending(self)
         return self._handle()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
@@ -132,6 +134,7 @@ class Semaphore(_manyhands.Semaphore):
         self._create(value)
 
     def __getstate__(self) -> tuple[int, int]:
+        _manyhands.assert_sending(self)
         return self._handle()
 
     def __setstate__(self, state: tuple[int, int]) -> None:
@@ -189,6 +192,7 @@ class Condition(_manyhands.Condition):
         self._create(lock or RLock(ctx=ctx))
 
     def __getstate__(self) -> tuple[_manyhands.Lock, int, int]:
+        _manyhands.assert_sending(self)
         return (self._lock, *self._handle())
 
     def __setstate__(self, state: tuple[_manyhands.Lock, int, int]) -> None:
@@ -201,6 +205,10 @@ class Condition(_manyhands.Condition):
     _sleeping_count = property(lambda self: _Count(self._waiters))
     _woken_count = property(lambda self: _Count(0))
     _wait_semaphore = property(lambda self: _Count(0))
+
+
+#: What refuses to be pickled in an event or a barrier of the standard library's, by whose name it is refused here.
+A_CONDITION = Condition.__new__(Condition)
 
 
 class _Count:
@@ -237,7 +245,14 @@ class Event(_manyhands.Event):
 
     # With the attributes of a subclass, as in the standard library, whose event is an ordinary object.
     def __getstate__(self) -> tuple[int, int, dict[str, Any]]:
+        _manyhands.assert_sending(A_CONDITION)
         return (*self._handle(), self.__dict__)
+
+    def __copy__(self) -> Self:
+        """Another object of the same event, as in the standard library."""
+        made = type(self).__new__(type(self))
+        made.__setstate__((*self._handle(), self.__dict__))
+        return made
 
     def __setstate__(self, state: tuple[int, int, dict[str, Any]]) -> None:
         offset, generation, attributes = state

@@ -11,6 +11,7 @@ import lockers
 import manyhands
 import pytest
 import targets
+from pickled import pickled
 
 LONG = 30.0
 
@@ -163,7 +164,7 @@ class TestPipes:
 class TestPickles:
     def test_one_that_is_gone_cannot_be_opened(self, ctx: Any, kind: str) -> None:
         thing = make(ctx, kind)
-        text = pickle.dumps(thing)
+        text = pickled(thing)
         assert type(pickle.loads(text)) is type(thing)
         del thing
         gc.collect()
@@ -172,7 +173,7 @@ class TestPickles:
 
     def test_of_a_nonsense_handle(self, ctx: Any) -> None:
         lock = ctx.Lock()
-        state = lock.__getstate__()
+        state = lock._handle()
         for wrong in (0, 0), (1 << 40, 1), (state[0], state[1] + 1), (state[0] + 64, state[1]):
             with pytest.raises((RuntimeError, OSError, ValueError)):
                 type(lock).__new__(type(lock)).__setstate__(wrong)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import targets
+from pickled import another
 
 LONG = 30.0
 
@@ -295,7 +296,7 @@ class TestWhatIsOurs:
         assert q._closed is False
 
     def test_a_closed_reader_may_still_put(self, q: Any) -> None:
-        other = pickle.loads(pickle.dumps(q))
+        other = another(q)
         descriptor = q._reader.fileno()
         q._reader.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -315,7 +316,7 @@ class TestWhatIsOurs:
         assert caught.value.items_put == 0  # type: ignore[attr-defined]
 
     def test_the_descriptor_is_silent_whichever_object_took_the_last(self, q: Any) -> None:
-        other = pickle.loads(pickle.dumps(q))
+        other = another(q)
         descriptor = q._reader.fileno()
         for number in range(300):
             q.put(number)

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import manyhands
+import pickled
 import pytest
 import sharing
 
@@ -175,10 +176,10 @@ class TestInOtherProcesses:
 
     @pytest.mark.methods("spawn")
     def test_a_stale_pickle_says_so(self, ctx: Any) -> None:
-        pickled = pickle.dumps(manyhands.SharedArray(3))
+        stale = pickled.pickled(manyhands.SharedArray(3))
         gc.collect()
         with pytest.raises(OSError, match="no longer exists"):
-            pickle.loads(pickled)
+            pickle.loads(stale)
 
 
 @pytest.mark.deadline(240)

@@ -1,5 +1,6 @@
 //! The barrier that Python sees.
 
+use crate::arguments::{Limit, Timeout};
 use crate::blocking;
 use crate::error;
 use crate::pickling;
@@ -23,8 +24,8 @@ struct Own {
     barrier: Barrier,
     /// Whether the object has an attribute `_action` to be called.
     acts: bool,
-    /// For a `wait` that is not told how long, in seconds.
-    timeout: Option<f64>,
+    /// For a `wait` that is not told how long, as it was given.
+    timeout: Option<Py<PyAny>>,
 }
 
 #[pymethods]
@@ -38,13 +39,8 @@ impl PyBarrier {
 
     /// Makes a new barrier; with `acts` the last one calls the object's `_action`.
     #[pyo3(signature = (parties, acts, timeout=None))]
-    fn _create(&self, parties: i64, acts: bool, timeout: Option<f64>) -> PyResult<()> {
-        if parties < 1 {
-            return Err(PyValueError::new_err("parties must be > 0"));
-        }
-        let parties = u32::try_from(parties).ok().filter(|&parties| parties <= MOST_PARTIES);
-        let parties =
-            parties.ok_or_else(|| PyValueError::new_err(format!("parties must be <= {MOST_PARTIES}")))?;
+    fn _create(&self, parties: &Bound<'_, PyAny>, acts: bool, timeout: Option<Py<PyAny>>) -> PyResult<()> {
+        let parties = number_of(parties)?;
         let family = Family::current().map_err(error::family)?;
         let barrier = Barrier::create(family, parties).map_err(error::family)?;
         self.be(Own { barrier, acts, timeout })
@@ -52,7 +48,7 @@ impl PyBarrier {
 
     /// Becomes another object of a barrier that a process of the family made.
     #[pyo3(signature = (offset, generation, acts, timeout=None))]
-    fn _attach(&self, offset: u64, generation: u32, acts: bool, timeout: Option<f64>) -> PyResult<()> {
+    fn _attach(&self, offset: u64, generation: u32, acts: bool, timeout: Option<Py<PyAny>>) -> PyResult<()> {
         let family = Family::current().map_err(error::family)?;
         let barrier = Barrier::open(family, Handle { offset, generation }).map_err(error::open)?;
         self.be(Own { barrier, acts, timeout })
@@ -67,8 +63,8 @@ impl PyBarrier {
 
     /// The time that a `wait` has that is not told how long.
     #[getter]
-    fn _timeout(&self) -> PyResult<Option<f64>> {
-        Ok(self.own()?.timeout)
+    fn _timeout(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.own()?.timeout.as_ref().map(|timeout| timeout.clone_ref(py)))
     }
 
     /// How many wait for each other.
@@ -91,16 +87,17 @@ impl PyBarrier {
 
     /// Wait until everybody is there. See `manyhands.synchronize.Barrier`.
     #[pyo3(signature = (timeout=None))]
-    fn wait(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<u32> {
+    fn wait(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<u32> {
         let (py, own) = (slf.py(), slf.get().own()?);
-        let deadline = timeout.or(own.timeout).map_or(Ok(Deadline::NEVER), blocking::after)?;
+        let timeout = timeout.or(own.timeout.as_ref().map(|timeout| timeout.bind(py)));
         let party = match own.arrive(py)? {
             Arrival::Passed(party) => return Ok(party.index),
             Arrival::Acts(party) => return Self::act(slf, party),
             Arrival::Waits(party) => party,
             Arrival::Broken | Arrival::Busy(_) => return Err(broken(py)),
         };
-        match own.wait(py, party, deadline) {
+        // As in the standard library, only who waits has a timeout.
+        match deadline(timeout).and_then(|deadline| own.wait(py, party, deadline)) {
             Ok(Outcome::Passed) => Ok(party.index),
             Ok(Outcome::Broken) => Err(broken(py)),
             Err(raised) => {
@@ -182,6 +179,27 @@ impl Own {
             }
         }
     }
+}
+
+/// How many are to meet: any number that is one.
+fn number_of(parties: &Bound<'_, PyAny>) -> PyResult<u32> {
+    if parties.lt(1)? {
+        return Err(PyValueError::new_err("parties must be > 0"));
+    }
+    if parties.gt(MOST_PARTIES)? {
+        return Err(PyValueError::new_err(format!("parties must be <= {MOST_PARTIES}")));
+    }
+    let number: f64 = parties.extract()?;
+    if number.fract() == 0.0 {
+        Ok(number as u32)
+    } else {
+        Err(PyValueError::new_err("parties must be a whole number"))
+    }
+}
+
+/// Until when to wait.
+fn deadline(timeout: Timeout<'_, '_>) -> PyResult<Deadline> {
+    Ok(Limit::of_wait_for(timeout)?.deadline()?.unwrap_or_else(|| blocking::after(0.0)))
 }
 
 /// `threading.BrokenBarrierError`.

@@ -1,6 +1,6 @@
 //! The condition that Python sees, with one of our locks.
 
-use crate::blocking;
+use crate::arguments::{Given, Limit, Truth};
 use crate::error;
 use crate::lock::{self, PyLock};
 use crate::pickling;
@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyInt, PyTuple};
 use std::sync::OnceLock;
 
 /// A condition in shared memory; `manyhands.synchronize` gives it the standard library's face.
@@ -69,13 +69,8 @@ impl PyCondition {
     }
 
     /// Take the lock: see `manyhands.synchronize.Lock`.
-    #[pyo3(signature = (block=None, timeout=None))]
-    fn acquire(
-        &self,
-        py: Python<'_>,
-        block: Option<&Bound<'_, PyAny>>,
-        timeout: Option<f64>,
-    ) -> PyResult<bool> {
+    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         PyLock::acquire(self.parts()?.lock.bind(py), block, timeout)
     }
 
@@ -103,8 +98,11 @@ impl PyCondition {
 
     /// Wait until notified, without the lock. See `manyhands.synchronize.Condition`.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        self.wait_until(py, blocking::wanted(true, timeout)?)
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        if !self.parts()?.lock.get().lock()?.is_mine() {
+            return Err(wait_error(WaitError::NotHeld));
+        }
+        self.wait_until(py, Limit::of_semaphore(true, timeout)?.deadline()?)
     }
 
     /// Wait until the predicate holds. See `manyhands.synchronize.Condition`.
@@ -112,14 +110,14 @@ impl PyCondition {
     fn wait_for<'py>(
         slf: &Bound<'py, Self>,
         predicate: &Bound<'py, PyAny>,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = predicate.py();
         let mut result = predicate.call0()?;
         if result.is_truthy()? {
             return Ok(result);
         }
-        let Some(deadline) = blocking::wanted(true, timeout)? else { return Ok(result) };
+        let Some(deadline) = Limit::of_wait_for(timeout)?.deadline()? else { return Ok(result) };
         while !result.is_truthy()? && !deadline.passed() {
             // By name: a subclass may have a `wait` of its own.
             let left = deadline.left().map(|left| left.as_secs_f64());
@@ -130,13 +128,14 @@ impl PyCondition {
     }
 
     /// Notify at most so many of those who wait.
-    #[pyo3(signature = (n=1))]
-    fn notify(&self, n: i64) -> PyResult<()> {
+    #[pyo3(signature = (n=Given(None)), text_signature = "($self, n=1)")]
+    fn notify(&self, py: Python<'_>, n: Given<'_>) -> PyResult<()> {
         let parts = self.parts()?;
         if !parts.lock.get().lock()?.is_mine() {
             return Err(PyAssertionError::new_err("lock is not owned"));
         }
-        parts.condition.notify(u32::try_from(n.max(0)).unwrap_or(u32::MAX));
+        let most = n.0.map_or(Ok(1), |n| how_many(py, &n, parts.condition.waiters()))?;
+        parts.condition.notify(most);
         Ok(())
     }
 
@@ -178,6 +177,19 @@ impl PyCondition {
         parts.take_lock_again(py, sleeper.held, raised)?;
         Ok(waited == Awake::Notified)
     }
+}
+
+/// How many of `waiters` are to be notified where `n` are. As the standard library counts: `n` is whatever can be compared
+/// with an integer.
+fn how_many(py: Python<'_>, n: &Bound<'_, PyAny>, waiters: u32) -> PyResult<u32> {
+    if let Ok(n) = n.cast_exact::<PyInt>() {
+        return Ok(n.extract::<i64>().map_or(waiters, |n| u32::try_from(n.max(0)).unwrap_or(u32::MAX)));
+    }
+    let mut count = 0;
+    while PyInt::new(py, count).lt(n)? && count < waiters {
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// How a sleep ended.

@@ -74,6 +74,7 @@ pub(crate) fn observe(error: ObserveError) -> PyErr {
 pub(crate) fn open(error: OpenError) -> PyErr {
     match error {
         OpenError::Stale => PyOSError::new_err((9, error.to_string())),
+        OpenError::OutOfMemory { .. } => PyMemoryError::new_err(error.to_string()),
     }
 }
 
@@ -91,6 +92,7 @@ pub(crate) fn send(error: SendError) -> PyErr {
 pub(crate) fn receive(error: ReceiveError) -> PyErr {
     match error {
         ReceiveError::Shut => Python::attach(shut),
+        ReceiveError::OutOfMemory { .. } => PyMemoryError::new_err(error.to_string()),
         ReceiveError::Empty | ReceiveError::Busy | ReceiveError::Corrupted => {
             PyOSError::new_err((5, error.to_string()))
         }

@@ -1,6 +1,6 @@
 //! The event that Python sees.
 
-use crate::blocking;
+use crate::arguments::Limit;
 use crate::error;
 use crate::pickling;
 use manyhands::event::Event;
@@ -68,10 +68,10 @@ impl PyEvent {
 
     /// Wait until the flag is up. See `manyhands.synchronize.Event`.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let event = self.event()?;
         let Some(since) = event.begin_wait() else { return Ok(true) };
-        let Some(deadline) = blocking::wanted(true, timeout)? else { return Ok(false) };
+        let Some(deadline) = Limit::of_semaphore(true, timeout)?.deadline()? else { return Ok(false) };
         let mut patience = Patience::new();
         loop {
             match py.detach(|| event.wait(since, &mut patience, deadline)) {

@@ -100,6 +100,18 @@ unsafe fn this<'a, T: Fast>(object: *mut ffi::PyObject) -> &'a T {
     unsafe { &*std::ptr::from_ref(object.get()) }
 }
 
+/// Whether it is `True` or `False`.
+///
+/// # Safety
+/// The thread is attached to the interpreter.
+#[inline]
+unsafe fn is_a_bool(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the thread is attached, as the caller says; both live as long as the interpreter.
+    let truth = unsafe { ffi::Py_True() };
+    // SAFETY: as above.
+    object == truth || object == unsafe { ffi::Py_False() }
+}
+
 #[inline]
 fn new_true() -> *mut ffi::PyObject {
     // SAFETY: the caller is a method, whose thread is attached.
@@ -122,9 +134,17 @@ unsafe extern "C" fn acquire<T: Fast>(
     nargs: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // Whether to wait does not matter for one that is free; a timeout is first looked at by the ordinary method.
+    // Whether to wait does not matter for one that is free; what is asked for its truth, or is a timeout, is first looked
+    // at by the ordinary method.
+    let one_is_a_bool = || {
+        // SAFETY: the interpreter passes so many arguments.
+        let only = unsafe { *args };
+        // SAFETY: the interpreter calls methods of an attached thread only.
+        unsafe { is_a_bool(only) }
+    };
+    let plain = names.is_null() && (nargs == 0 || (nargs == 1 && one_is_a_bool()));
     // SAFETY: the interpreter calls this as a method of T.
-    if nargs <= 1 && names.is_null() && unsafe { this::<T>(slf) }.take() {
+    if plain && unsafe { this::<T>(slf) }.take() {
         return new_true();
     }
     // SAFETY: these are the arguments that the interpreter has just passed.

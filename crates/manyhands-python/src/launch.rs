@@ -1,14 +1,16 @@
 //! Starting processes, as Python sees it. The three ways meet in [`PyStart`]; what each does in Python is in
 //! `popen_fork.py`, `popen_spawn_posix.py` and `popen_forkserver.py`.
 
+use crate::arguments::Limit;
 use crate::blocking;
 use crate::error;
+use crate::offers;
 use crate::pickling;
 use manyhands::family::{self, Family, FamilyError, Place};
 use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
 use manyhands::process::Process;
 use manyhands::queue_watch;
-use manyhands::{Deadline, Handle, Waited, adopt_descriptor};
+use manyhands::{Handle, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -173,8 +175,9 @@ impl PyProcess {
 
     /// Waits for the end, at most `timeout` seconds; then as `poll`.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
-        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i32>> {
+        let limit = Limit::of_poll(timeout)?;
+        let deadline = limit.deadline()?.unwrap_or_else(|| blocking::after(0.0));
         loop {
             if let Some(status) = self.poll()? {
                 return Ok(Some(status));
@@ -345,7 +348,8 @@ pub(crate) fn unpack() {
 #[pyfunction]
 pub(crate) fn carrying<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Vec<Named>)> {
     let (pickled, carried) = pickling::carrying(|| pickle.call0())?;
-    Ok((pickled, carried.into_iter().map(|handle| (handle.offset, handle.generation)).collect()))
+    carried.offers.sent();
+    Ok((pickled, carried.handles.into_iter().map(|handle| (handle.offset, handle.generation)).collect()))
 }
 
 /// A descriptor from which a child reads these bytes.
@@ -417,4 +421,5 @@ pub(crate) fn after_fork_in_child() {
         family.after_fork_in_child();
     }
     queue_watch::after_fork_in_child();
+    offers::forget_all();
 }

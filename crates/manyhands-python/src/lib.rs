@@ -1,5 +1,6 @@
 //! The Python face of the manyhands engine: newtypes over it, and nothing else.
 
+mod arguments;
 mod barrier;
 mod blocking;
 mod codec;
@@ -11,6 +12,7 @@ mod fast_methods;
 mod launch;
 mod lock;
 mod observe;
+mod offers;
 mod pickling;
 mod plane;
 mod pool;
@@ -44,6 +46,8 @@ mod _manyhands {
     use super::lock::PyLock;
     #[pymodule_export]
     use super::observe::{doctor, note_label};
+    #[pymodule_export]
+    use super::pickling::{assert_sending, note_offer, offers_so_far, sending, withdraw_offers};
     #[pymodule_export]
     use super::plane::{PyParcel, PySink};
     #[pymodule_export]

@@ -1,6 +1,6 @@
 //! The lock that Python sees, recursive or not.
 
-use crate::blocking;
+use crate::arguments::{Limit, Truth};
 use crate::error;
 use crate::fast_methods::Fast;
 use crate::pickling;
@@ -64,17 +64,22 @@ impl PyLock {
     }
 
     /// Take the lock. See `manyhands.synchronize.Lock`.
-    #[pyo3(signature = (block=None, timeout=None))]
+    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     pub(crate) fn acquire(
         slf: &Bound<'_, Self>,
-        block: Option<&Bound<'_, PyAny>>,
-        timeout: Option<f64>,
+        block: Truth,
+        timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        if slf.get().lock()?.try_acquire().map_err(error::lock)? {
+        let lock = slf.get().lock()?;
+        // As in the standard library, who has a recursive lock takes it again whatever the timeout is.
+        if !(lock.nature().recursive && lock.is_mine()) {
+            let limit = Limit::of_semaphore(block.0, timeout)?;
+            if !lock.try_acquire().map_err(error::lock)? {
+                return Self::acquire_held(slf, limit.deadline()?);
+            }
             return Ok(true);
         }
-        let block = block.map_or(Ok(true), |block| block.is_truthy())?;
-        Self::acquire_held(slf, blocking::wanted(block, timeout)?)
+        Ok(lock.try_acquire().map_err(error::lock)? || Self::acquire_held(slf, None)?)
     }
 
     pub(crate) fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {

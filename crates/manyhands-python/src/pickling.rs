@@ -5,12 +5,13 @@
 
 use crate::codec;
 use crate::connection::joined;
+use crate::offers::Offers;
 use crate::plane::{self, Packed, PySink, Way};
 use manyhands::Handle;
 use manyhands::shared::{MANIFEST, Parcel};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use std::cell::RefCell;
 use std::ops::Deref;
 
@@ -85,15 +86,18 @@ impl<'py> Dumped<'py> {
     }
 }
 
-/// The pickle of an object, for somebody who knows nothing of the codec. What that would have encoded asks no reducer.
-pub(crate) fn standard_pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+/// The pickle of an object, for somebody who knows nothing of the codec, and what it offers. What that would have encoded
+/// asks no reducer.
+pub(crate) fn standard_pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Offers)> {
     let py = object.py();
     if codec::encode(object).is_none() {
         let sink = Bound::new(py, PySink::new(Way::Standard))?;
-        pickling(py)?.dump_into.bind(py).call1((object, &sink))?;
-        return Ok(sink.borrow_mut().pack(py)?.bytes);
+        let dump = pickling(py)?.dump_into.bind(py);
+        let (_, noted) = carrying(|| dump.call1((object, &sink)))?;
+        return Ok((sink.borrow_mut().pack(py)?.bytes, noted.offers));
     }
-    Ok(pickling(py)?.plain_dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
+    let plain = pickling(py)?.plain_dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?;
+    Ok((plain, Offers::default()))
 }
 
 /// The object of a pickle that may come from somebody who knows nothing of the codec, or who means harm by naming what
@@ -108,28 +112,92 @@ pub(crate) fn pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
     Ok(pickling(py)?.dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?)
 }
 
+/// What a thread has pickled since somebody began to ask.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    /// Queues and the like.
+    pub(crate) handles: Vec<Handle>,
+    pub(crate) offers: Offers,
+}
+
 thread_local! {
-    /// The queues that this thread has pickled since somebody began to ask; `None` while nobody does.
-    static CARRIED: RefCell<Option<Vec<Handle>>> = const { RefCell::new(None) };
+    /// Of this thread; `None` while nobody asks, which is while it pickles nothing that we are going to send.
+    static CARRIED: RefCell<Option<Noted>> = const { RefCell::new(None) };
 }
 
 /// Notes that what is being pickled names this queue: whoever sends it sees to it that the queue is there until the
 /// receiver has opened it.
 pub(crate) fn note_carried(queue: Handle) {
     CARRIED.with_borrow_mut(|carried| {
-        if let Some(carried) = carried.as_mut().filter(|carried| !carried.contains(&queue)) {
-            carried.push(queue);
+        if let Some(carried) = carried.as_mut().filter(|carried| !carried.handles.contains(&queue)) {
+            carried.handles.push(queue);
         }
     });
 }
 
-/// Runs `pickle` and tells which queues it has named. Pickling runs the user's code, which may send something of its own
-/// meanwhile.
-pub(crate) fn carrying<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec<Handle>)> {
-    let outer = CARRIED.replace(Some(Vec::new()));
+/// Runs `pickle` and tells what it has named and offered. Pickling runs the user's code, which may send something of its own
+/// meanwhile. What was offered is withdrawn if it fails.
+pub(crate) fn carrying<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Noted)> {
+    let outer = CARRIED.replace(Some(Noted::default()));
     let pickled = pickle();
     let carried = CARRIED.replace(outer).unwrap_or_default();
     Ok((pickled?, carried))
+}
+
+/// Notes a descriptor that what is being pickled offers to its receiver: how `manyhands._descriptors` finds it.
+#[pyfunction]
+pub(crate) fn note_offer(offer: Py<PyAny>) {
+    CARRIED.with_borrow_mut(|carried| {
+        if let Some(carried) = carried {
+            carried.offers.push(offer);
+        }
+    });
+}
+
+/// How many descriptors what is being pickled offers so far.
+#[pyfunction]
+pub(crate) fn offers_so_far() -> usize {
+    CARRIED.with_borrow(|carried| carried.as_ref().map_or(0, |carried| carried.offers.len()))
+}
+
+/// Withdraws all but the first `count` of these.
+#[pyfunction]
+pub(crate) fn withdraw_offers(count: usize) {
+    // Withdrawn without the borrow, as that runs Python code.
+    let withdrawn =
+        CARRIED.with_borrow_mut(|carried| carried.as_mut().map(|carried| carried.offers.split_off(count)));
+    drop(withdrawn);
+}
+
+/// Calls `pickle(*arguments)`, whose result is sent by us. What it names and offers is added to what is being pickled around
+/// it, if anything is.
+#[pyfunction]
+#[pyo3(signature = (pickle, *arguments))]
+pub(crate) fn sending<'py>(
+    pickle: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (pickled, noted) = carrying(|| pickle.call1(arguments))?;
+    noted.handles.into_iter().for_each(note_carried);
+    CARRIED.with_borrow_mut(|carried| match carried {
+        Some(carried) => carried.offers.extend(noted.offers),
+        None => noted.offers.sent(),
+    });
+    Ok(pickled)
+}
+
+/// Whether this thread pickles something that we are going to send.
+pub(crate) fn is_sending() -> bool {
+    CARRIED.with_borrow(Option::is_some)
+}
+
+/// Raises the standard library's error unless this thread pickles something that is sent by us, or by it to a child.
+#[pyfunction]
+pub(crate) fn assert_sending(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    if is_sending() {
+        return Ok(());
+    }
+    object.py().import("multiprocessing.context")?.call_method1("assert_spawning", (object,)).map(drop)
 }
 
 /// What a message carries: queues and the like that the object names, and the parcels that its long parts lie in.
@@ -138,6 +206,8 @@ pub(crate) struct Carried {
     handles: Vec<Handle>,
     /// There until the message has references of its own.
     parcels: Vec<Parcel>,
+    /// Withdrawn with this value, unless the message is sent.
+    offers: Offers,
 }
 
 impl Carried {
@@ -148,9 +218,15 @@ impl Carried {
 }
 
 impl Carried {
-    /// The message is sent: what was given away with it is not this process's any more.
-    pub(crate) fn note_sent(&mut self) {
+    /// The message is sent, and lies in that queue: what was given away with it is not this process's any more.
+    pub(crate) fn note_sent(&mut self, py: Python<'_>, home: Handle) {
         self.parcels.iter_mut().for_each(Parcel::note_sent);
+        self.take_offers().sent_into(py, home);
+    }
+
+    /// The descriptors that the message offers, for who knows whether it is sent.
+    pub(crate) fn take_offers(&mut self) -> Offers {
+        std::mem::take(&mut self.offers)
     }
 }
 
@@ -186,16 +262,14 @@ fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Dumped<'py
         // Whoever keeps the error keeps its traceback and the sink with it, but not this memory.
         PySink::forget(&sink);
     }
-    let ((), mut handles) = dumped?;
+    let ((), Noted { mut handles, offers }) = dumped?;
     let Packed { bytes, parcels } = sink.borrow_mut().pack(py)?;
     handles.extend(parcels.iter().map(Parcel::handle));
-    Ok((Dumped::Pickle(bytes), Carried { handles, parcels }))
+    Ok((Dumped::Pickle(bytes), Carried { handles, parcels, offers }))
 }
 
 /// As [`pickle`], for bytes that several processes may read: all of the object is in them. With what it names.
-pub(crate) fn dumps_for_many<'py>(
-    object: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyBytes>, Vec<Handle>)> {
+pub(crate) fn dumps_for_many<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Noted)> {
     carrying(|| pickle(object))
 }
 

@@ -1,14 +1,16 @@
 //! The queue that Python sees.
 
+use crate::arguments::{Limit, Truth};
 use crate::blocking::{self, Wait};
 use crate::error;
+use crate::offers;
 use crate::pickling::{self, Carried, Dumped};
 use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
 use manyhands::queue_watch::{self, Doorbell};
 use manyhands::{Block, Deadline, Handle, Locking, Message, Patience};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::cell::Cell;
@@ -71,7 +73,8 @@ impl PyQueue {
 
     /// Makes a new queue.
     fn _create(&self, maxsize: i64) -> PyResult<()> {
-        let bound = u32::try_from(maxsize.max(0)).unwrap_or(u32::MAX);
+        let too_large = |_| PyOverflowError::new_err("maxsize must be at most 4294967295");
+        let bound = u32::try_from(maxsize.max(0)).map_err(too_large)?;
         let family = Family::current().map_err(error::family)?;
         self.be(Queue::create(family, bound).map_err(error::send)?)
     }
@@ -121,23 +124,28 @@ impl PyQueue {
     ///
     /// Raises `Full` when there was no room in that time, `ShutDown` when the queue was shut, `ValueError` when this object
     /// of it was closed, `MemoryError` when there is no shared memory.
-    #[pyo3(signature = (obj, block=true, timeout=None, *, r#move=false))]
+    #[pyo3(
+        signature = (obj, block=Truth(true), timeout=None, *, r#move=Truth(false)),
+        text_signature = "($self, obj, block=True, timeout=None, *, move=False)"
+    )]
     fn put(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
-        block: bool,
-        timeout: Option<f64>,
-        r#move: bool,
+        block: Truth,
+        timeout: Option<&Bound<'_, PyAny>>,
+        r#move: Truth,
     ) -> PyResult<()> {
         let py = slf.py();
         Self::check_open(slf, End::Writer)?;
-        // WAYPOINT message 1/8: `Queue.put`; the subclass in queues.py adds nothing on this way.
-        let (bytes, mut carried) = Self::bytes_of(obj, r#move)?;
+        let limit = Limit::of_semaphore(block.0, timeout)?;
         let this = slf.get();
+        this.check_room(py, limit)?;
+        // WAYPOINT message 1/8: `Queue.put`; the subclass in queues.py adds nothing on this way.
+        let (bytes, mut carried) = Self::bytes_of(obj, r#move.0)?;
         this.note_use()?;
         let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
-        this.send(py, message, blocking::deadline(block, timeout)?)?;
-        carried.note_sent();
+        this.send(py, message, limit)?;
+        carried.note_sent(py, this.queue()?.handle());
         Ok(())
     }
 
@@ -145,10 +153,14 @@ impl PyQueue {
     ///
     /// Waits while there is none, `timeout` seconds at most; not at all without `block`. Raises `Empty` when nothing came in
     /// that time, `ShutDown` when nothing is left and the queue was shut, `ValueError` when this object of it was closed.
-    #[pyo3(signature = (block=true, timeout=None))]
-    fn get<'py>(slf: &Bound<'py, Self>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        block: Truth,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         Self::check_open(slf, End::Reader)?;
-        slf.get().receive(slf.py(), block, timeout)
+        slf.get().receive(slf.py(), Limit::of_get(block.0, timeout)?)
     }
 
     /// Put each item of an iterable, as a loop over `put` would, at a fraction of its cost.
@@ -159,14 +171,17 @@ impl PyQueue {
     ///
     /// Raises what `put` and the iterable raise. What came before is then in the queue, and the exception's attribute
     /// `items_put` says how many items that are.
-    #[pyo3(signature = (items, block=true, timeout=None))]
+    #[pyo3(
+        signature = (items, block=Truth(true), timeout=None),
+        text_signature = "($self, items, block=True, timeout=None)"
+    )]
     fn put_many(
         slf: &Bound<'_, Self>,
         items: &Bound<'_, PyAny>,
-        block: bool,
-        timeout: Option<f64>,
+        block: Truth,
+        timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        queue_many::put_many(slf, items, block, timeout)
+        queue_many::put_many(slf, items, block.0, timeout)
     }
 
     /// Take what is there, at least one item and at most `max_items`, as a list.
@@ -175,16 +190,20 @@ impl PyQueue {
     /// or a signal's handler raises, nothing more is taken, and that is raised; of several errors the first that is no
     /// `Exception` (`KeyboardInterrupt` is none), else the first. Its attribute `items` is the list of the items that were
     /// taken, its attribute `errors` that of the other errors.
-    #[pyo3(signature = (max_items=256, block=true, timeout=None))]
+    #[pyo3(
+        signature = (max_items=256, block=Truth(true), timeout=None),
+        text_signature = "($self, max_items=256, block=True, timeout=None)"
+    )]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
         max_items: i64,
-        block: bool,
-        timeout: Option<f64>,
+        block: Truth,
+        timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         Self::check_open(slf, End::Reader)?;
+        let limit = Limit::of_get(block.0, timeout)?;
         let this = slf.get();
-        let got = queue_many::get_many(slf.py(), this, max_items, block, timeout);
+        let got = queue_many::get_many(slf.py(), this, max_items, limit);
         queue_watch::look_at(this.queue()?);
         got
     }
@@ -193,10 +212,10 @@ impl PyQueue {
     ///
     /// `get` raises it when what was put before has been taken; with `immediate` at once, and what lies in the queue is thrown
     /// away and counts as done. Everybody who waits is told. As in `queue.Queue` of Python 3.13, on every version.
-    #[pyo3(signature = (immediate=false))]
-    fn shutdown(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
+    #[pyo3(signature = (immediate=Truth(false)), text_signature = "($self, immediate=False)")]
+    fn shutdown(&self, py: Python<'_>, immediate: Truth) -> PyResult<()> {
         let queue = self.queue()?;
-        py.detach(|| queue.shut(immediate)).map_err(error::send)?;
+        py.detach(|| queue.shut(immediate.0)).map_err(error::send)?;
         queue_watch::look_at(queue);
         Ok(())
     }
@@ -227,10 +246,10 @@ impl PyQueue {
 
     /// Waits until `get` need not wait; `False` when the time was over first. `None` is for ever.
     #[pyo3(signature = (timeout))]
-    fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn _poll(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         drop(self.own_open(End::Reader)?);
         let queue = self.queue()?;
-        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+        let deadline = Limit::of_poll(timeout)?.deadline()?.unwrap_or_else(|| blocking::after(0.0));
         let mut patience = Patience::new();
         loop {
             if py.detach(|| queue.is_ready_at_a_closer_look()) {
@@ -351,22 +370,39 @@ impl PyQueue {
         Ok(())
     }
 
+    /// An error when it is known that nothing will be sent, before anything is pickled for it.
+    pub(crate) fn check_room(&self, py: Python<'_>, limit: Limit) -> PyResult<()> {
+        let queue = self.queue()?;
+        if queue.is_shut() {
+            return Err(error::send(SendError::Shut));
+        }
+        if queue.is_full() && limit.deadline()?.is_none() {
+            return Err(error::full(py));
+        }
+        Ok(())
+    }
+
     /// What is sent for an object. `moving` says that its sender gives up the memory it lies in.
     fn bytes_of<'py>(object: &Bound<'py, PyAny>, moving: bool) -> PyResult<(Dumped<'py>, Carried)> {
         if moving { pickling::dumps_moving(object) } else { pickling::dumps_carrying(object) }
     }
 
-    /// Sends one message, waiting for room until the deadline; not at all without one.
-    pub(crate) fn send(
+    /// Sends one message, waiting for room as long as that.
+    fn send(&self, py: Python<'_>, message: Message<'_>, limit: Limit) -> PyResult<()> {
+        self.send_until(py, message, || limit.deadline())
+    }
+
+    /// As `send`; the deadline is asked for when it comes to waiting.
+    pub(crate) fn send_until(
         &self,
         py: Python<'_>,
         message: Message<'_>,
-        deadline: Option<Deadline>,
+        until: impl Fn() -> PyResult<Option<Deadline>>,
     ) -> PyResult<()> {
         // WAYPOINT message 3/8: one try with the GIL held; only waiting releases it.
         let queue = self.queue()?;
         let short = message.parts.iter().all(|part| part.len() < blocking::LONG_COPY_BYTES);
-        let (mut locking, mut patience) = (Locking::Try, Patience::new());
+        let (mut locking, mut patience, mut deadline) = (Locking::Try, Patience::new(), None);
         loop {
             let sent = match locking {
                 Locking::Try if short => queue.send_message(message, Locking::Try),
@@ -375,7 +411,13 @@ impl PyQueue {
             match sent {
                 Ok(()) => return Ok(()),
                 Err(SendError::Busy) => locking = Locking::Wait,
-                Err(SendError::Full) => self.wait_for_room(py, &mut patience, deadline)?,
+                Err(SendError::Full) => {
+                    let deadline = match deadline {
+                        Some(deadline) => deadline,
+                        None => *deadline.insert(until()?),
+                    };
+                    self.wait_for_room(py, &mut patience, deadline)?;
+                }
                 Err(error) => return Err(error::send(error)),
             }
         }
@@ -397,15 +439,10 @@ impl PyQueue {
         }
     }
 
-    fn receive<'py>(
-        &self,
-        py: Python<'py>,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn receive<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyAny>> {
         let mut buffer = BUFFER.take();
         buffer.clear();
-        let received = self.receive_into(py, &mut buffer, block, timeout);
+        let received = self.receive_into(py, &mut buffer, limit);
         // What is polled in this process is as the queue is when `get` returns.
         queue_watch::look_at(self.queue()?);
         let object = match received {
@@ -417,13 +454,7 @@ impl PyQueue {
         object
     }
 
-    fn receive_into(
-        &self,
-        py: Python<'_>,
-        buffer: &mut Vec<u8>,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Received> {
+    fn receive_into(&self, py: Python<'_>, buffer: &mut Vec<u8>, limit: Limit) -> PyResult<Received> {
         let queue = self.queue()?;
         let mut deadline = None;
         let mut locking = Locking::Try;
@@ -438,11 +469,13 @@ impl PyQueue {
                 Err(ReceiveError::Empty) => {
                     let deadline = match deadline {
                         Some(deadline) => deadline,
-                        None => *deadline.insert(self.begin_wait(block, timeout)?),
+                        None => *deadline.insert(self.begin_wait(limit)?),
                     };
                     self.wait_for_message(py, deadline)?;
                 }
-                Err(error @ (ReceiveError::Shut | ReceiveError::Corrupted)) => {
+                Err(
+                    error @ (ReceiveError::Shut | ReceiveError::OutOfMemory { .. } | ReceiveError::Corrupted),
+                ) => {
                     return Err(error::receive(error));
                 }
             }
@@ -450,9 +483,9 @@ impl PyQueue {
     }
 
     /// Until when a `get` that has found nothing waits.
-    pub(crate) fn begin_wait(&self, block: bool, timeout: Option<f64>) -> PyResult<Option<Deadline>> {
+    pub(crate) fn begin_wait(&self, limit: Limit) -> PyResult<Option<Deadline>> {
         self.own()?.patience.start_over();
-        blocking::deadline(block, timeout)
+        limit.deadline()
     }
 
     pub(crate) fn wait_for_message(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<()> {
@@ -467,6 +500,14 @@ impl PyQueue {
             Wait::Ready => py.check_signals(),
             Wait::TimedOut => Err(error::empty(py)),
         }
+    }
+}
+
+impl Drop for PyQueue {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        // Messages that lay in it offer nothing any more.
+        Python::try_attach(offers::home_may_be_gone);
     }
 }
 

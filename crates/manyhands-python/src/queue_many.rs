@@ -1,7 +1,8 @@
 //! `put_many` and `get_many`: one lock and one wake for many items.
 
-use crate::blocking;
+use crate::arguments::{Limit, Timeout};
 use crate::error;
+use crate::offers::Offers;
 use crate::pickling;
 use crate::queue::{End, PyQueue, object_in};
 use manyhands::queue::{Queue, ReceiveError, SendError};
@@ -28,6 +29,8 @@ struct Sending<'a, 'py> {
     /// When waiting for room ends; `None` when the caller does not want to wait.
     deadline: Option<Deadline>,
     batch: Batch,
+    /// What messages in the batch offer, by their numbers among all items.
+    offered: Vec<(usize, Offers)>,
     /// Items that were added to the batch or sent by themselves.
     begun: usize,
 }
@@ -37,10 +40,11 @@ pub(crate) fn put_many<'py>(
     target: &Bound<'py, PyQueue>,
     items: &Bound<'py, PyAny>,
     block: bool,
-    timeout: Option<f64>,
+    timeout: Timeout<'_, 'py>,
 ) -> PyResult<()> {
     let py = items.py();
-    let mut sending = Sending { py, target, deadline: None, batch: Batch::new(), begun: 0 };
+    let mut sending =
+        Sending { py, target, deadline: None, batch: Batch::new(), offered: Vec::new(), begun: 0 };
     // Whatever is raised says how many items were put, none included.
     sending.begin(block, timeout).and_then(|()| sending.all_of(items)).inspect_err(|error| {
         let count = sending.begun - sending.batch.len();
@@ -50,9 +54,9 @@ pub(crate) fn put_many<'py>(
 }
 
 impl Sending<'_, '_> {
-    fn begin(&mut self, block: bool, timeout: Option<f64>) -> PyResult<()> {
+    fn begin(&mut self, block: bool, timeout: Timeout<'_, '_>) -> PyResult<()> {
         PyQueue::check_open(self.target, End::Writer)?;
-        self.deadline = blocking::deadline(block, timeout)?;
+        self.deadline = Limit::of_semaphore(block, timeout)?.deadline()?;
         self.target.get().note_use()
     }
 
@@ -77,18 +81,42 @@ impl Sending<'_, '_> {
         if pickled.is_err() {
             self.flush()?;
         }
-        let (bytes, carried) = pickled?;
+        let (bytes, mut carried) = pickled?;
         let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
-        if !self.batch.add(message) {
+        if self.batch.add(message) {
+            let offers = carried.take_offers();
+            if !offers.is_empty() {
+                self.offered.push((self.begun, offers));
+            }
+        } else {
             self.flush()?;
-            self.target.get().send(self.py, message, self.deadline)?;
+            let target = self.target.get();
+            target.send_until(self.py, message, || Ok(self.deadline))?;
+            carried.note_sent(self.py, target.queue()?.handle());
         }
         self.begun += 1;
         Ok(())
     }
 
-    /// Sends what is together, waiting for room.
+    /// What was sent of the batch has left this process.
+    fn note_sent(&mut self) -> PyResult<()> {
+        let sent = self.begun - self.batch.len();
+        let home = self.target.get().queue()?.handle();
+        let count = self.offered.iter().take_while(|(number, _)| *number < sent).count();
+        for (_, offers) in self.offered.drain(..count) {
+            offers.sent_into(self.py, home);
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> PyResult<()> {
+        let flushed = self.send_batch();
+        self.note_sent()?;
+        flushed
+    }
+
+    /// Sends what is together, waiting for room.
+    fn send_batch(&mut self) -> PyResult<()> {
         let target = self.target.get();
         let (queue, batch) = (target.queue()?, &mut self.batch);
         let mut patience = Patience::new();
@@ -109,15 +137,14 @@ pub(crate) fn get_many<'py>(
     py: Python<'py>,
     source: &PyQueue,
     max_items: i64,
-    block: bool,
-    timeout: Option<f64>,
+    limit: Limit,
 ) -> PyResult<Bound<'py, PyList>> {
     let most = usize::try_from(max_items).ok().filter(|&most| most > 0);
     let most = most.ok_or_else(|| PyValueError::new_err("max_items must be at least 1"))?;
     let mut several = SEVERAL.take();
     several.clear();
     let mut getting = Getting { py, source, items: PyList::empty(py), errors: Vec::new() };
-    let got = getting.all(&mut several, most, block, timeout);
+    let got = getting.all(&mut several, most, limit);
     SEVERAL.set(several);
     got.and_then(|()| getting.outcome())
 }
@@ -133,9 +160,9 @@ struct Getting<'a, 'py> {
 
 impl<'py> Getting<'_, 'py> {
     /// Takes and unpickles what is there, until something fails: what lies in the queue is not lost with it.
-    fn all(&mut self, several: &mut Several, most: usize, block: bool, timeout: Option<f64>) -> PyResult<()> {
+    fn all(&mut self, several: &mut Several, most: usize, limit: Limit) -> PyResult<()> {
         let queue = self.source.queue()?;
-        self.first(several, most, block, timeout)?;
+        self.first(several, most, limit)?;
         // No more than lies there now: producers that keep up would keep this going for ever.
         let mut wanted = (most - several.len().min(most)).min(queue.len() as usize);
         loop {
@@ -174,7 +201,7 @@ impl<'py> Getting<'_, 'py> {
     }
 
     /// Takes something, waiting for it.
-    fn first(&self, several: &mut Several, most: usize, block: bool, timeout: Option<f64>) -> PyResult<()> {
+    fn first(&self, several: &mut Several, most: usize, limit: Limit) -> PyResult<()> {
         let queue = self.source.queue()?;
         let (mut deadline, mut locking) = (None, Locking::Try);
         loop {
@@ -188,7 +215,7 @@ impl<'py> Getting<'_, 'py> {
                 Err(ReceiveError::Empty) => {
                     let deadline = match deadline {
                         Some(deadline) => deadline,
-                        None => *deadline.insert(self.source.begin_wait(block, timeout)?),
+                        None => *deadline.insert(self.source.begin_wait(limit)?),
                     };
                     self.source.wait_for_message(self.py, deadline)?;
                 }

@@ -1,6 +1,6 @@
 //! The semaphore that Python sees, bounded or not.
 
-use crate::blocking;
+use crate::arguments::{Limit, Truth};
 use crate::error;
 use crate::fast_methods::Fast;
 use crate::pickling;
@@ -53,18 +53,13 @@ impl PySemaphore {
     }
 
     /// Lower the count by one. See `manyhands.synchronize.Semaphore`.
-    #[pyo3(signature = (block=None, timeout=None))]
-    fn acquire(
-        &self,
-        py: Python<'_>,
-        block: Option<&Bound<'_, PyAny>>,
-        timeout: Option<f64>,
-    ) -> PyResult<bool> {
+    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let limit = Limit::of_semaphore(block.0, timeout)?;
         if self.semaphore()?.try_acquire() {
             return Ok(true);
         }
-        let block = block.map_or(Ok(true), |block| block.is_truthy())?;
-        match blocking::wanted(block, timeout)? {
+        match limit.deadline()? {
             None => Ok(false),
             Some(deadline) => self.wait(py, deadline),
         }

@@ -106,7 +106,12 @@ fn between_tasks(py: Python<'_>, handled: PyResult<()>) -> PyResult<()> {
 }
 
 fn damaged() -> PyErr {
-    PyOSError::new_err((5, "the pool's shared memory is damaged"))
+    match manyhands::refused_bytes() {
+        Some(bytes) => {
+            PyMemoryError::new_err(format!("this process could not map {bytes} bytes of shared memory"))
+        }
+        None => PyOSError::new_err((5, "the pool's shared memory is damaged")),
+    }
 }
 
 impl PyWorker {
@@ -216,13 +221,16 @@ impl PyWorker {
             Err(error) => return self.raised(py, task, offset, items, error),
         };
         match pickling::dumps_carrying(&object) {
-            Ok((bytes, carried)) => {
+            Ok((bytes, mut carried)) => {
                 match self.answer(task, offset, items, Status::Returned, bytes.as_bytes(), &carried) {
                     // The answer that says so is short.
                     Err(full) if full.is_instance_of::<PyMemoryError>(py) => {
                         self.raised(py, task, offset, items, full)
                     }
-                    answered => answered,
+                    answered => {
+                        carried.take_offers().sent();
+                        answered
+                    }
                 }
             }
             // Long parts of a result are in shared memory before the answer is.

@@ -56,3 +56,9 @@ pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
 pub use sys::OsError;
 pub use sys::changing::Changing;
 pub use sys::memory::adopt as adopt_descriptor;
+
+/// How many bytes the system has just refused to map, if that is what an error of damaged memory means.
+#[must_use]
+pub fn refused_bytes() -> Option<u64> {
+    sys::refusals::take().map(|refusal| refusal.wanted_bytes)
+}

@@ -12,7 +12,9 @@
 //! stores, of the frame and of the owner, a kill costs the block until its queue is gone.
 
 use crate::family::{Extents, reclaim};
-use crate::sys::memory;
+use crate::shared::Manifest;
+use crate::sys::refusals::{self, Refusal};
+use crate::sys::{limits, memory};
 use manyhands_sync::arena::{AllocateError, Arena, Blank, HANDLE_BYTES, Handle, Owner, ReferError};
 use manyhands_sync::kill_point;
 use manyhands_sync::ring::MOST_INLINE_BYTES;
@@ -21,6 +23,11 @@ use manyhands_sync::ring::MOST_INLINE_BYTES;
 pub(crate) const INLINE: u32 = 0;
 /// The bytes are in a block that the frame names.
 pub(crate) const BLOCK: u32 = 1;
+
+/// What is shorter is not asked for beforehand.
+const MUCH_BYTES: usize = 64 << 10;
+/// A longer table of parcels is of many that are used where they lie.
+const MOST_MANIFEST_BYTES: usize = 4 << 10;
 
 const REFERENCE_BYTES: usize = HANDLE_BYTES + 8;
 
@@ -91,6 +98,50 @@ impl Block {
         let block = fits.then_some(Self { arena, handle, prefix, len });
         kill_point!(PayloadTaken);
         block
+    }
+
+    /// Whether this process can have the message whose block a frame names: all that it names is mapped, and there is address
+    /// space for what is made of it. To be asked before the frame is taken: then the message stays where it is.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub(crate) fn reach(arena: Arena<Extents>, frame: &[u8]) -> Result<(), Refusal> {
+        let (found, refused) = refusals::during(|| Self::map_all(arena, frame));
+        if let Some(refusal) = refused {
+            return Err(refusal);
+        }
+        // What makes no sense is found when it is taken.
+        let Some(message) = found else { return Ok(()) };
+        let may_be_long = message.carried > 0 || message.len >= MUCH_BYTES / 2;
+        if !may_be_long || !limits::is_address_space_limited() {
+            return Ok(());
+        }
+        let bytes = message.bytes_to_make(arena).unwrap_or(0);
+        if bytes < MUCH_BYTES {
+            return Ok(());
+        }
+        // Given back at once: who wants it asks again.
+        let limit_bytes = arena.backing().size();
+        let refused = |_| Refusal { wanted_bytes: bytes as u64, limit_bytes };
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(refused)
+    }
+
+    /// Maps the block, and everything that the message names.
+    fn map_all(arena: Arena<Extents>, frame: &[u8]) -> Option<Lying> {
+        let (handle, len) = frame.split_at_checked(HANDLE_BYTES)?;
+        let handle = Handle::from_bytes(handle)?;
+        let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
+        let carried = arena.carried(handle) as usize;
+        if arena.payload_bytes(handle).ok()? < prefix_bytes(carried).checked_add(len)? as u64 {
+            return None;
+        }
+        let mut references = Vec::new();
+        memory::copy_out_of(arena.backing(), handle.offset, carried * HANDLE_BYTES, &mut references)
+            .then_some(())?;
+        for reference in references.chunks_exact(HANDLE_BYTES).filter_map(Handle::from_bytes) {
+            arena.kind(arena.target_of(reference).ok()?).ok()?;
+        }
+        Some(Lying { start: handle.offset + prefix_bytes(carried) as u64, len, carried })
     }
 
     /// This process answers for the block now.
@@ -210,6 +261,27 @@ fn fill(
         at += part.len();
     }
     Ok(())
+}
+
+/// A message that lies in a queue.
+#[derive(Clone, Copy, Debug)]
+struct Lying {
+    start: u64,
+    len: usize,
+    carried: usize,
+}
+
+impl Lying {
+    /// How many bytes its receiver will make of it: once as it comes, and once as what it says. Bytes and texts in a parcel
+    /// are copied out of it; other parcels are used where they lie.
+    fn bytes_to_make(self, arena: Arena<Extents>) -> Option<usize> {
+        let mut head = Vec::new();
+        let most = self.len.min(MOST_MANIFEST_BYTES);
+        memory::copy_out_of(arena.backing(), self.start, most, &mut head).then_some(())?;
+        let body = Manifest::read(&head).filter(|(manifest, _)| manifest.body_is_last);
+        let body = body.and_then(|(manifest, _)| manifest.parts.last().map(|part| part.len)).unwrap_or(0);
+        self.len.checked_mul(2)?.checked_add(usize::try_from(body).ok()?)
+    }
 }
 
 impl Drop for Block {

@@ -8,11 +8,13 @@
 
 use crate::family::{Extents, Family, FamilyError, Hold};
 use crate::payload::{BLOCK, Block, INLINE, Message};
+use crate::sys::refusals::{self, Refusal};
 use crate::waiting;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError, StaleHandle};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::queue_header::QueueHeader;
+use manyhands_sync::ring::{Frame, Taking};
 use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
 use manyhands_sync::wait_word::{Patience, Waited};
 use std::sync::Arc;
@@ -58,6 +60,11 @@ pub enum ReceiveError {
     Busy,
     /// There is none, and there will be none: the queue was shut.
     Shut,
+    /// This process has no room for it: it lies in the queue still.
+    OutOfMemory {
+        /// How many bytes were wanted.
+        wanted_bytes: u64,
+    },
     /// The queue's words make no sense.
     Corrupted,
 }
@@ -67,11 +74,33 @@ pub enum ReceiveError {
 pub enum OpenError {
     /// The handle is of a queue that was destroyed, or of none.
     Stale,
+    /// This process has no room to map it.
+    OutOfMemory {
+        /// How many bytes were wanted.
+        wanted_bytes: u64,
+    },
+}
+
+impl OpenError {
+    /// Nothing was found where the handle says: there is nothing, or what is there could not be mapped.
+    pub(crate) fn not_found() -> Self {
+        refusals::take()
+            .map_or(Self::Stale, |refusal| Self::OutOfMemory { wanted_bytes: refusal.wanted_bytes })
+    }
+}
+
+fn no_room(f: &mut std::fmt::Formatter<'_>, wanted_bytes: u64) -> std::fmt::Result {
+    write!(f, "no memory: this process could not have {wanted_bytes} bytes more of address space")
 }
 
 impl std::fmt::Display for OpenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("it no longer exists: nobody holds it any more, or it belongs to another family")
+        match self {
+            Self::Stale => {
+                f.write_str("it no longer exists: nobody holds it any more, or it belongs to another family")
+            }
+            Self::OutOfMemory { wanted_bytes } => no_room(f, *wanted_bytes),
+        }
     }
 }
 
@@ -102,6 +131,7 @@ impl std::fmt::Display for ReceiveError {
             Self::Empty => "the queue is empty",
             Self::Busy => "another receiver holds the queue",
             Self::Shut => "the queue was shut, and is empty",
+            Self::OutOfMemory { wanted_bytes } => return no_room(f, *wanted_bytes),
             Self::Corrupted => "the queue's shared memory is damaged",
         })
     }
@@ -111,7 +141,7 @@ impl std::error::Error for ReceiveError {}
 
 impl From<AllocateError> for SendError {
     fn from(error: AllocateError) -> Self {
-        match error {
+        match refusals::explain(error) {
             AllocateError::OutOfMemory { wanted_bytes, limit_bytes } => {
                 Self::OutOfMemory { wanted_bytes, limit_bytes }
             }
@@ -122,7 +152,13 @@ impl From<AllocateError> for SendError {
 
 impl From<StaleHandle> for OpenError {
     fn from(_: StaleHandle) -> Self {
-        Self::Stale
+        Self::not_found()
+    }
+}
+
+impl From<Refusal> for ReceiveError {
+    fn from(refusal: Refusal) -> Self {
+        Self::OutOfMemory { wanted_bytes: refusal.wanted_bytes }
     }
 }
 
@@ -144,11 +180,11 @@ impl Queue {
         let arena = family.whole_arena();
         let block = arena.allocate_kind(Kind::Ring, size_of::<QueueHeader>() as u64)?;
         let header = QueueHeader::new(Ring::new_header(&arena, bound)?);
-        let (header, handle) = block.lay(header).map_err(|_| SendError::Corrupted)?;
+        let (header, handle) = block.lay(header).map_err(|_| SendError::from(AllocateError::Corrupted))?;
         let ring = Ring::found(arena, &header.ring, handle);
         let hold = family.hold(Kind::Ring, handle).map_err(|error| match error {
-            ReferError::Allocate(error) => error.into(),
-            ReferError::Stale => SendError::Corrupted,
+            ReferError::Allocate(error) => SendError::from(error),
+            ReferError::Stale => SendError::from(AllocateError::Corrupted),
         })?;
         Ok(Self { arena, header, ring, hold: Arc::new(hold) })
     }
@@ -159,8 +195,8 @@ impl Queue {
     /// When there is no such queue (any more).
     pub fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
         let arena = family.whole_arena();
-        let hold = family.hold(Kind::Ring, handle).map_err(|_| OpenError::Stale)?;
-        let header: &QueueHeader = arena.placed(handle)?;
+        let hold = family.hold(Kind::Ring, handle).map_err(|_| OpenError::not_found())?;
+        let header: &QueueHeader = arena.placed(handle).map_err(|_| OpenError::not_found())?;
         let ring = Ring::new(arena, &header.ring, handle);
         Ok(Self { arena, header, ring, hold: Arc::new(hold) })
     }
@@ -290,7 +326,11 @@ impl Queue {
             return Err(ReceiveError::Shut);
         }
         let frame = taking.peek().map_err(not_taken)?.ok_or(ReceiveError::Empty)?;
-        taking.read(frame, out).map_err(not_taken)?;
+        if frame.tag == BLOCK {
+            read_reachable(&mut taking, frame, out)?;
+        } else {
+            taking.read(frame, out).map_err(not_taken)?;
+        }
         taking.commit();
         self.header.wake_if_emptied(&self.ring);
         Ok(frame.tag)
@@ -354,11 +394,26 @@ impl Queue {
     }
 }
 
+/// Reads a frame that names a block, if this process has room for the message; else the frame is the next one still.
+pub(crate) fn read_reachable(
+    taking: &mut Taking<'_, Extents>,
+    frame: Frame,
+    out: &mut Vec<u8>,
+) -> Result<(), ReceiveError> {
+    let (arena, mut refused) = (taking.arena(), None);
+    let reach = |bytes: &[u8]| {
+        refused = Block::reach(arena, bytes).err();
+        refused.is_none()
+    };
+    taking.read_if(frame, out, reach).map_err(not_taken)?;
+    refused.map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
 pub(crate) fn not_put(error: PutError) -> SendError {
     match error {
         PutError::Full => SendError::Full,
         PutError::Busy => SendError::Busy,
-        PutError::NoRoom | PutError::TooLong | PutError::Corrupted => SendError::Corrupted,
+        PutError::NoRoom | PutError::TooLong | PutError::Corrupted => AllocateError::Corrupted.into(),
     }
 }
 
@@ -366,7 +421,7 @@ pub(crate) fn not_taken(error: TakeError) -> ReceiveError {
     match error {
         TakeError::Empty => ReceiveError::Empty,
         TakeError::Busy => ReceiveError::Busy,
-        TakeError::Corrupted => ReceiveError::Corrupted,
+        TakeError::Corrupted => refusals::take().map_or(ReceiveError::Corrupted, ReceiveError::from),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Many messages at a time: one lock and one wake for all of them.
 
 use crate::payload::{BLOCK, Block, INLINE, Message};
+use crate::queue::read_reachable;
 use crate::queue::{Queue, ReceiveError, SendError, not_put, not_taken};
 use manyhands_sync::ring::{Locking, PutError};
 use std::ops::Range;
@@ -186,14 +187,17 @@ impl Queue {
             let at = out.bytes.len();
             let taken = match taking.peek() {
                 Ok(None) => break,
-                Ok(Some(frame)) => taking.read(frame, &mut out.bytes).map(|()| frame.tag),
-                Err(error) => Err(error),
+                Ok(Some(frame)) if frame.tag == BLOCK => {
+                    read_reachable(&mut taking, frame, &mut out.bytes).map(|()| frame.tag)
+                }
+                Ok(Some(frame)) => taking.read(frame, &mut out.bytes).map(|()| frame.tag).map_err(not_taken),
+                Err(error) => Err(not_taken(error)),
             };
             match taken {
                 Ok(tag) => out.frames.push((tag, at..out.bytes.len())),
                 // Those before it are sound; the next one who comes is told.
                 Err(_) if out.frames.len() > start => break,
-                Err(error) => return Err(not_taken(error)),
+                Err(error) => return Err(error),
             }
         }
         taking.commit();

@@ -7,8 +7,9 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// Fills memory bit by bit: `read` says how many bytes it has put at the beginning of what it was given, as
 /// [`manyhands::connection::Connection::read`] does, and never none.
@@ -94,43 +95,90 @@ pub(super) fn filled_array<const N: usize>(
 
 /// What an object lends that has the buffer protocol: one piece of memory. It stays where it is while this lives; the
 /// object's other users may write to it meanwhile, as they may while Python's own `os.write` reads it.
-pub(super) struct View(PyUntypedBuffer);
+///
+/// What cannot be used so is a view, too, until it is checked: the standard library looks at offsets first.
+pub(super) struct View {
+    /// Unless it has no dimension.
+    buffer: Option<PyUntypedBuffer>,
+    /// How many bytes it has.
+    len: usize,
+}
+
+/// Above so many bytes the standard library has the kernel write a message by itself, and not behind its head.
+const LONGEST_JOINED: usize = 16_384;
 
 impl View {
-    /// To read from.
+    /// To read from. By way of a `memoryview`, as in the standard library: what that takes is taken, and what it refuses is
+    /// refused with its errors.
     pub(super) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let buffer = PyUntypedBuffer::get(object)?;
-        if buffer.is_c_contiguous() {
-            Ok(Self(buffer))
-        } else {
-            Err(PyBufferError::new_err("memoryview: underlying buffer is not C-contiguous"))
+        if let Ok(buffer) = PyUntypedBuffer::get(object)
+            && buffer.item_size() == 1
+            && buffer.dimensions() == 1
+        {
+            return Ok(Self { len: buffer.len_bytes(), buffer: Some(buffer) });
         }
+        let mut view = PyMemoryView::from(object)?.into_any();
+        if view.getattr("itemsize")?.extract::<usize>()? > 1 {
+            view = view.call_method1("cast", ("B",))?;
+        }
+        Self::whole(&view)
     }
 
     /// To write to.
-    pub(super) fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let view = Self::of(object)?;
-        if view.0.readonly() {
-            let class = object.get_type();
-            let text =
-                format!("a read-write bytes-like object is required, not {:?}", class.name()?.to_string());
-            return Err(PyTypeError::new_err(text));
+    pub(super) fn to_fill(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let view = Self::whole(PyMemoryView::from(object)?.as_any())?;
+        // Before 3.12 this has the length 1.
+        if view.buffer.is_none() && object.py().version_info() >= (3, 12) {
+            return Err(PyTypeError::new_err("0-dim memory has no length"));
         }
         Ok(view)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len_bytes()
+    fn whole(view: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let len = view.getattr("nbytes")?.extract()?;
+        let has_dimensions = view.getattr("ndim")?.extract::<usize>()? > 0;
+        let buffer = if has_dimensions { Some(PyUntypedBuffer::get(view)?) } else { None };
+        Ok(Self { buffer, len })
     }
 
-    /// Its bytes, for the kernel to read.
+    /// An error when these bytes of it cannot be sent.
+    pub(super) fn check_part(&self, part: &Range<usize>) -> PyResult<()> {
+        match &self.buffer {
+            None => Err(PyTypeError::new_err("invalid indexing of 0-dim memory")),
+            Some(buffer) if buffer.is_c_contiguous() => Ok(()),
+            Some(_) if part.len() > LONGEST_JOINED => {
+                Err(PyBufferError::new_err("memoryview: underlying buffer is not C-contiguous"))
+            }
+            Some(_) => Err(PyTypeError::new_err("can't concat memoryview to bytes")),
+        }
+    }
+
+    /// An error when it cannot be written to.
+    pub(super) fn check_writable(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        match &self.buffer {
+            None => Err(PyTypeError::new_err("invalid indexing of 0-dim memory")),
+            Some(buffer) if buffer.is_c_contiguous() && !buffer.readonly() => Ok(()),
+            Some(_) => {
+                let class = object.get_type().name()?.to_string();
+                let text = format!("a read-write bytes-like object is required, not {class:?}");
+                Err(PyTypeError::new_err(text))
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Its bytes, for the kernel to read; none when they do not lie one behind the other.
     pub(super) fn as_slice(&self) -> &[u8] {
-        if self.len() == 0 {
+        let Some(buffer) = self.buffer.as_ref().filter(|buffer| buffer.is_c_contiguous()) else { return &[] };
+        if self.len == 0 {
             return &[];
         }
-        // SAFETY: the object lends so many bytes from there, until the view is dropped. Only the kernel reads them, for
-        // whom it does not matter that others write.
-        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.len()) }
+        // SAFETY: the object lends so many bytes from there, one behind the other as was just checked, until the view is
+        // dropped. Only the kernel reads them, for whom it does not matter that others write.
+        unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), self.len) }
     }
 
     /// Has `read` fill `len` bytes from `at` on; of a view to write to.
@@ -144,12 +192,13 @@ impl View {
         read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
     ) -> PyResult<()> {
         assert!(at.checked_add(len).is_some_and(|end| end <= self.len()), "the message fits");
-        assert!(!self.0.readonly(), "made by View::writable");
         if len == 0 {
             return Ok(());
         }
-        // SAFETY: `at` is within what the object lends.
-        let start = unsafe { self.0.buf_ptr().cast::<MaybeUninit<u8>>().add(at) };
+        let buffer = self.buffer.as_ref().filter(|buffer| buffer.is_c_contiguous() && !buffer.readonly());
+        let buffer = buffer.expect("checked by View::check_writable");
+        // SAFETY: `at` is within what the object lends, one byte behind the other.
+        let start = unsafe { buffer.buf_ptr().cast::<MaybeUninit<u8>>().add(at) };
         // SAFETY: so are the bytes behind it, as was checked above; only the kernel writes them, and no reference to
         // them is given out elsewhere.
         fill(unsafe { std::slice::from_raw_parts_mut(start, len) }, read)

@@ -1,9 +1,11 @@
 //! The connection that Python sees.
 
 mod memory;
+mod range;
 mod transfer;
 mod waiting;
 
+use crate::arguments::{Given, Limit};
 use crate::error;
 use crate::pickling;
 use manyhands::connection::{self, Connection, Watch};
@@ -134,22 +136,32 @@ impl PyConnection {
     /// Send an object. See `manyhands.connection.Connection`.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check_writable()?;
-        let bytes = pickling::standard_pickle(obj)?;
+        let (bytes, offers) = pickling::standard_pickle(obj)?;
         // Pickling runs the user's code, which may have closed it.
         self.check_writable()?;
-        self.write_frame(obj.py(), bytes.as_bytes())
+        self.write_frame(obj.py(), bytes.as_bytes())?;
+        offers.sent();
+        Ok(())
     }
 
     /// Send a message of plain bytes. See `manyhands.connection.Connection`.
-    #[pyo3(signature = (buf, offset=0, size=None))]
-    fn send_bytes(&self, buf: &Bound<'_, PyAny>, offset: isize, size: Option<isize>) -> PyResult<()> {
+    #[pyo3(signature = (buf, offset=Given(None), size=None), text_signature = "($self, buf, offset=0, size=None)")]
+    fn send_bytes(
+        &self,
+        buf: &Bound<'_, PyAny>,
+        offset: Given<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         self.check_writable()?;
         let py = buf.py();
         if let Ok(bytes) = buf.cast_exact::<PyBytes>() {
-            return self.write_frame(py, part(bytes.as_bytes(), offset, size)?);
+            let bytes = bytes.as_bytes();
+            return self.write_frame(py, &bytes[range::part(py, bytes.len(), offset.0, size)?]);
         }
         let view = View::of(buf)?;
-        self.write_frame(py, part(view.as_slice(), offset, size)?)
+        let part = range::part(py, view.len(), offset.0, size)?;
+        view.check_part(&part)?;
+        self.write_frame(py, &view.as_slice()[part])
     }
 
     /// Receive an object. See `manyhands.connection.Connection`.
@@ -161,25 +173,36 @@ impl PyConnection {
 
     /// Receive a message as bytes. See `manyhands.connection.Connection`.
     #[pyo3(signature = (maxlength=None))]
-    fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+    fn recv_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        maxlength: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         self.check_readable()?;
-        let most = match maxlength.map(usize::try_from) {
-            Some(Err(_)) => return Err(PyValueError::new_err("negative maxlength")),
-            Some(Ok(most)) => most,
-            None => usize::MAX,
-        };
-        let len = self.read_len(py)?.filter(|&len| len <= most).ok_or_else(|| self.give_up())?;
+        if let Some(most) = maxlength
+            && most.lt(0)?
+        {
+            return Err(PyValueError::new_err("negative maxlength"));
+        }
+        let len = self.read_len(py)?.ok_or_else(|| self.give_up())?;
+        // Compared as Python compares: whatever number it is.
+        if let Some(most) = maxlength
+            && most.lt(len)?
+        {
+            return Err(self.give_up());
+        }
         self.read_payload(py, len)
     }
 
     /// Receive a message into a buffer. See `manyhands.connection.Connection`.
-    #[pyo3(signature = (buf, offset=0))]
-    fn recv_bytes_into(&self, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
+    #[pyo3(signature = (buf, offset=Given(None)), text_signature = "($self, buf, offset=0)")]
+    fn recv_bytes_into(&self, buf: &Bound<'_, PyAny>, offset: Given<'_>) -> PyResult<usize> {
         self.check_readable()?;
         let py = buf.py();
-        let mut view = View::writable(buf)?;
-        let at = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
-        let room = view.len().checked_sub(at).ok_or_else(|| PyValueError::new_err("offset too large"))?;
+        let mut view = View::to_fill(buf)?;
+        let at = range::start(view.len(), offset.0)?;
+        view.check_writable(buf)?;
+        let room = view.len() - at;
         let len = self.read_len(py)?.ok_or_else(|| self.give_up())?;
         if len > room {
             return Err(error::buffer_too_short(&self.read_payload(py, len)?));
@@ -189,11 +212,15 @@ impl PyConnection {
     }
 
     /// Whether there is something to receive, or the other end is gone; waits for that at most `timeout` seconds.
-    #[pyo3(signature = (timeout=Some(0.0)), text_signature = "($self, timeout=0.0)")]
-    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    #[pyo3(signature = (timeout=Given(None)), text_signature = "($self, timeout=0.0)")]
+    fn poll(&self, py: Python<'_>, timeout: Given<'_>) -> PyResult<bool> {
         self.check_readable()?;
+        let limit = match &timeout.0 {
+            None => Limit::NoWait,
+            Some(timeout) => Limit::of_poll(Some(timeout).filter(|timeout| !timeout.is_none()))?,
+        };
         let mut watch = Watch::new(&[self.fileno()?]).map_err(error::transfer)?;
-        waiting::any(py, &mut watch, timeout)
+        waiting::any(py, &mut watch, limit)
     }
 }
 
@@ -222,16 +249,6 @@ impl PyConnection {
 
 fn closed() -> PyErr {
     PyOSError::new_err("handle is closed")
-}
-
-/// The part of a message that is to be sent.
-fn part(bytes: &[u8], offset: isize, size: Option<isize>) -> PyResult<&[u8]> {
-    let refused = |text| PyValueError::new_err(text);
-    let offset = usize::try_from(offset).map_err(|_| refused("offset is negative"))?;
-    let rest = bytes.get(offset..).ok_or_else(|| refused("buffer length < offset"))?;
-    let Some(size) = size else { return Ok(rest) };
-    let size = usize::try_from(size).map_err(|_| refused("size is negative"))?;
-    rest.get(..size).ok_or_else(|| refused("buffer length < offset + size"))
 }
 
 /// The descriptors of a new connection; of one that is not duplex the first is to read from.

@@ -1,9 +1,9 @@
 //! Waiting for connections and whatever else has a descriptor.
 
-use crate::blocking;
+use crate::arguments::Limit;
 use crate::error;
 use manyhands::connection::Watch;
-use manyhands::{Deadline, Patience, Waited};
+use manyhands::{Patience, Waited};
 use pyo3::exceptions::{PyAttributeError, PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList};
@@ -15,14 +15,11 @@ thread_local! {
 }
 
 /// Waits until one of the descriptors is ready; whether one is. No timeout is for ever, one that is not positive is now.
-pub(super) fn any(py: Python<'_>, watch: &mut Watch, timeout: Option<f64>) -> PyResult<bool> {
-    let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+pub(super) fn any(py: Python<'_>, watch: &mut Watch, limit: Limit) -> PyResult<bool> {
     if watch.look().map_err(error::transfer)? {
         return Ok(true);
     }
-    if timeout.is_some_and(|seconds| seconds <= 0.0) {
-        return Ok(false);
-    }
+    let Some(deadline) = limit.deadline()? else { return Ok(false) };
     let mut patience = PATIENCE.take();
     let mut ready = py.detach(|| watch.await_briefly(&mut patience));
     PATIENCE.set(patience);
@@ -43,7 +40,7 @@ pub(super) fn any(py: Python<'_>, watch: &mut Watch, timeout: Option<f64>) -> Py
 #[pyo3(signature = (object_list, timeout=None))]
 pub(crate) fn wait<'py>(
     object_list: &Bound<'py, PyAny>,
-    timeout: Option<f64>,
+    timeout: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = object_list.py();
     let mut objects = Vec::new();
@@ -60,14 +57,15 @@ pub(crate) fn wait<'py>(
         numbers.push(number);
     }
     let mut watch = Watch::new(&numbers).map_err(error::transfer)?;
-    any(py, &mut watch, timeout)?;
+    any(py, &mut watch, Limit::of_poll(timeout)?)?;
     PyList::new(py, watch.ready().map(|at| &objects[at]).collect::<Vec<_>>())
 }
 
 /// The descriptor that an object is or has.
 fn number_of(object: &Bound<'_, PyAny>) -> PyResult<i32> {
     let number = if object.is_instance_of::<PyInt>() {
-        object.extract::<i32>()
+        // Also one that no descriptor could have.
+        if object.lt(0)? { Ok(-1) } else { object.extract::<i32>() }
     } else {
         object.call_method0("fileno").and_then(|number| number.extract::<i32>())
     };

@@ -10,6 +10,7 @@ use super::future;
 use super::job::{Outcome, call_arguments};
 use super::leadership::Driver;
 use crate::error;
+use crate::offers::Offers;
 use crate::pickling::{self, Carried, Dumped};
 use crate::worker::kind;
 use manyhands::pool::{Action, Answer, Event, State, Status, Task, TaskBatch};
@@ -125,7 +126,7 @@ impl PyPool {
     fn feed_while_there_is_room(&self, py: Python<'_>) -> PyResult<()> {
         let workers = self.state().workers.seats();
         let mut batch = TaskBatch::default();
-        let mut numbers = Vec::new();
+        let mut given = Vec::new();
         loop {
             let ahead = self.engine.tasks_waiting() + batch.len();
             let next = {
@@ -140,31 +141,33 @@ impl PyPool {
             };
             let nothing_more = matches!(next, Feed::Enough);
             let fed = match next {
-                Feed::Give(call) => self.give_call(py, call, &mut batch, &mut numbers),
+                Feed::Give(call) => self.give_call(py, call, &mut batch, &mut given),
                 Feed::Cancel(call) => self.cancel_call(py, &call),
                 Feed::Enough => Ok(()),
             };
             let enough = nothing_more || batch.len() >= GIVEN_TOGETHER;
             if fed.is_err() || enough {
-                self.submit_given(py, &mut batch, &mut numbers);
+                self.submit_given(py, &mut batch, &mut given);
             }
             fed?;
         }
     }
 
     /// Sends what was given out. Without memory for it, it fails.
-    fn submit_given(&self, py: Python<'_>, batch: &mut TaskBatch, numbers: &mut Vec<u32>) {
+    fn submit_given(&self, py: Python<'_>, batch: &mut TaskBatch, given: &mut Vec<(u32, Offers)>) {
         if let Err(refused) = self.engine.submit(batch) {
             self.engine.take_back(batch);
             *batch = TaskBatch::default();
             let reason = error::send(refused).into_value(py).into_any();
-            for number in numbers.iter() {
-                if let Some(future) = self.with_calls(|calls| calls.take_back(*number)) {
+            for (number, _withdrawn) in given.drain(..) {
+                if let Some(future) = self.with_calls(|calls| calls.take_back(number)) {
                     self.settle_call(future, Err(reason.clone_ref(py)));
                 }
             }
         }
-        numbers.clear();
+        for (_, offers) in given.drain(..) {
+            offers.sent_into(py, self.engine.handle());
+        }
     }
 
     /// Encodes a call; arguments that cannot be pickled fail it.
@@ -173,7 +176,7 @@ impl PyPool {
         py: Python<'_>,
         call: Call,
         batch: &mut TaskBatch,
-        numbers: &mut Vec<u32>,
+        given: &mut Vec<(u32, Offers)>,
     ) -> PyResult<()> {
         match future::begin(call.future.bind(py)) {
             Ok(true) => {}
@@ -187,7 +190,7 @@ impl PyPool {
                 return Err(error);
             }
         }
-        let (bytes, carried) = match encode(py, &call) {
+        let (bytes, mut carried) = match encode(py, &call) {
             Ok(bytes) => bytes,
             Err(refused) => return self.refuse_call(py, call.future, refused),
         };
@@ -199,7 +202,7 @@ impl PyPool {
         let number = self.with_calls(|calls| calls.give(call.future, call.function));
         let task = Task { job: NO_JOB, index: number, items: 1, kind: kind | kind::OF_EXECUTOR, function };
         match self.engine.batch_message(batch, task, arguments) {
-            Ok(()) => numbers.push(number),
+            Ok(()) => given.push((number, carried.take_offers())),
             Err(refused) => {
                 if let Some(future) = self.with_calls(|calls| calls.take_back(number)) {
                     return self.refuse_call(py, future, error::send(refused));

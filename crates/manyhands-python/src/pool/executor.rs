@@ -3,8 +3,9 @@
 use super::PyPool;
 use super::calls::{Call, Calls};
 use super::future;
+use super::job;
 use super::leadership::Driver;
-use crate::blocking;
+use crate::arguments::Truth;
 use manyhands::Deadline;
 use manyhands::pool::{Event, Scheduler};
 use pyo3::exceptions::PyRuntimeError;
@@ -61,8 +62,8 @@ impl PyCalls {
 
     /// Waits until the future is done, at most `timeout` seconds; whether it is.
     #[pyo3(signature = (future, timeout=None))]
-    fn wait(&self, py: Python<'_>, future: Py<PyAny>, timeout: Option<f64>) -> PyResult<bool> {
-        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::after)?;
+    fn wait(&self, py: Python<'_>, future: Py<PyAny>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let deadline = job::deadline(timeout)?;
         let done = || Python::attach(|py| future::is_done(future.bind(py)).unwrap_or(true));
         self.pool.get().wait_for_calls(py, &done, deadline)
     }
@@ -78,8 +79,8 @@ impl PyCalls {
     }
 
     /// Takes no more calls; workers leave when those there are done. With `cancel`, those that wait are cancelled.
-    fn close(&self, py: Python<'_>, cancel: bool) -> PyResult<()> {
-        self.end(py, Event::Close, cancel)
+    fn close(&self, py: Python<'_>, cancel: Truth) -> PyResult<()> {
+        self.end(py, Event::Close, cancel.0)
     }
 
     /// As `close`, and no worker that ends is replaced: the caller ends them.

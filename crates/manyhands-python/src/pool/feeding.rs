@@ -5,7 +5,8 @@ use super::PyPool;
 use super::job::{Form, PyJob};
 use super::map::Arguments;
 use crate::error;
-use crate::pickling;
+use crate::offers::Offers;
+use crate::pickling::{self, Carried};
 use manyhands::Message;
 use manyhands::pool::{Answer, Status, Task, TaskBatch};
 use pyo3::exceptions::{PyException, PyRuntimeError};
@@ -19,6 +20,7 @@ impl PyPool {
     pub(crate) fn feed_job(&self, py: Python<'_>, job: &Bound<'_, PyJob>) {
         let this = job.get();
         let mut batch = TaskBatch::default();
+        let mut offered = Vec::new();
         loop {
             let next = {
                 let mut state = this.state();
@@ -34,10 +36,17 @@ impl PyPool {
                     return;
                 }
                 // What cannot be submitted may have been split, and is given out again.
-                self.submit(py, job, &mut batch);
+                self.submit(py, job, &mut batch, &mut offered);
                 continue;
             };
-            match self.encode_task(py, &mut batch, task, &arguments) {
+            let encoded = self.encode_task(py, &mut batch, task, &arguments).map(|mut carried| {
+                let offers = carried.take_offers();
+                if !offers.is_empty() {
+                    offered.push((task.index, offers));
+                }
+                carried.long_bytes()
+            });
+            match encoded {
                 Ok(0) => {}
                 Ok(long) => {
                     let workers = self.state().workers.seats();
@@ -47,30 +56,30 @@ impl PyPool {
                         Form::Fresh | Form::Single | Form::Over => {}
                     }
                     // The workers begin while the next one is copied.
-                    self.submit(py, job, &mut batch);
+                    self.submit(py, job, &mut batch, &mut offered);
                 }
                 Err(refused) => self.task_failed(py, job, task, refused),
             }
             if batch.len() >= SUBMIT_TOGETHER {
-                self.submit(py, job, &mut batch);
+                self.submit(py, job, &mut batch, &mut offered);
             }
         }
     }
 
-    /// Appends the task to the batch; how many bytes of it are long parts.
+    /// Appends the task to the batch; what it carries.
     fn encode_task(
         &self,
         py: Python<'_>,
         batch: &mut TaskBatch,
         task: Task,
         arguments: &Arguments,
-    ) -> PyResult<usize> {
+    ) -> PyResult<Carried> {
         let object = arguments.object(py)?;
         let pickled = self.interrupts.firmly(py, || pickling::dumps_carrying(&object));
         let (bytes, carried) = pickled.map_err(|e| tame(py, e))?;
         let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
         self.engine.batch_message(batch, task, arguments).map_err(error::send)?;
-        Ok(carried.long_bytes())
+        Ok(carried)
     }
 
     /// A task could not be sent, or not be read where it arrived. Several items are tried again one by one: then only
@@ -85,11 +94,22 @@ impl PyPool {
         self.after(py, job, id, accepted);
     }
 
-    fn submit(&self, py: Python<'_>, job: &Bound<'_, PyJob>, batch: &mut TaskBatch) {
+    /// Submits the batch, in which the tasks with these indices offer these descriptors.
+    fn submit(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, PyJob>,
+        batch: &mut TaskBatch,
+        offered: &mut Vec<(u32, Offers)>,
+    ) {
         if let Err(refused) = self.engine.submit(batch) {
             for task in self.engine.take_back(batch) {
+                offered.retain(|(index, _)| *index != task.index);
                 self.task_failed(py, job, task, error::send(refused));
             }
+        }
+        for (_, offers) in offered.drain(..) {
+            offers.sent_into(py, self.engine.handle());
         }
     }
 }

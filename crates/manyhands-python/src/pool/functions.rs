@@ -110,19 +110,27 @@ impl PyPool {
     }
 
     /// WAYPOINT task 1/9: the function is sent once for all jobs, or once for this job and withdrawn with it. A job that
-    /// may be given up has one of its own in any case: workers see by its end that the job's items are not wanted.
-    pub(super) fn function_for_job(&self, func: &Bound<'_, PyAny>, own: bool) -> PyResult<(Function, Used)> {
+    /// may be given up has one of its own in any case: workers see by its end that the job's items are not wanted. `None` for
+    /// one that offers descriptors, each of which one receiver gets: it has to go with each task.
+    pub(super) fn function_for_job(
+        &self,
+        func: &Bound<'_, PyAny>,
+        own: bool,
+    ) -> PyResult<Option<(Function, Used)>> {
         let key = func.as_ptr() as usize;
         if !own && let Some(function) = self.state().functions.begin_use(key) {
-            return Ok((function, Used::Known(key)));
+            return Ok(Some((function, Used::Known(key))));
         }
-        let (pickled, carried) = pickling::dumps_for_many(func)?;
+        let (pickled, noted) = pickling::dumps_for_many(func)?;
+        if !noted.offers.is_empty() {
+            return Ok(None);
+        }
         if !own && may_pickle_by_name(func)? && is_a_name(pickled.as_bytes()) {
             let function = self.publish_known(func, pickled.as_bytes())?;
-            return Ok((function, Used::Known(key)));
+            return Ok(Some((function, Used::Known(key))));
         }
-        let function = self.publish(pickled.as_bytes(), &carried)?;
-        Ok((function, Used::Own(function)))
+        let function = self.publish(pickled.as_bytes(), &noted.handles)?;
+        Ok(Some((function, Used::Own(function))))
     }
 
     /// Publishes a function for all jobs; the caller is its first user.

@@ -4,6 +4,7 @@ use super::PyPool;
 use super::functions::Used;
 use super::map::Map;
 use super::stream::Stream;
+use crate::arguments::{Limit, Timeout, Truth};
 use crate::blocking;
 use crate::worker::kind;
 use manyhands::Deadline;
@@ -99,22 +100,31 @@ impl PyJob {
     }
 
     #[new]
-    #[pyo3(signature = (pool, callback=None, error_callback=None, keeper=None, return_exceptions=false, fail_fast=false))]
+    #[pyo3(
+        signature = (
+            pool, callback=None, error_callback=None, keeper=None, return_exceptions=Truth(false), fail_fast=Truth(false)
+        ),
+        text_signature = "(pool, callback=None, error_callback=None, keeper=None, return_exceptions=False, fail_fast=False)"
+    )]
     fn new(
         pool: Py<PyPool>,
-        callback: Option<Py<PyAny>>,
-        error_callback: Option<Py<PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+        error_callback: Option<Bound<'_, PyAny>>,
         keeper: Option<Py<PyAny>>,
-        return_exceptions: bool,
-        fail_fast: bool,
+        return_exceptions: Truth,
+        fail_fast: Truth,
     ) -> Self {
+        // One that is false is none, as in the standard library.
+        let wanted = |callback: Option<Bound<'_, PyAny>>| {
+            callback.filter(|callback| callback.is_truthy().unwrap_or(true)).map(Bound::unbind)
+        };
         let state = JobState {
             id: 0,
             form: Form::Fresh,
-            manner: Manner { keep: return_exceptions, fail_fast },
+            manner: Manner { keep: return_exceptions.0, fail_fast: fail_fast.0 },
             function: Used::Nothing,
-            callback,
-            error_callback,
+            callback: wanted(callback),
+            error_callback: wanted(error_callback),
             outcome: None,
             keeper,
         };
@@ -139,14 +149,14 @@ impl PyJob {
 
     /// Waits until the call has completed, or for `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        self.wait_until(py, deadline(timeout)?).map(|_| ())
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.wait_at_most(py, timeout).map(drop)
     }
 
     /// The result, or its exception raised; `multiprocessing.TimeoutError` when `timeout` seconds pass first.
     #[pyo3(signature = (timeout=None))]
-    pub(super) fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        if !self.wait_until(py, deadline(timeout)?)? {
+    pub(super) fn get(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        if !self.wait_at_most(py, timeout)? {
             return Err(timeout_error(py));
         }
         // What a signal handler raises comes before what a worker has made of the same signal.
@@ -160,10 +170,15 @@ impl PyJob {
 
     /// The next result of a stream, or its exception raised.
     #[pyo3(signature = (timeout=None))]
-    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let deadline = deadline(timeout)?;
+    fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let mut until = None;
         loop {
-            match self.take_next()? {
+            let taken = self.take_next()?;
+            let deadline = match until {
+                None if matches!(taken, Taken::NotYet) => *until.insert(deadline(timeout)?),
+                until => until.unwrap_or(Deadline::NEVER),
+            };
+            match taken {
                 Taken::Outcome(Ok(result)) => return Ok(result),
                 Taken::Outcome(Err(exception)) => return Err(PyErr::from_value(exception.into_bound(py))),
                 Taken::End => return Err(PyStopIteration::new_err(())),
@@ -194,8 +209,8 @@ pub(super) enum Taken {
     End,
 }
 
-fn deadline(timeout: Option<f64>) -> PyResult<Deadline> {
-    timeout.map_or(Ok(Deadline::NEVER), blocking::after)
+pub(super) fn deadline(timeout: Timeout<'_, '_>) -> PyResult<Deadline> {
+    Ok(Limit::of_thread(timeout)?.deadline()?.unwrap_or_else(|| blocking::after(0.0)))
 }
 
 fn timeout_error(py: Python<'_>) -> PyErr {
@@ -238,6 +253,12 @@ impl PyJob {
 
     pub(super) fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire)
+    }
+
+    /// As in the standard library, nobody looks at a timeout once the job is done.
+    fn wait_at_most(&self, py: Python<'_>, timeout: Timeout<'_, '_>) -> PyResult<bool> {
+        let deadline = if self.is_done() { Deadline::NEVER } else { deadline(timeout)? };
+        self.wait_until(py, deadline)
     }
 
     pub(super) fn wait_until(&self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {

@@ -24,6 +24,7 @@ pub(crate) use executor::PyCalls;
 pub(crate) use job::PyJob;
 
 use crate::error;
+use crate::offers;
 use crate::pickling;
 use crate::worker::kind;
 use executor::Executor;
@@ -33,7 +34,7 @@ use job::{Accepted, Form, call_arguments};
 use leadership::{Driver, Leadership};
 use manyhands::family::{self, Family};
 use manyhands::pool::{AnswerBatch, Event, Pool, Scheduler, State, Task, TaskBatch};
-use manyhands::{Deadline, Handle, Message};
+use manyhands::{Handle, Message};
 use map::Map;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -209,7 +210,7 @@ impl PyPool {
             pickling::dumps_carrying(&pair)
         };
         let kind = if matches!(used, Used::Nothing) { kind::WHOLE } else { kind::CALL };
-        let (bytes, carried) = match pickled {
+        let (bytes, mut carried) = match pickled {
             Ok(arguments) => arguments,
             Err(refused) => {
                 self.release(used);
@@ -227,10 +228,11 @@ impl PyPool {
             self.strike_off(py, job, id, 1);
             return Err(error::send(refused));
         }
+        carried.take_offers().sent_into(py, self.engine.handle());
         Ok(!drive || self.leadership.want_driver(false))
     }
 
-    /// Submits a list of items, as the whole of `job`.
+    /// Submits a list of items, as the whole of `job`; `False`, and nothing done, for a function that has to go with each.
     #[pyo3(signature = (job, func, items, star, chunksize=None))]
     fn submit_map(
         &self,
@@ -239,11 +241,11 @@ impl PyPool {
         items: Bound<'_, PyList>,
         star: bool,
         chunksize: Option<usize>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let py = job.py();
         self.check_running(py)?;
         let manner = job.get().state().manner;
-        let (function, used) = self.function_for_job(func, manner.fail_fast)?;
+        let Some((function, used)) = self.function_for_job(func, manner.fail_fast)? else { return Ok(false) };
         let (total, workers) = (items.len(), self.state().workers.seats());
         let map = Map::new(py, items, star, manner, function, workers, chunksize)?;
         let id = self.enlist(py, job, Form::Map(map), used, total)?;
@@ -252,22 +254,22 @@ impl PyPool {
             self.after(py, job, id, accepted);
         }
         self.feed_job(py, job);
-        self.raise_held()
+        self.raise_held().map(|()| true)
     }
 
-    /// Makes `job` a stream of results, whose items are pushed to it.
+    /// Makes `job` a stream of results, whose items are pushed to it; `False` as `submit_map`.
     fn submit_stream(
         &self,
         job: &Bound<'_, PyJob>,
         func: &Bound<'_, PyAny>,
         ordered: bool,
         chunksize: usize,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         self.check_running(job.py())?;
-        let (function, used) = self.function_for_job(func, false)?;
+        let Some((function, used)) = self.function_for_job(func, false)? else { return Ok(false) };
         let stream = Stream::new(function, ordered, job.get().state().manner, chunksize);
         // The open stream itself counts; see `Job.push`.
-        self.enlist(job.py(), job, Form::Stream(stream), used, 1).map(drop)
+        self.enlist(job.py(), job, Form::Stream(stream), used, 1).map(|_| true)
     }
 
     /// `close`: no more jobs.
@@ -300,9 +302,9 @@ impl PyPool {
 
     /// Waits until every worker is gone and every callback has run, at most `timeout` seconds; whether they are.
     #[pyo3(signature = (timeout=None))]
-    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn join(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         self.check_owner()?;
-        let deadline = timeout.map_or(Ok(Deadline::NEVER), crate::blocking::after)?;
+        let deadline = job::deadline(timeout)?;
         let deserted = || self.state().scheduler.is_deserted();
         if self.leadership.is_in_callback(None) || self.leadership.leads_here() {
             let text = "join() inside a callback of the same pool, or inside other code that the pool runs while it \
@@ -392,6 +394,8 @@ impl PyPool {
             drop(state);
             self.withdraw_all();
             self.engine.destroy();
+            // Tasks that nobody took offer nothing any more.
+            Python::attach(offers::home_may_be_gone);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::pickling;
 use manyhands::Handle;
 use manyhands::family::Family;
 use manyhands::shared::{SharedBlock, UnheldBlock};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -46,10 +47,14 @@ impl PyBlock {
         self.block.as_ptr().addr().get()
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (usize, u64, u32)) {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, (usize, u64, u32))> {
+        if !pickling::is_sending() {
+            // As in the standard library, where the memory's map refuses.
+            return Err(PyTypeError::new_err("cannot pickle 'Block' object"));
+        }
         let block = &slf.get().block;
         let handle = named(block);
-        (slf.get_type(), (block.len(), handle.offset, handle.generation))
+        Ok((slf.get_type(), (block.len(), handle.offset, handle.generation)))
     }
 
     fn __len__(&self) -> usize {

@@ -81,6 +81,24 @@ impl Element {
         })
     }
 
+    /// Whether a buffer with that format, as of `struct`, has items of exactly this type, in this machine's byte order.
+    fn is_spelt(self, format: &[u8]) -> bool {
+        let (code, native) = match format {
+            [code] | [b'@', code] => (*code, true),
+            [b'=', code] => (*code, false),
+            [b'<', code] if cfg!(target_endian = "little") => (*code, false),
+            [b'>' | b'!', code] if cfg!(target_endian = "big") => (*code, false),
+            _ => return false,
+        };
+        let spelt = match (code, native) {
+            // Where the format names a byte order, a long has 4 bytes.
+            (b'l', false) => Some(Self::I32),
+            (b'L', false) => Some(Self::U32),
+            (code, _) => std::str::from_utf8(&[code]).ok().and_then(Self::of_code),
+        };
+        spelt == Some(self)
+    }
+
     pub(super) fn bytes(self) -> usize {
         match self {
             Self::I8 | Self::U8 | Self::Bool | Self::Char => 1,
@@ -202,7 +220,7 @@ impl Element {
         }
         macro_rules! copy {
             ($type:ty) => {
-                copy_buffer::<$type>(block, items, values)
+                copy_buffer::<$type>(self, block, items, values)
             };
         }
         for_number!(self, copy, false)
@@ -225,11 +243,15 @@ fn exact_float(value: &Bound<'_, PyAny>) -> Option<f64> {
 }
 
 fn copy_buffer<T: Plain + pyo3::buffer::Element>(
+    element: Element,
     block: &SharedBlock,
     items: Items,
     values: &Bound<'_, PyAny>,
 ) -> bool {
     let Ok(buffer) = PyBuffer::<T>::get(values) else { return false };
+    if !element.is_spelt(buffer.format().to_bytes()) {
+        return false;
+    }
     // A view of this very block would change while it is read: that is done item by item.
     let (from, to) = (buffer.buf_ptr().addr(), block.as_ptr().addr().get());
     if from < to.saturating_add(block.len()) && to < from.saturating_add(buffer.len_bytes()) {

@@ -190,6 +190,19 @@ impl<B: Backing> Arena<B> {
         counted.map(|()| handle)
     }
 
+    /// What the reference is to.
+    ///
+    /// # Errors
+    /// When there is no such reference (any more).
+    pub fn target_of(&self, reference: Handle) -> Result<Handle, StaleHandle> {
+        self.check_kind(Kind::Reference, reference)?;
+        let reference = self.backing.place::<Reference>(reference.offset).ok_or(StaleHandle)?;
+        Ok(Handle {
+            offset: reference.target_offset.load(Ordering::Relaxed),
+            generation: reference.target_generation.load(Ordering::Relaxed),
+        })
+    }
+
     fn count(&self, at: u64, reference: &Reference, target: Handle) -> Result<(), ReferError> {
         let log = &self.header.references;
         let _counting = log.lock(&self.backing)?;

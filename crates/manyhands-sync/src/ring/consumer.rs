@@ -2,7 +2,7 @@
 
 use super::segment::{FRAME_HEADER_BYTES, Mark, Segment, frame_bytes};
 use super::{Locking, MOST_INLINE_BYTES, Ring, TakeError, free_segment};
-use crate::arena::Backing;
+use crate::arena::{Arena, Backing};
 use crate::kill_point;
 use crate::mutex::Guard;
 use crate::primitive::{Ordering, dying};
@@ -214,6 +214,12 @@ impl<B: Backing> Taking<'_, B> {
         if frame_bytes(payload_bytes) <= waiting { Ok(Some(frame)) } else { Err(TakeError::Corrupted) }
     }
 
+    /// The arena that the ring lies in.
+    #[must_use]
+    pub fn arena(&self) -> Arena<B> {
+        self.ring.arena
+    }
+
     /// Frames taken before the next one, modulo 2^32: the number of the frame that [`Taking::peek`] shows.
     #[must_use]
     pub fn next_number(&self) -> u32 {
@@ -232,6 +238,27 @@ impl<B: Backing> Taking<'_, B> {
         }
         self.head = self.head.advanced(frame_bytes(frame.payload_bytes));
         Ok(())
+    }
+
+    /// As [`Taking::read`], if the payload is `wanted`; if not, it is not in `out`, and the frame is the next one still. Whether
+    /// it is.
+    ///
+    /// # Errors
+    /// `Corrupted` when the arena does not hold it.
+    pub fn read_if(
+        &mut self,
+        frame: Frame,
+        out: &mut Vec<u8>,
+        wanted: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<bool, TakeError> {
+        let (before, start) = (self.head, out.len());
+        self.read(frame, out)?;
+        let wanted = wanted(&out[start..]);
+        if !wanted {
+            out.truncate(start);
+            self.head = before;
+        }
+        Ok(wanted)
     }
 
     /// Copies the payload to another place of the arena, and goes past the frame.

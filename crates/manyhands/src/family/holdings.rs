@@ -8,6 +8,7 @@ use super::member::{Place, own_place, owner_of};
 use super::{Extents, Family, FamilyError, forks, reclaim};
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
+use crate::sys::refusals;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, Owner, ReferError};
 use manyhands_sync::lock::{OwnerName, UserLock};
 use manyhands_sync::memory::Placed;
@@ -144,12 +145,13 @@ impl Family {
     /// # Errors
     /// When there is no shared memory left.
     pub(crate) fn place_shared<T: Placed>(&self, value: T) -> Result<(&'static T, Hold), FamilyError> {
+        let memory = |error| FamilyError::Memory(refusals::explain(error));
         let arena = self.whole_arena();
-        let block = arena.allocate_kind(T::KIND, size_of::<T>() as u64).map_err(FamilyError::Memory)?;
-        let (place, handle) = block.lay(value).map_err(|_| FamilyError::Memory(AllocateError::Corrupted))?;
+        let block = arena.allocate_kind(T::KIND, size_of::<T>() as u64).map_err(memory)?;
+        let (place, handle) = block.lay(value).map_err(|_| memory(AllocateError::Corrupted))?;
         let held = self.hold(T::KIND, handle).map_err(|error| {
             let _ = arena.free(handle);
-            FamilyError::Memory(allocate_error(error))
+            memory(allocate_error(error))
         });
         Ok((place, held?))
     }
@@ -159,8 +161,8 @@ impl Family {
     /// # Errors
     /// When there is none of that kind (any more).
     pub(crate) fn open_shared<T: Placed>(&self, handle: Handle) -> Result<(&'static T, Hold), OpenError> {
-        let hold = self.hold(T::KIND, handle).map_err(|_| OpenError::Stale)?;
-        let place = self.whole_arena().placed(handle)?;
+        let hold = self.hold(T::KIND, handle).map_err(|_| OpenError::not_found())?;
+        let place = self.whole_arena().placed(handle).map_err(|_| OpenError::not_found())?;
         Ok((place, hold))
     }
 }

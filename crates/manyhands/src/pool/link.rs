@@ -32,13 +32,13 @@ impl Link {
         let arena = family.whole_arena();
         let block = arena.allocate_kind(Kind::Pool, size_of::<PoolHeader>() as u64)?;
         let header = PoolHeader::new(seats, Ring::new_header(&arena, 0)?, Ring::new_header(&arena, 0)?);
-        let (header, handle) = block.lay(header).map_err(|_| SendError::Corrupted)?;
+        let (header, handle) = block.lay(header).map_err(|_| SendError::from(AllocateError::Corrupted))?;
         let tasks = Ring::found(arena, &header.tasks, handle);
         let results = Ring::found(arena, &header.results, handle);
         let link = Self { arena, handle, header, tasks, results };
         for index in 0..header.seat_count() {
             let seat = arena.allocate_kind(Kind::Seat, size_of::<Seat>() as u64)?;
-            let (_, seat) = seat.lay(Seat::new()).map_err(|_| SendError::Corrupted)?;
+            let (_, seat) = seat.lay(Seat::new()).map_err(|_| SendError::from(AllocateError::Corrupted))?;
             arena.give(seat, Owner::Block(handle));
             header.set_seat(index, seat.offset);
             kill_point!(PoolSeatPlaced);
@@ -47,7 +47,8 @@ impl Link {
     }
 
     pub(super) fn open(family: &Family, handle: Handle) -> Result<Self, OpenError> {
-        Self::at(family.whole_arena(), handle).ok_or(OpenError::Stale)
+        family.whole_arena().check(handle)?;
+        Self::at(family.whole_arena(), handle).ok_or_else(OpenError::not_found)
     }
 
     pub(super) fn at(arena: Arena<Extents>, handle: Handle) -> Option<Self> {

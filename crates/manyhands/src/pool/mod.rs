@@ -24,7 +24,7 @@ use crate::queue::{OpenError, SendError};
 use crate::sys::{OsError, bell};
 use crate::waiting;
 use link::Link;
-use manyhands_sync::arena::{Arena, Handle, Kind, ReferError};
+use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, TakeError};
@@ -108,7 +108,7 @@ impl Pool {
         let link = Link::create(family, seats).map_err(PoolError::Memory)?;
         let hold = family.hold(Kind::Pool, link.handle).map_err(|error| match error {
             ReferError::Allocate(error) => PoolError::Memory(error.into()),
-            ReferError::Stale => PoolError::Memory(SendError::Corrupted),
+            ReferError::Stale => PoolError::Memory(AllocateError::Corrupted.into()),
         })?;
         Ok(Self {
             link,
@@ -224,7 +224,7 @@ impl Pool {
     fn submit_from(&self, batch: &TaskBatch, at: &mut usize, from: &mut usize) -> Result<(), SendError> {
         let ring = &self.link.tasks;
         while *at < batch.frames.len() {
-            let mut putting = ring.putting(Locking::Wait).map_err(|_| SendError::Corrupted)?;
+            let mut putting = ring.putting(Locking::Wait).map_err(|_| AllocateError::Corrupted)?;
             let mut refused = None;
             for &(end, tag) in &batch.frames[*at..] {
                 if let Err(error) = putting.put(tag, &[&batch.bytes[*from..end]]) {
@@ -237,7 +237,7 @@ impl Pool {
             match refused {
                 None => {}
                 Some((PutError::NoRoom, end)) => ring.grow(&[&batch.bytes[*from..end]])?,
-                Some(_) => return Err(SendError::Corrupted),
+                Some(_) => return Err(AllocateError::Corrupted.into()),
             }
         }
         Ok(())
@@ -255,12 +255,12 @@ impl Pool {
         let mut taking = match self.link.results.taking(Locking::Wait) {
             Ok(taking) => taking,
             Err(TakeError::Empty | TakeError::Busy) => return Ok(false),
-            Err(TakeError::Corrupted) => return Err(OpenError::Stale),
+            Err(TakeError::Corrupted) => return Err(OpenError::not_found()),
         };
         let mut ends = Vec::new();
         while ends.len() < MOST_COLLECTED {
-            let Some(frame) = taking.peek().map_err(|_| OpenError::Stale)? else { break };
-            taking.read(frame, &mut batch.bytes).map_err(|_| OpenError::Stale)?;
+            let Some(frame) = taking.peek().map_err(|_| OpenError::not_found())? else { break };
+            taking.read(frame, &mut batch.bytes).map_err(|_| OpenError::not_found())?;
             ends.push((batch.bytes.len(), frame.tag));
         }
         taking.commit();
@@ -338,11 +338,11 @@ impl Pool {
             return Err(OpenError::Stale);
         }
         let link = self.link;
-        let (seat, offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        let (seat, offset) = link.seat(seat).ok_or_else(OpenError::not_found)?;
         if worker::is_taken_here(offset, link.handle) {
             return Err(OpenError::Stale);
         }
-        link.tasks.settle(|total| link.settle_seats(total)).map_err(|_| OpenError::Stale)?;
+        link.tasks.settle(|total| link.settle_seats(total)).map_err(|_| OpenError::not_found())?;
         let (progress, phase) = (seat.progress(), seat.phase());
         let mut estate = Estate { phase, in_progress: None, returned: 0, unreturned: Vec::new() };
         let mut returned = TaskBatch::default();
@@ -353,7 +353,7 @@ impl Pool {
         for number in 0..count {
             let start = returned.bytes.len();
             let task = seat.read_task(&link.arena, offset, read, &mut returned.bytes);
-            let (tag, end) = task.ok_or(OpenError::Stale)?;
+            let (tag, end) = task.ok_or_else(OpenError::not_found)?;
             read = end;
             if number >= progress.started {
                 returned.frames.push((returned.bytes.len(), tag));

@@ -78,9 +78,9 @@ impl Worker {
     /// When the pool is gone or has no such seat, or this process sits on it already.
     pub fn sit(family: &Family, pool: Handle, seat: usize, bell: OwnedFd) -> Result<Self, OpenError> {
         let link = Link::open(family, pool)?;
-        let hold = family.hold(Kind::Pool, pool).map_err(|_| OpenError::Stale)?;
+        let hold = family.hold(Kind::Pool, pool).map_err(|_| OpenError::not_found())?;
         let number = u32::try_from(seat).unwrap_or(u32::MAX);
-        let (seat, seat_offset) = link.seat(seat).ok_or(OpenError::Stale)?;
+        let (seat, seat_offset) = link.seat(seat).ok_or_else(OpenError::not_found)?;
         let taken = Taken::take((seat_offset, pool.generation)).ok_or(OpenError::Stale)?;
         family.note_role(Role::Worker { pool: pool.offset, seat: number });
         Ok(Self {

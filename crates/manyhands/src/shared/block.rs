@@ -2,6 +2,7 @@
 
 use crate::family::{ARENA_MAX_VARIABLE, Extents, Family, FamilyError, Hold};
 use crate::sys::plain::{Integer, Plain};
+use crate::sys::refusals;
 use crate::sys::shared_bytes::SharedBytes;
 use manyhands_sync::arena::{AllocateError, Blank, Handle, Kind, ReferError};
 use std::ptr::NonNull;
@@ -62,12 +63,20 @@ impl std::error::Error for SharedError {}
 impl SharedError {
     /// The error, for somebody who wanted so many bytes.
     pub(super) fn wanting(len: usize, error: AllocateError) -> Self {
-        match error {
+        match refusals::explain(error) {
             AllocateError::OutOfMemory { limit_bytes, .. } => {
                 Self::OutOfMemory { wanted_bytes: len as u64, limit_bytes }
             }
             AllocateError::Corrupted => Self::Corrupted,
         }
+    }
+
+    /// Nothing was found where a handle says: there is nothing, or what is there could not be mapped.
+    pub(super) fn not_found() -> Self {
+        refusals::take().map_or(Self::Stale, |refusal| Self::OutOfMemory {
+            wanted_bytes: refusal.wanted_bytes,
+            limit_bytes: refusal.limit_bytes,
+        })
     }
 }
 
@@ -126,16 +135,16 @@ impl SharedBlock {
     pub fn open(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
         let arena = family.whole_arena();
         // Also what keeps the handle of a queue from being opened as bytes.
-        let room = arena.payload_bytes(handle).map_err(|_| SharedError::Stale)?;
+        let room = arena.payload_bytes(handle).map_err(|_| SharedError::not_found())?;
         if room < len as u64 {
             return Err(SharedError::Stale);
         }
         let hold = family.hold(Kind::Bytes, handle).map_err(|error| match error {
-            ReferError::Stale => SharedError::Stale,
+            ReferError::Stale => SharedError::not_found(),
             ReferError::Allocate(error) => SharedError::wanting(len, error),
         })?;
-        let bytes =
-            SharedBytes::within(arena.backing(), handle.offset, room, 0, len).ok_or(SharedError::Stale)?;
+        let bytes = SharedBytes::within(arena.backing(), handle.offset, room, 0, len)
+            .ok_or_else(SharedError::not_found)?;
         Ok(Self { bytes, hold: Arc::new(hold) })
     }
 

@@ -127,19 +127,19 @@ impl Parcel {
     fn find(family: &Family, handle: Handle, len: usize) -> Result<Self, SharedError> {
         let arena = family.whole_arena();
         // Also what keeps the handle of a queue from being opened as bytes.
-        let room = arena.payload_bytes(handle).map_err(|_| SharedError::Stale)?;
+        let room = arena.payload_bytes(handle).map_err(|_| SharedError::not_found())?;
         let start = start_of(handle);
         let pages = (len as u64).checked_next_multiple_of(alone::page_bytes()).ok_or(SharedError::Stale)?;
         if (start - handle.offset).checked_add(pages).is_none_or(|end| end > room) {
             return Err(SharedError::Stale);
         }
         let hold = family.hold(Kind::Bytes, handle).map_err(|error| match error {
-            ReferError::Stale => SharedError::Stale,
+            ReferError::Stale => SharedError::not_found(),
             ReferError::Allocate(error) => SharedError::wanting(len, error),
         })?;
         let at = start - handle.offset;
-        let bytes =
-            SharedBytes::within(arena.backing(), handle.offset, room, at, len).ok_or(SharedError::Stale)?;
+        let bytes = SharedBytes::within(arena.backing(), handle.offset, room, at, len)
+            .ok_or_else(SharedError::not_found)?;
         alone::enter(bytes.start(), handle, start, pages as usize);
         Ok(Self { bytes, handle, hold: Some(hold), given: false })
     }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)] // opens the arena, implements Memory
 
 use super::Extents;
-use manyhands_sync::arena::{AllocateError, Arena, Blank, Handle, OpenError, StaleHandle, Survey};
+use manyhands_sync::arena::{AllocateError, Arena, Blank, Handle, Kind, OpenError, StaleHandle, Survey};
 use manyhands_sync::memory::Memory;
 use manyhands_sync::process_table::ProcessTable;
 use std::ptr::NonNull;
@@ -150,6 +150,14 @@ impl ArenaView {
     #[must_use]
     pub fn survey(&self, most: usize) -> Survey {
         self.arena.survey(most)
+    }
+
+    /// What the block is that the handle names.
+    ///
+    /// # Errors
+    /// When the handle names nothing (any more).
+    pub fn kind(&self, handle: Handle) -> Result<Kind, StaleHandle> {
+        self.arena.kind(handle)
     }
 
     /// How many references to the shared block there are.

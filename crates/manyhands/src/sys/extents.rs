@@ -3,7 +3,7 @@
 
 use super::memory::{self, Access};
 use super::wide::WideList;
-use super::{OsError, clock, huge_pages};
+use super::{OsError, clock, huge_pages, refusals};
 use manyhands_sync::arena::{ArenaHeader, Backing, CHUNK_BYTES, CommitError, MOST_CHUNKS, Owner};
 use manyhands_sync::memory::Memory;
 use std::alloc::{Layout, alloc_zeroed};
@@ -47,6 +47,11 @@ impl Extents {
         Ok(extents)
     }
 
+    /// How many bytes the memory may have.
+    pub(crate) fn size(&self) -> u64 {
+        self.0.size
+    }
+
     /// The descriptor of the memory.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'static> {
         self.0.fd.as_fd()
@@ -58,7 +63,8 @@ impl Extents {
             return Err(too_large);
         }
         let bytes = usize::try_from(len).map_err(|_| too_large)?;
-        let place = memory::map_forever(self.descriptor(), start, bytes, self.0.access)?;
+        let place = memory::map_forever(self.descriptor(), start, bytes, self.0.access)
+            .inspect_err(|_| refusals::note(len, self.0.size))?;
         let first = (start / CHUNK_BYTES) as usize;
         let published = self.publish(first, place, bytes);
         if !published {

@@ -1,0 +1,86 @@
+"""Every argument is taken as the standard library takes it: numbers and truths of every kind give the same, or raise
+the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import manyhands
+import numpy
+import pytest
+
+PROGRAM = Path(__file__).parent.parent / "odd_arguments.py"
+
+#: What differs on purpose: which calls, with what, what the standard library says, and what we say; see
+#: `docs/differences.md`.
+DIFFERENT = [
+    # A bound may be larger.
+    (r"(Joinable)?Queue\((maxsize=)?x\) with 2\*\*31", "OverflowError", "gives True"),
+    # What is longer than its clock is for ever.
+    (r"poll\(x\), ready with (inf|1e30|2\*\*31|2\*\*40|huge)", "OverflowError", "gives True"),
+    (r"wait\(\[...\], timeout=x\), ready with (inf|1e30|2\*\*31|2\*\*40|huge)", "OverflowError", "gives 1"),
+    # A buffer that cannot be written to, or has no dimension, is refused before the message is read.
+    (r"recv_bytes_into\(x\) with .*", "BufferTooShort", "TypeError"),
+]
+if sys.version_info < (3, 12):
+    # `block` wants an integer there; later, and here, it is any truth.
+    block = (
+        r".*(acquire\((block=)?x(, 0.01)?\)|(put|get)\((0, )?(block=)?x(, (timeout=)?(1|0|0.01))?\)) with .*"
+    )
+    DIFFERENT += [
+        (block, "(Type|Overflow)Error", "gives .*|Full|Empty"),
+        (block + "array", "TypeError", "ValueError"),
+    ]
+
+
+def outcomes(module: str, method: str) -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", PROGRAM, module, method], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.deadline(600)
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_odd_arguments_are_taken_as_the_standard_library_takes_them(method: str) -> None:
+    theirs, ours = outcomes("multiprocessing", method), outcomes("manyhands", method)
+    assert theirs.keys() == ours.keys()
+    assert len(theirs) > 9_000
+    wrong = []
+    for call, wanted in theirs.items():
+        got = ours[call]
+        known = any(
+            re.fullmatch(which, call) and re.fullmatch(said, wanted) and re.fullmatch(says, got)
+            for which, said, says in DIFFERENT
+        )
+        if got != wanted and not known:
+            wrong.append(f"{call}: {got}, in the standard library {wanted}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.methods("fork")
+def test_arguments_that_only_we_have_are_taken_alike(ctx: Any) -> None:
+    queue = ctx.Queue()
+    queue.put([1], move=1)
+    queue.put_many((2, 3), 1, None)
+    assert queue.get_many(numpy.int64(2), 1, Fraction(5)) == [[1], 2]
+    assert queue.get_many(block=[]) == [3]
+    with pytest.raises(OverflowError):
+        queue.get_many(10**30)
+    with pytest.raises(TypeError):
+        queue.get_many(1, True, Decimal(5))
+    queue.shutdown("at once")
+    with pytest.raises(manyhands.ShutDown):
+        queue.get(0)
+    with ctx.Pool(1) as pool:
+        results = pool.map(int, ["1", "x"], return_exceptions=1, fail_fast=[])
+        assert (results[0], type(results[1])) == (1, ValueError)
