@@ -159,15 +159,23 @@ def encode_error(error: BaseException) -> bytes:
         raise
     except BaseException as refused:
         pickled = dumps(_unsendable(refused, error))
-    return dumps(
-        (pickled, text, f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}")
-    )
+    summary = f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}"
+    return dumps((pickled, text, summary, _fields_of(error)))
+
+
+def _fields_of(error: BaseException) -> dict[str, str]:
+    """What not every version of Python pickles with an exception of its own."""
+    for kind in (AttributeError, NameError):
+        if isinstance(error, kind):
+            name = vars(kind)["name"].__get__(error)
+            return {"name": name} if type(name) is str else {}
+    return {}
 
 
 def encode_result_error(refused: BaseException, result: object) -> bytes:
     """A result that cannot be pickled, as the exception that says so."""
     wrapped = _unsendable(refused, result)
-    return dumps((dumps(wrapped), _traceback_of(refused), str(wrapped)))
+    return dumps((dumps(wrapped), _traceback_of(refused), str(wrapped), {}))
 
 
 def _unsendable(refused: BaseException, value: object) -> BaseException:

@@ -29,7 +29,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import _manyhands, _outcomes, _pickler, _worker, pool
+from . import _manyhands, _outcomes, _pickler, _standard, _worker, pool
 from .errors import TaskError
 
 __all__ = [
@@ -172,6 +172,12 @@ class ProcessPoolExecutor(Executor):
     made the executor.
     """
 
+    def __new__(cls, *_args: Any, **_kwds: Any) -> Any:
+        if cls is not ProcessPoolExecutor:
+            # One that changes the insides of the standard library's executor is made of those.
+            cls = _standard.stand_in(cls, ProcessPoolExecutor, _standard.standard_executor, ())  # type: ignore[assignment]
+        return super().__new__(cls)
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -216,8 +222,7 @@ class ProcessPoolExecutor(Executor):
         crew = self._crew or self._assemble()
         calls = crew.calls
         future: Future[T] = Future(calls)
-        if not calls.submit(future, fn, args, kwargs):
-            crew.driver.want()
+        calls.submit(future, fn, args, kwargs)
         return future
 
     # The standard library's, with its own signature on each version.
@@ -302,7 +307,7 @@ class ProcessPoolExecutor(Executor):
                 weakref.finalize(self, self._crew.close, False).atexit = False
             return self._crew
 
-    @property
+    @_standard.Seen
     def _processes(self) -> dict[int, Any] | None:
         """The workers' processes by their ids, as they are now; ``None`` after `shutdown`."""
         if self._shutdown_thread:
@@ -310,7 +315,7 @@ class ProcessPoolExecutor(Executor):
         processes = self._crew.core.processes if self._crew is not None else []
         return {process.pid: process for process in processes if process.pid is not None}
 
-    @property
+    @_standard.Seen
     def _broken(self) -> str | bool:
         """Why no worker can do anything, if so."""
         if self._crew is None or self._crew.core.state_name != "BROKEN":
@@ -335,17 +340,16 @@ class _Crew:
             _pickler.note_fresh_children()
         workers = _Workers(_context(method), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
-        self.core = _manyhands.Pool(seats, workers.start, workers.died, _decode_error, _undecodable)
+        self.core = _manyhands.Pool(seats, workers.make, workers.died, _decode_error, _undecodable)
         workers.address = _worker.Address(*self.core._address())
         self.calls = _manyhands.Calls(self.core, _broken, method != "fork")
         if method == "fork":
             self.core.start_workers()
-        self.driver = pool._Driver(self.core)
         for crew in [crew for crew in _crews if crew.calls.is_over]:
             _crews.discard(crew)
         _crews.add(self)
         # There from now on, so that a finalizer need not start a thread.
-        self.driver.want()
+        self.core.want_driver()
 
     def close(self, cancel: bool) -> None:
         if self._owner == os.getpid():
@@ -353,7 +357,6 @@ class _Crew:
 
     def finish(self) -> None:
         if self._owner == os.getpid() and self.calls.finish():
-            self.driver.stop()
             _crews.discard(self)
 
     def end_workers(self, how: str) -> None:
@@ -401,11 +404,11 @@ class _Workers:
         self._initargs = executor._initargs
         self._most_calls = executor._max_tasks_per_child or 0
 
-    def start(self, seat: int) -> Any:
+    def make(self, seat: int) -> tuple[Any, tuple[bool, bool]]:
+        """As `manyhands.pool._Workers.make`."""
         args = (self.address, seat, self._initializer, self._initargs, self._most_calls)
         process = self._context.Process(target=_worker.serve_calls, args=args, die_with_parent=True)
-        process.start()
-        return process
+        return process, (False, self._context.get_start_method() == "fork")
 
     died = staticmethod(pool._Workers.died)
 
@@ -449,17 +452,17 @@ def _each_of(chunks: Iterator[list[T]]) -> Iterator[T]:
 
 def _decode_error(encoded: bytes) -> BaseException:
     error = _outcomes.decode_error(encoded)
+    text = _outcomes.cause_of(error).tb
     if isinstance(error, TaskError) and error.exception is not None:
         # A future has whatever was raised, `SystemExit` too, as in the standard library.
-        cause, error = error.__cause__, error.exception
-        error.__cause__ = cause
-    error.__cause__ = _RemoteTraceback(error.__cause__.tb)  # type: ignore[union-attr]
+        error = error.exception
+    _outcomes.set_cause(error, _RemoteTraceback(text))
     return error
 
 
 def _undecodable(refused: BaseException) -> BaseException:
     """What a call fails with whose result cannot be unpickled here; the standard library breaks the whole executor."""
-    error = BrokenProcessPool(f"the result of this call cannot be unpickled here: {refused!r}")
+    error = BrokenProcessPool(f"the result of this call cannot be unpickled here: {_outcomes.shown(refused)}")
     error.__cause__ = refused
     return error
 
@@ -468,6 +471,6 @@ def _broken(reason: BaseException | None) -> BaseException:
     """Why calls fail when no worker can do them."""
     if reason is None:
         return BrokenProcessPool("the workers were ended before this call was done")
-    error = BrokenProcessPool(f"the workers cannot make themselves ready: {reason!r}")
+    error = BrokenProcessPool(f"the workers cannot make themselves ready: {_outcomes.shown(reason)}")
     error.__cause__ = reason
     return error

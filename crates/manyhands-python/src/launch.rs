@@ -3,6 +3,7 @@
 
 use crate::blocking;
 use crate::error;
+use crate::launched;
 use crate::pickling;
 use manyhands::family::{self, Family, FamilyError, Place};
 use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
@@ -142,6 +143,7 @@ pub(crate) struct PyProcess {
 impl From<Process> for PyProcess {
     fn from(process: Process) -> Self {
         let sentinel = process.shared_sentinel();
+        launched::note(&sentinel);
         Self { pid: process.pid(), sentinel, process: Mutex::new(process) }
     }
 }

@@ -55,3 +55,4 @@ pub use semaphore::Semaphore;
 pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
 pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;
+pub use sys::signal_mask::{BlockedSignals, Signals, take_on_in_child};

@@ -17,6 +17,7 @@ pub(crate) mod plain;
 pub(crate) mod posix_spawn;
 pub(crate) mod quiet_thread;
 pub(crate) mod shared_bytes;
+pub(crate) mod signal_mask;
 pub(crate) mod stat;
 
 pub use error::OsError;
