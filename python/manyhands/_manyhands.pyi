@@ -7,7 +7,6 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.process import BaseProcess
-from threading import Thread
 from types import CodeType
 from typing import Any, Self, SupportsIndex, TypeAlias, TypeVar, final
 
@@ -634,10 +633,10 @@ class Pool:
         chunksize: int,
         items: list[Any] | None = None,
         error: Exception | None = None,
-        feeder: Thread | None = None,
+        feeder: Callable[[], None] | None = None,
     ) -> None:
         """Makes ``job`` a stream of results. It has these items, behind which comes the error, if there is one; or the
-        feeder, a thread that was not started, pushes them. When this raises, the stream has ended."""
+        feeder, called in a thread of its own, pushes them. When this raises, the stream has ended."""
 
     def close(self) -> None:
         """No more jobs: workers leave when those there are done."""

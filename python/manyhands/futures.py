@@ -207,6 +207,8 @@ class ProcessPoolExecutor(Executor):
         self._safe_to_dynamically_spawn_children = method != "fork"
         self._shutdown_thread = False
         self._crew: _Crew | None = None
+        #: The crew before everything is done that makes it one.
+        self._forming: _Crew | None = None
         self._crew_lock = threading.RLock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -280,7 +282,7 @@ class ProcessPoolExecutor(Executor):
             cancel_futures: cancel the calls that no worker may have yet.
         """
         self._shutdown_thread = True
-        crew = self._crew
+        crew = self._forming
         if crew is not None:
             crew.close(cancel_futures)
             if wait:
@@ -296,15 +298,24 @@ class ProcessPoolExecutor(Executor):
 
     def _end_workers(self, how: str) -> None:
         self._shutdown_thread = True
-        if self._crew is not None:
-            self._crew.end_workers(how)
+        if self._forming is not None:
+            self._forming.end_workers(how)
 
     def _assemble(self) -> _Crew:
         """The crew; it begins with the first call."""
         with self._crew_lock:
             if self._crew is None:
-                self._crew = _Crew(self)
-                weakref.finalize(self, self._crew.close, False).atexit = False
+                # Each step may be the last one before an interruption; the next call takes all that are left.
+                if self._forming is None:
+                    self._forming = _Crew(self)
+                crew = self._forming
+                weakref.finalize(self, crew.close, False).atexit = False
+                for other in [other for other in _crews if other.calls.is_over]:
+                    _crews.discard(other)
+                _crews.add(crew)
+                # There from now on, so that a finalizer need not start a thread.
+                crew.core.want_driver()
+                self._crew = crew
             return self._crew
 
     @_standard.Seen
@@ -345,11 +356,6 @@ class _Crew:
         self.calls = _manyhands.Calls(self.core, _broken, method != "fork")
         if method == "fork":
             self.core.start_workers()
-        for crew in [crew for crew in _crews if crew.calls.is_over]:
-            _crews.discard(crew)
-        _crews.add(self)
-        # There from now on, so that a finalizer need not start a thread.
-        self.core.want_driver()
 
     def close(self, cancel: bool) -> None:
         if self._owner == os.getpid():

@@ -7,8 +7,8 @@ fork and is started again afterwards. See ``docs/journeys.md`` for the way of a 
 
 from __future__ import annotations
 
+import functools
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing import resource_tracker, util
@@ -334,9 +334,7 @@ class Pool:
             self._core.submit_stream(job, func, ordered, chunksize, *_read(iterable))
         else:
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
-            feeder = threading.Thread(
-                target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder"
-            )
+            feeder = functools.partial(_feed, job, iterable, chunksize)
             self._core.submit_stream(job, func, ordered, chunksize, feeder=feeder)
         return job
 

@@ -13,7 +13,6 @@ REFUSED = {"threading", "select", "selectors", "socket", "mmap", "_multiprocessi
 # (module, import) -> why it may. A line that is no longer needed fails too.
 ALLOWED: dict[tuple[str, str], str] = {
     ("_barrier.py", "threading"): "a barrier is a threading.Barrier",
-    ("pool.py", "threading"): "the pool's one driver thread is made by Python; its body is the engine's",
     (
         "futures.py",
         "threading",

@@ -1,4 +1,4 @@
-//! The process that this thread has started last, for who starts one by Python code that may be interrupted: when that
+//! What a thread starts while it listens: for who starts a process by Python code that may be interrupted. When that
 //! raises, nobody else may have heard of the process.
 
 use manyhands::process;
@@ -7,23 +7,41 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 thread_local! {
-    static LAST: RefCell<Option<Arc<OwnedFd>>> = const { RefCell::new(None) };
+    /// Nothing while the thread does not listen.
+    static HEARD: RefCell<Option<Vec<Arc<OwnedFd>>>> = const { RefCell::new(None) };
 }
 
 /// A process was started; by its sentinel.
 pub(crate) fn note(sentinel: &Arc<OwnedFd>) {
-    LAST.set(Some(Arc::clone(sentinel)));
+    HEARD.with_borrow_mut(|heard| {
+        if let Some(heard) = heard {
+            heard.push(Arc::clone(sentinel));
+        }
+    });
 }
 
-/// Nothing was started yet that this thread has not heard of.
-pub(crate) fn forget() {
-    LAST.set(None);
+/// This thread listens from now on, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Listening(());
+
+impl Listening {
+    pub(crate) fn new() -> Self {
+        HEARD.set(Some(Vec::new()));
+        Self(())
+    }
+
+    /// Ends what was started meanwhile.
+    pub(crate) fn end_all(self) {
+        let heard = HEARD.take();
+        for sentinel in heard.into_iter().flatten() {
+            // One that cannot be signalled or reaped is gone, or somebody else's to reap.
+            let _ = process::end(sentinel.as_fd());
+        }
+    }
 }
 
-/// Ends what was started since [`forget`].
-pub(crate) fn end_last() {
-    if let Some(sentinel) = LAST.take() {
-        // One that cannot be signalled or reaped is gone, or somebody else's to reap.
-        let _ = process::end(sentinel.as_fd());
+impl Drop for Listening {
+    fn drop(&mut self) {
+        HEARD.set(None);
     }
 }

@@ -6,10 +6,10 @@
 
 use super::PyPool;
 use super::leadership::{Departure, Leadership};
-use manyhands::Deadline;
+use manyhands::{BlockedSignals, Deadline};
 use manyhands::pool::Pool;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -61,11 +61,7 @@ impl PyPool {
         if !enroll(slf) {
             return;
         }
-        // One call of C: the thread is made, or it is not.
-        let made = slf
-            .getattr("_drive")
-            .and_then(|body| py.import("_thread")?.call_method1("start_new_thread", (body, ())));
-        if made.is_ok() {
+        if slf.getattr("_drive").and_then(|body| start_thread(&body, &[])).is_ok() {
             py.detach(|| start.await_arrival(Deadline::after(TO_COME)));
         }
     }
@@ -85,7 +81,7 @@ impl PyPool {
         };
         let Some(presence) = this.leadership.arrive(system, refused) else { return Ok(()) };
         // Neither matters to the work.
-        let _ = introduce(py);
+        let _ = introduce(py, "PoolDriver");
         this.serve(py);
         let _ = take_leave(py);
         drop(presence);
@@ -111,6 +107,12 @@ impl PyPool {
         }
         Ok(())
     }
+}
+
+/// Starts a thread by one call of C: it is made, or it is not. (`Thread.start` is many steps.)
+pub(super) fn start_thread<'py>(body: &Bound<'py, PyAny>, arguments: &[Bound<'py, PyAny>]) -> PyResult<()> {
+    let arguments = PyTuple::new(body.py(), arguments)?;
+    body.py().import("_thread")?.call_method1("start_new_thread", (body, arguments)).map(drop)
 }
 
 /// Enters the pool into the list; `false` while a fork is under way: its driver comes after that.
@@ -166,9 +168,9 @@ fn await_departure(leadership: &Leadership, deadline: Deadline) -> bool {
 }
 
 /// The thread has a name, and is traced as those of `threading` are.
-fn introduce(py: Python<'_>) -> PyResult<()> {
+pub(super) fn introduce(py: Python<'_>, name: &str) -> PyResult<()> {
     let (threading, sys) = (py.import("threading")?, py.import("sys")?);
-    threading.call_method0("current_thread")?.setattr("name", "PoolDriver")?;
+    threading.call_method0("current_thread")?.setattr("name", name)?;
     for (asked, told) in [("gettrace", "settrace"), ("getprofile", "setprofile")] {
         let function = threading.call_method0(asked)?;
         if !function.is_none() {
@@ -179,7 +181,7 @@ fn introduce(py: Python<'_>) -> PyResult<()> {
 }
 
 /// `threading` forgets the thread.
-fn take_leave(py: Python<'_>) -> PyResult<()> {
+pub(super) fn take_leave(py: Python<'_>) -> PyResult<()> {
     let threading = py.import("threading")?;
     let number = py.import("_thread")?.call_method0("get_ident")?;
     threading.getattr("_active")?.call_method1("pop", (number, py.None())).map(drop)
@@ -227,11 +229,19 @@ pub(crate) fn drivers_before_fork(py: Python<'_>) {
 /// After a fork, in the parent, whether there is a child or not: drivers come back.
 #[pyfunction]
 pub(crate) fn drivers_after_fork_in_parent(py: Python<'_>) {
-    let pools: Vec<_> = {
+    {
         let mut driven = driven();
         driven.forks = driven.forks.saturating_sub(1);
-        if driven.forks > 0 {
-            // Another thread forks too, and its own call starts them.
+    }
+    come_back(py);
+}
+
+/// Drivers come back that ended for a fork: not while there is another one, whose own call starts them; and not with the
+/// mask of a thread from which signals are kept away, who calls this again.
+pub(super) fn come_back(py: Python<'_>) {
+    let pools: Vec<_> = {
+        let mut driven = driven();
+        if driven.forks > 0 || BlockedSignals::are_held() {
             return;
         }
         let all = driven.all.iter_mut();

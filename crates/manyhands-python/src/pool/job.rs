@@ -1,6 +1,7 @@
 //! One call of the user's and what has become of it so far.
 
 use super::PyPool;
+use super::driver;
 use super::functions::Used;
 use super::map::Map;
 use super::stream::Stream;
@@ -184,6 +185,17 @@ impl PyJob {
         Ok(pushed)
     }
 
+    /// The body of the thread that pushes a stream's items.
+    #[staticmethod]
+    fn _run_feeder(feeder: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = feeder.py();
+        // Neither matters to the work.
+        let _ = driver::introduce(py, "PoolFeeder");
+        let fed = feeder.call0();
+        let _ = driver::take_leave(py);
+        fed.map(drop)
+    }
+
     /// The iterable of a stream raised: that is what comes after the items before.
     fn push_error(slf: &Bound<'_, Self>, exception: Py<PyAny>) -> PyResult<()> {
         Self::pushed(slf, 0, |stream| stream.push_error(exception)).map(drop)
@@ -196,7 +208,7 @@ pub(super) struct Source<'py> {
     pub(super) items: Vec<Py<PyAny>>,
     /// What the iterable raised behind them.
     pub(super) error: Option<Py<PyAny>>,
-    /// The thread that will push them, instead.
+    /// What pushes them, in a thread of its own.
     pub(super) feeder: Option<Bound<'py, PyAny>>,
 }
 
@@ -219,7 +231,7 @@ fn timeout_error(py: Python<'_>) -> PyErr {
 }
 
 impl PyJob {
-    /// A stream that was just opened gets its items, or the thread that pushes them. In any case it ends: an open stream
+    /// A stream that was just opened gets its items, or a thread that pushes them. In any case it ends: an open stream
     /// that nobody feeds would have `close` wait for it.
     pub(super) fn pour(slf: &Bound<'_, Self>, source: Source<'_>) -> PyResult<()> {
         let Source { items, error, feeder } = source;
@@ -230,9 +242,10 @@ impl PyJob {
                 Self::pushed(slf, 0, |stream| stream.push_error(error)).map(drop)
             });
         };
-        feeder.call_method0("start").map(drop).inspect_err(|refused| {
+        let body = slf.getattr("_run_feeder");
+        body.and_then(|body| driver::start_thread(&body, &[feeder])).inspect_err(|refused| {
             let reason = refused.clone_ref(slf.py()).into_value(slf.py()).into_any();
-            // The pool has ended, and the stream with it; or the thread is there after all, and finds that it has ended.
+            // Unless the pool has ended, and the stream with it.
             let _ = Self::pushed(slf, 0, |stream| stream.push_error(reason));
         })
     }

@@ -220,7 +220,7 @@ impl PyPool {
     }
 
     /// Makes `job` a stream of results. Its items are those of the list, behind which comes the error, if there is one; or
-    /// the feeder, a thread that was not started, pushes them. When this raises, the stream has ended.
+    /// the feeder, called in a thread of its own, pushes them. When this raises, the stream has ended.
     #[pyo3(signature = (job, func, ordered, chunksize, items=None, error=None, feeder=None))]
     #[expect(clippy::too_many_arguments, reason = "one step: nothing may come between the stream and its items")]
     fn submit_stream(

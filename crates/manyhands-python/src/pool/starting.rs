@@ -3,9 +3,9 @@
 //! A signal's handler may raise anywhere in the Python code that starts a process: then nobody may have heard of the
 //! process, and it is ended here. Where the process is a fork of this one, signals are kept away meanwhile.
 
-use super::PyPool;
+use super::{PyPool, driver};
 use crate::error;
-use crate::launched;
+use crate::launched::Listening;
 use manyhands::pool::Event;
 use manyhands::{BlockedSignals, Signals};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
@@ -49,21 +49,24 @@ impl PyPool {
         let (process, kept_away): (Bound<'_, PyAny>, (bool, bool)) =
             self.hooks.make.bind(py).call1((seat,))?.extract()?;
         let (interrupt, all) = kept_away;
-        launched::forget();
+        let listening = Listening::new();
         let blocked = KeptAway { interrupt, all }.block()?;
-        let started = blocked.as_ref().map_or(Ok(()), |blocked| {
-            process.setattr("_lets_sigint_in", blocked.let_sigint_in())
+        let prepared = blocked.as_ref().map_or(Ok(()), |blocked| {
+            process.setattr("_lets_sigint_in", blocked.let_sigint_in())?;
+            // One that came before: its handler runs now, and not in the middle.
+            py.check_signals()
         });
-        let started = started.and_then(|()| process.call_method0("start")).and_then(|_| {
+        let started = prepared.and_then(|()| process.call_method0("start")).and_then(|_| {
             let sentinel: i32 = process.getattr("sentinel")?.extract()?;
             manyhands::adopt_descriptor(sentinel).map_err(error::os)
         });
         match started {
             Ok(sentinel) => {
-                launched::forget();
+                drop(listening);
                 let worker = Some((process.unbind(), Arc::new(sentinel)));
                 let before = self.state().workers.seat(seat, worker);
                 drop((before, blocked));
+                driver::come_back(py);
                 // Those that were kept away come in now: the worker is there all the same.
                 py.check_signals().or_else(|raised| {
                     self.interrupts.hold(raised);
@@ -71,8 +74,9 @@ impl PyPool {
                 })
             }
             Err(refused) => {
-                launched::end_last();
+                listening.end_all();
                 drop(blocked);
+                driver::come_back(py);
                 Err(refused)
             }
         }

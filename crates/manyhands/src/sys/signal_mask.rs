@@ -54,6 +54,12 @@ impl BlockedSignals {
         Ok(Self { before, _not_send: std::marker::PhantomData })
     }
 
+    /// Whether this thread has one of these.
+    #[must_use]
+    pub fn are_held() -> bool {
+        OF_CHILD.get().is_some()
+    }
+
     /// Whether SIGINT was not blocked before.
     #[must_use]
     pub fn let_sigint_in(&self) -> bool {
