@@ -208,4 +208,7 @@ def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception as refused:
-        return f"{type(error).__name__} (its traceback cannot be shown: {type(refused).__name__})\n"
+        # The exception will not be looked at (its ``__bool__`` raises, say): where it was raised can be shown.
+        frames = "".join(traceback.format_tb(vars(BaseException)["__traceback__"].__get__(error)))
+        said = f"{type(error).__name__} (it cannot be shown: {type(refused).__name__})\n"
+        return f"Traceback (most recent call last):\n{frames}{said}"

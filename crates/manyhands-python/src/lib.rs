@@ -49,7 +49,8 @@ mod _manyhands {
     use super::plane::{PyParcel, PySink};
     #[pymodule_export]
     use super::pool::{
-        PyCalls, PyJob, PyPool, drivers_after_fork_in_child, drivers_after_fork_in_parent, drivers_before_fork,
+        PyCalls, PyJob, PyPool, drivers_after_fork_in_child, drivers_after_fork_in_parent,
+        drivers_before_fork,
     };
     #[pymodule_export]
     use super::queue::PyQueue;

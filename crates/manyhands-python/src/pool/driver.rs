@@ -6,8 +6,8 @@
 
 use super::PyPool;
 use super::leadership::{Departure, Leadership};
-use manyhands::{BlockedSignals, Deadline};
 use manyhands::pool::Pool;
+use manyhands::{BlockedSignals, Deadline};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use std::path::Path;
@@ -118,7 +118,8 @@ pub(super) fn start_thread<'py>(body: &Bound<'py, PyAny>, arguments: &[Bound<'py
 /// Enters the pool into the list; `false` while a fork is under way: its driver comes after that.
 fn enroll(pool: &Bound<'_, PyPool>) -> bool {
     let this = pool.get();
-    let known = |enrolled: &Enrolled| std::ptr::eq(enrolled.leadership.as_ptr(), Arc::as_ptr(&this.leadership));
+    let known =
+        |enrolled: &Enrolled| std::ptr::eq(enrolled.leadership.as_ptr(), Arc::as_ptr(&this.leadership));
     let mut gone = Vec::new();
     let may_start = {
         let mut driven = driven();

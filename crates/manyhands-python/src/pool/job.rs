@@ -238,9 +238,8 @@ impl PyJob {
         let Some(feeder) = feeder else {
             let count = items.len();
             Self::pushed(slf, count, |stream| stream.push(items, error.is_none()))?;
-            return error.map_or(Ok(()), |error| {
-                Self::pushed(slf, 0, |stream| stream.push_error(error)).map(drop)
-            });
+            return error
+                .map_or(Ok(()), |error| Self::pushed(slf, 0, |stream| stream.push_error(error)).map(drop));
         };
         let body = slf.getattr("_run_feeder");
         body.and_then(|body| driver::start_thread(&body, &[feeder])).inspect_err(|refused| {

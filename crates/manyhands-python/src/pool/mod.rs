@@ -158,7 +158,13 @@ impl PyPool {
         for job in state.jobs.values().chain(&state.callbacks) {
             visit.call(job)?;
         }
-        for object in state.functions.objects().chain(&state.broken).chain(&state.refused).chain(state.workers.objects()) {
+        for object in state
+            .functions
+            .objects()
+            .chain(&state.broken)
+            .chain(&state.refused)
+            .chain(state.workers.objects())
+        {
             visit.call(object)?;
         }
         Ok(())
@@ -222,7 +228,10 @@ impl PyPool {
     /// Makes `job` a stream of results. Its items are those of the list, behind which comes the error, if there is one; or
     /// the feeder, called in a thread of its own, pushes them. When this raises, the stream has ended.
     #[pyo3(signature = (job, func, ordered, chunksize, items=None, error=None, feeder=None))]
-    #[expect(clippy::too_many_arguments, reason = "one step: nothing may come between the stream and its items")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step: nothing may come between the stream and its items"
+    )]
     fn submit_stream(
         slf: &Bound<'_, Self>,
         job: &Bound<'_, PyJob>,

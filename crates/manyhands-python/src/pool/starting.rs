@@ -36,7 +36,8 @@ impl PyPool {
     /// Starts a worker for every seat; when one cannot be started, those that were end.
     pub(super) fn start_all(&self, py: Python<'_>) -> PyResult<()> {
         let seats = self.state().workers.seats();
-        let started = (0..seats).try_for_each(|seat| self.start_worker(py, seat)).and_then(|()| self.raise_held());
+        let started =
+            (0..seats).try_for_each(|seat| self.start_worker(py, seat)).and_then(|()| self.raise_held());
         let Err(refused) = started else { return Ok(()) };
         // What signals raise meanwhile is less than what is raised here.
         let _ = self.end_all(py, false, 0.0);

@@ -12,10 +12,7 @@ fn a_refused_start_is_tried_again_after_growing_pauses_while_a_worker_lives() {
     let (mut scheduler, _) = Scheduler::new(3);
     scheduler.on(Event::Submitted { tasks: 9 });
     for seat in [0, 1] {
-        assert_eq!(
-            scheduler.on(Event::WorkerExited { seat, was_ready: true }),
-            [Action::Start { seat }]
-        );
+        assert_eq!(scheduler.on(Event::WorkerExited { seat, was_ready: true }), [Action::Start { seat }]);
     }
     let mut pauses = Vec::new();
     let mut actions = scheduler.on(Event::StartRefused { seat: 1 });

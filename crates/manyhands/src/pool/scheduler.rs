@@ -158,10 +158,14 @@ impl Scheduler {
         self.outstanding
     }
 
-    /// Whether no worker is left.
+    /// Whether no seat has a worker, and none is to get one.
     #[must_use]
     pub fn is_deserted(&self) -> bool {
-        !self.occupied.contains(&true)
+        !self.has_workers() && !self.vacant.contains(&true)
+    }
+
+    fn has_workers(&self) -> bool {
+        self.occupied.contains(&true)
     }
 
     /// Takes in an event; what to do about it.
@@ -226,7 +230,7 @@ impl Scheduler {
         if !self.wants_workers() {
             return Vec::new();
         }
-        if self.is_deserted() && self.starved >= STARVES_FOR {
+        if !self.has_workers() && self.starved >= STARVES_FOR {
             return self.break_down();
         }
         self.vacant[seat] = true;
@@ -241,7 +245,7 @@ impl Scheduler {
 
     fn pause_over(&mut self) -> Vec<Action> {
         let Some(pause) = self.pause.take() else { return Vec::new() };
-        self.starved = if self.is_deserted() { self.starved + pause } else { Duration::ZERO };
+        self.starved = if self.has_workers() { Duration::ZERO } else { self.starved + pause };
         self.fill_a_vacancy()
     }
 
@@ -404,7 +408,12 @@ mod tests {
 
         fn check(&self) {
             assert_eq!(self.scheduler.outstanding(), self.unanswered);
-            assert_eq!(self.scheduler.is_deserted(), !self.workers.contains(&true));
+            let staffed = self.workers.iter().filter(|&&worker| worker).count();
+            assert_eq!(self.scheduler.staffed(), staffed);
+            assert!(!self.scheduler.is_deserted() || staffed == 0);
+            if !self.pausing {
+                assert_eq!(self.scheduler.is_deserted(), staffed == 0);
+            }
             let works = matches!(self.scheduler.state(), State::Running | State::Closing);
             if works && self.unanswered > 0 {
                 let staffed = self.workers.iter().all(|&w| w);

@@ -141,6 +141,7 @@ impl ProcessPool {
         let mut nothing_awaited = Outcomes::new(self.jobs, 0);
         while !self.scheduler.is_deserted() {
             self.bury_the_dead(&mut nothing_awaited)?;
+            self.try_again()?;
             if !self.scheduler.is_deserted() {
                 self.wait(&nothing_awaited)?;
             }
@@ -199,8 +200,8 @@ impl ProcessPool {
             // Nothing but ends is awaited, and answers of an abandoned job must not keep this awake.
             if let Some(worker) = self.workers.iter().flatten().next() {
                 worker.wait(Deadline::NEVER)?;
+                return Ok(Woken::Exited(0));
             }
-            return Ok(Woken::Exited(0));
         }
         let pidfds: Vec<_> = self.workers.iter().flatten().map(Process::sentinel).collect();
         let deadline = self.retry.unwrap_or(Deadline::NEVER);
