@@ -38,6 +38,9 @@ __all__ = [
     "after_fork_in_child",
     "after_fork_in_parent",
     "before_fork",
+    "drivers_after_fork_in_child",
+    "drivers_after_fork_in_parent",
+    "drivers_before_fork",
     "carrying",
     "compile_source",
     "die_with_parent",
@@ -590,8 +593,8 @@ class Pool:
 
         Args:
             seats: how many workers.
-            make: makes the worker for a seat, to be started; and says whether SIGINT, which stays blocked in the worker,
-                and whether every signal, is kept away from this thread meanwhile.
+            make: makes the worker for a seat, to be started; and says whether SIGINT, which stays blocked in the
+                worker, and whether every signal, is kept away from this thread meanwhile.
             died: the exception for an item whose worker died; the item's index, or ``None`` for a single call.
             decode_error: the exception that a worker sent.
             undecodable: the exception for an item whose result cannot be unpickled, from why not.
@@ -622,8 +625,8 @@ class Pool:
         chunksize: int | None = None,
         drive: bool = False,
     ) -> None:
-        """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments. With ``drive``,
-        as `want_driver`."""
+        """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments. With
+        ``drive``, as `want_driver`."""
 
     def submit_stream(
         self,
@@ -642,9 +645,9 @@ class Pool:
         """No more jobs: workers leave when those there are done."""
 
     def shut_down(self, tell: bool, grace: float) -> None:
-        """Ends everything: workers are told to end, and killed when they have not within ``grace`` seconds; whatever was
-        not done fails, and without ``tell`` nobody hears of it. Does not wait for whoever leads. Once more, it does what
-        was left."""
+        """Ends everything: workers are told to end, and killed when they have not within ``grace`` seconds; whatever
+        was not done fails, and without ``tell`` nobody hears of it. Does not wait for whoever leads. Once more, it does
+        what was left."""
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until every worker is gone and every callback has run; whether they are. Then the memory is freed.
@@ -887,6 +890,15 @@ def after_fork_in_child() -> None:
 
 def after_fork_in_parent() -> None:
     """After a fork, in the parent, whether there is a child or not."""
+
+def drivers_before_fork() -> None:
+    """Before a fork: pools' driver threads end. Called by the interpreter."""
+
+def drivers_after_fork_in_parent() -> None:
+    """After a fork: they come back. Called by the interpreter."""
+
+def drivers_after_fork_in_child() -> None:
+    """In a forked child: the pools are its parent's. Called by the interpreter."""
 
 def before_fork() -> None:
     """Before a fork, whoever asks for it: takes references for the child to the queues that it will find open."""

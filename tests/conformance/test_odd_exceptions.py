@@ -5,10 +5,9 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+import manyhands
 import odd
 import pytest
-
-import manyhands
 from manyhands.futures import ProcessPoolExecutor
 
 
@@ -48,7 +47,7 @@ def test_of_a_pool(ctx: Any, kind: str) -> None:
     with ctx.Pool(1) as pool:
         told: list[BaseException] = []
         result = pool.apply_async(odd.raises, (kind,), error_callback=told.append)
-        with pytest.raises(Exception) as caught:  # noqa: PT011
+        with pytest.raises(Exception) as caught:
             result.get(30)
         is_right(kind, caught.value)
         is_right(kind, told[0])

@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import manyhands.futures
+import manyhands.pool
 import odd
 import pytest
 import starts
-
-import manyhands.futures
-import manyhands.pool
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A signal's handler raises, again and again, in the middle of everything: the pool ends all the same, and nothing is left.
+"""A signal's handler raises, again and again, in the middle of everything: the pool ends, and nothing is left behind.
 
 What is raised, and where, differs from run to run; that the end comes does not.
 """

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import starts
-
 from manyhands import WorkerDied
 
 
@@ -183,8 +182,6 @@ def test_without_a_free_descriptor_for_a_moment(ctx: Any, kind: str, tmp_path: P
     program.write_text(PROGRAM)
     command = [sys.executable, str(program), ctx.get_start_method(), kind]
     paths = ":".join(path for path in sys.path if path)
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=100, env={"PYTHONPATH": paths}
-    )
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, env={"PYTHONPATH": paths})
     # A child that was made, and had no room to be watched, may say so.
     assert (ended.returncode, ended.stdout) == (0, "True 1\n"), ended.stderr

@@ -193,7 +193,14 @@ impl PyPool {
         batch: &mut TaskBatch,
         numbers: &mut Vec<u32>,
     ) -> PyResult<()> {
-        match future::begin(call.future.bind(py)) {
+        let future = call.future.bind(py);
+        let begun = future::begin(future).or_else(|raised| {
+            // By a signal's handler, perhaps: the call is off the list already, and must not be lost.
+            let begun = self.interrupts.stubbornly(py, || future::begin_again(future))?;
+            self.interrupts.hold(raised);
+            Ok(begun)
+        });
+        match begun {
             Ok(true) => {}
             Ok(false) => {
                 self.note_answered(py);

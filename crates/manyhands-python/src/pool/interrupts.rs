@@ -19,7 +19,7 @@ pub(super) struct Interrupts {
 }
 
 /// See [`Interrupts::stubbornly`].
-const MOST_TRIES: u32 = 20;
+pub(super) const MOST_TRIES: u32 = 20;
 
 impl Interrupts {
     fn held(&self) -> MutexGuard<'_, Option<(ThreadId, PyErr)>> {

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn blocked(signal: i32) -> bool {
-        let now = change(libc::SIG_BLOCK, &empty()).unwrap();
+        let now = change(libc::SIG_BLOCK, &empty()).expect("a mask");
         // SAFETY: the set was filled by `pthread_sigmask`, and the signal exists.
         unsafe { libc::sigismember(&raw const now, signal) == 1 }
     }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn signals_are_blocked_for_as_long_as_asked_and_a_child_takes_on_what_was_before() {
         assert!(!blocked(libc::SIGTERM) && !blocked(libc::SIGINT));
-        let away = BlockedSignals::new(Signals::Asynchronous, true).unwrap();
+        let away = BlockedSignals::new(Signals::Asynchronous, true).expect("a mask");
         assert!(away.let_sigint_in());
         assert!(blocked(libc::SIGTERM) && blocked(libc::SIGALRM) && !blocked(libc::SIGSEGV));
         // What a child does first.
@@ -139,7 +139,7 @@ mod tests {
         assert!(!blocked(libc::SIGTERM) && blocked(libc::SIGINT));
         drop(away);
         assert!(!blocked(libc::SIGTERM) && !blocked(libc::SIGINT));
-        let away = BlockedSignals::new(Signals::Interrupt, false).unwrap();
+        let away = BlockedSignals::new(Signals::Interrupt, false).expect("a mask");
         assert!(blocked(libc::SIGINT) && !blocked(libc::SIGTERM));
         drop(away);
         take_on_in_child();
