@@ -69,7 +69,11 @@ def _load(pickled: bytes) -> Any:
         return _Unpickler(io.BytesIO(pickled)).load()
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+#: The pickler in Python, whose steps can be overridden.
+_InPython: Any = pickle._Unpickler
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
     """Gives an exception its state as the interpreter would, and not by the class's own ``__setattr__``."""
 
     def load_build(self) -> None:
@@ -82,7 +86,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
         for name, value in state.items():
             BaseException.__setattr__(error, name, value)
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[attr-defined]
+    dispatch: dict[int, Any] = {**_InPython.dispatch, pickle.BUILD[0]: load_build}
 
 
 def _set_missing(error: BaseException, fields: dict[str, Any]) -> None:

@@ -14,7 +14,9 @@ from importlib import import_module
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 __all__ = ["Seen", "insides", "stand_in", "standard_executor", "standard_pool"]
 
@@ -68,7 +70,7 @@ def insides(standard: Any, *heeded: str) -> frozenset[str]:
     return frozenset(private).difference(heeded)
 
 
-def stand_in(cls: type, ours: type, standard: Callable[[], Any], heeded: tuple[str, ...]) -> type:
+def stand_in(cls: type[T], ours: type, standard: Callable[[], Any], heeded: tuple[str, ...]) -> type[T]:
     """The class of which an object of ``cls``, a subclass of ``ours``, is made: ``cls``, unless it changes the insides
     of the standard library's class."""
     changed = {name for kind in cls.__mro__[: cls.__mro__.index(ours)] for name in vars(kind)}
@@ -78,7 +80,7 @@ def stand_in(cls: type, ours: type, standard: Callable[[], Any], heeded: tuple[s
     theirs = standard()
     if changed.isdisjoint(insides(theirs, *heeded)):
         return cls
-    made = cls.__dict__.get(_MADE)
+    made: type[T] | None = cls.__dict__.get(_MADE)
     if made is None:
         made = _make(cls, ours, theirs)
         type.__setattr__(cls, _MADE, made)
@@ -89,7 +91,7 @@ def stand_in(cls: type, ours: type, standard: Callable[[], Any], heeded: tuple[s
 _MADE = "_manyhands_stand_in"
 
 
-def _make(cls: type, ours: type, theirs: Any) -> type:
+def _make(cls: type[T], ours: type, theirs: Any) -> type[T]:
     metaclass: Any = type(cls)
 
     class StandIn(metaclass):  # type: ignore[misc]
@@ -99,5 +101,5 @@ def _make(cls: type, ours: type, theirs: Any) -> type:
             return [*order[:before], *(kind for kind in theirs.__mro__ if kind not in order), *order[before:]]
 
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    made: type = type.__new__(StandIn, cls.__name__, (cls,), names)
+    made: type[T] = type.__new__(StandIn, cls.__name__, (cls,), names)
     return made

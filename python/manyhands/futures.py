@@ -27,7 +27,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from . import _manyhands, _outcomes, _pickler, _standard, _worker, pool
 from .errors import TaskError
@@ -172,11 +172,12 @@ class ProcessPoolExecutor(Executor):
     made the executor.
     """
 
-    def __new__(cls, *_args: Any, **_kwds: Any) -> Any:
+    def __new__(cls, *_args: Any, **_kwds: Any) -> Self:
+        kind = cls
         if cls is not ProcessPoolExecutor:
             # One that changes the insides of the standard library's executor is made of those.
-            cls = _standard.stand_in(cls, ProcessPoolExecutor, _standard.standard_executor, ())  # type: ignore[assignment]
-        return super().__new__(cls)
+            kind = _standard.stand_in(cls, ProcessPoolExecutor, _standard.standard_executor, ())
+        return super().__new__(kind)
 
     def __init__(
         self,
@@ -335,6 +336,10 @@ class ProcessPoolExecutor(Executor):
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+
+# For whoever asks for the signature.
+ProcessPoolExecutor.__new__.__wrapped__ = ProcessPoolExecutor.__init__  # type: ignore[attr-defined]
 
 
 class _Crew:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing import resource_tracker, util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from . import _manyhands, _standard, _worker
 from ._outcomes import decode_error as _decode_error
@@ -95,11 +95,12 @@ class Pool:
         """A process of the pool's context; a subclass may make another one for its workers."""
         return ctx.Process(*args, **kwds)
 
-    def __new__(cls, *_args: Any, **_kwds: Any) -> Any:
+    def __new__(cls, *_args: Any, **_kwds: Any) -> Self:
+        kind = cls
         if cls is not Pool:
             # One that changes the insides of the standard library's pool is made of those.
-            cls = _standard.stand_in(cls, Pool, _standard.standard_pool, _HEEDED)  # type: ignore[assignment]
-        return super().__new__(cls)
+            kind = _standard.stand_in(cls, Pool, _standard.standard_pool, _HEEDED)
+        return super().__new__(kind)
 
     def __init__(
         self,
@@ -383,6 +384,10 @@ class Pool:
         # A child that was forked inside the block may leave it, too.
         if self._core.is_ours:
             self.terminate()
+
+
+# For whoever asks for the signature.
+Pool.__new__.__wrapped__ = Pool.__init__  # type: ignore[attr-defined]
 
 
 class _Workers:
