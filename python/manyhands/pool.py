@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing import resource_tracker, util
@@ -462,8 +464,16 @@ def _read(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:
-    """Push the items of an iterable of unknown length, as they come, until the pool ends."""
+    """Push the items of an iterable of unknown length, as they come, until the pool ends: the life of a thread.
+
+    All of it is Python's: the interpreter's end finds no frame of ours to unwind.
+    """
     try:
+        threading.current_thread().name = "PoolFeeder"
+        if (trace := threading.gettrace()) is not None:
+            sys.settrace(trace)
+        if (profile := threading.getprofile()) is not None:
+            sys.setprofile(profile)
         chunk = []
         for item in iterable:
             chunk.append(item)
@@ -474,6 +484,9 @@ def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> No
         job.push(chunk, True)
     except BaseException as error:
         job.push_error(error)
+    finally:
+        # Threads that were not made by `threading` stay on its list, on some versions.
+        threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
 
 
 def _usable_processors() -> int:

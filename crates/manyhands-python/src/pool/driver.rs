@@ -81,7 +81,7 @@ impl PyPool {
         };
         let Some(presence) = this.leadership.arrive(system, refused) else { return Ok(()) };
         // Neither matters to the work.
-        let _ = introduce(py, "PoolDriver");
+        let _ = introduce(py);
         this.serve(py);
         let _ = take_leave(py);
         drop(presence);
@@ -169,9 +169,9 @@ fn await_departure(leadership: &Leadership, deadline: Deadline) -> bool {
 }
 
 /// The thread has a name, and is traced as those of `threading` are.
-pub(super) fn introduce(py: Python<'_>, name: &str) -> PyResult<()> {
+fn introduce(py: Python<'_>) -> PyResult<()> {
     let (threading, sys) = (py.import("threading")?, py.import("sys")?);
-    threading.call_method0("current_thread")?.setattr("name", name)?;
+    threading.call_method0("current_thread")?.setattr("name", "PoolDriver")?;
     for (asked, told) in [("gettrace", "settrace"), ("getprofile", "setprofile")] {
         let function = threading.call_method0(asked)?;
         if !function.is_none() {
@@ -182,7 +182,7 @@ pub(super) fn introduce(py: Python<'_>, name: &str) -> PyResult<()> {
 }
 
 /// `threading` forgets the thread.
-pub(super) fn take_leave(py: Python<'_>) -> PyResult<()> {
+fn take_leave(py: Python<'_>) -> PyResult<()> {
     let threading = py.import("threading")?;
     let number = py.import("_thread")?.call_method0("get_ident")?;
     threading.getattr("_active")?.call_method1("pop", (number, py.None())).map(drop)

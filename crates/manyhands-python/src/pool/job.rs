@@ -185,17 +185,6 @@ impl PyJob {
         Ok(pushed)
     }
 
-    /// The body of the thread that pushes a stream's items.
-    #[staticmethod]
-    fn _run_feeder(feeder: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = feeder.py();
-        // Neither matters to the work.
-        let _ = driver::introduce(py, "PoolFeeder");
-        let fed = feeder.call0();
-        let _ = driver::take_leave(py);
-        fed.map(drop)
-    }
-
     /// The iterable of a stream raised: that is what comes after the items before.
     fn push_error(slf: &Bound<'_, Self>, exception: Py<PyAny>) -> PyResult<()> {
         Self::pushed(slf, 0, |stream| stream.push_error(exception)).map(drop)
@@ -241,8 +230,7 @@ impl PyJob {
             return error
                 .map_or(Ok(()), |error| Self::pushed(slf, 0, |stream| stream.push_error(error)).map(drop));
         };
-        let body = slf.getattr("_run_feeder");
-        body.and_then(|body| driver::start_thread(&body, &[feeder])).inspect_err(|refused| {
+        driver::start_thread(&feeder, &[]).inspect_err(|refused| {
             let reason = refused.clone_ref(slf.py()).into_value(slf.py()).into_any();
             // Unless the pool has ended, and the stream with it.
             let _ = Self::pushed(slf, 0, |stream| stream.push_error(reason));
