@@ -30,14 +30,16 @@ impl Listening {
         Self(())
     }
 
-    /// Ends what was started meanwhile.
-    pub(crate) fn end_all(self) {
-        let heard = HEARD.take();
-        for sentinel in heard.into_iter().flatten() {
-            // One that cannot be signalled or reaped is gone, or somebody else's to reap.
-            let _ = process::end(sentinel.as_fd());
-        }
+    /// The last process that was started meanwhile.
+    pub(crate) fn heard(self) -> Option<Arc<OwnedFd>> {
+        HEARD.take().and_then(|mut heard| heard.pop())
     }
+}
+
+/// Ends a process of which nobody else has heard.
+pub(crate) fn end(sentinel: &OwnedFd) {
+    // One that cannot be signalled or reaped is gone, or somebody else's to reap.
+    let _ = process::end(sentinel.as_fd());
 }
 
 impl Drop for Listening {

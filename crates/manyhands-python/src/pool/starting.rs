@@ -5,7 +5,7 @@
 
 use super::{PyPool, driver};
 use crate::error;
-use crate::launched::Listening;
+use crate::launched::{self, Listening};
 use manyhands::pool::Event;
 use manyhands::{BlockedSignals, Signals};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
@@ -61,26 +61,30 @@ impl PyPool {
             let sentinel: i32 = process.getattr("sentinel")?.extract()?;
             manyhands::adopt_descriptor(sentinel).map_err(error::os)
         });
-        match started {
-            Ok(sentinel) => {
-                drop(listening);
-                let worker = Some((process.unbind(), Arc::new(sentinel)));
-                let before = self.state().workers.seat(seat, worker);
-                drop((before, blocked));
-                driver::come_back(py);
-                // Those that were kept away come in now: the worker is there all the same.
-                py.check_signals().or_else(|raised| {
-                    self.interrupts.hold(raised);
-                    Ok(())
-                })
-            }
-            Err(refused) => {
-                listening.end_all();
+        let (sentinel, raised) = match (started, listening.heard()) {
+            (Ok(sentinel), _) => (Arc::new(sentinel), None),
+            (Err(refused), None) => {
                 drop(blocked);
                 driver::come_back(py);
-                Err(refused)
+                return Err(refused);
             }
+            // Started all the same, and at work perhaps. One that its own object knows nothing of cannot stay: it has
+            // died, and is buried like any other.
+            (Err(raised), Some(sentinel)) => {
+                if is_lost(&process) {
+                    launched::end(&sentinel);
+                }
+                (sentinel, Some(raised))
+            }
+        };
+        let before = self.state().workers.seat(seat, Some((process.unbind(), sentinel)));
+        drop((before, blocked));
+        driver::come_back(py);
+        // What was kept away comes in now: the worker is there all the same.
+        if let Some(raised) = raised.or_else(|| py.check_signals().err()) {
+            self.interrupts.hold(raised);
         }
+        Ok(())
     }
 
     /// Starts a worker for an empty seat; the scheduler hears whether there is one now.
@@ -115,6 +119,11 @@ impl PyPool {
         };
         self.carry_out(py, actions);
     }
+}
+
+/// Whether a process was started of which its own object knows nothing: its start was interrupted.
+pub(super) fn is_lost(process: &Bound<'_, PyAny>) -> bool {
+    process.getattr("pid").is_ok_and(|pid| pid.is_none())
 }
 
 /// Whether it says that there was no room for a process: no descriptor, no memory, no place.

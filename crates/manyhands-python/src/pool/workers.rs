@@ -3,6 +3,7 @@
 use super::PyPool;
 use super::calls::NO_JOB;
 use super::job::PyJob;
+use super::starting::is_lost;
 use manyhands::pool::{Estate, Event, Phase, State, Task};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -97,7 +98,8 @@ impl PyPool {
         let was_ready = match self.engine.bury(seat) {
             Ok(estate) => {
                 self.settle_estate(py, &process, &estate);
-                estate.phase != Phase::Starting
+                // One that was ended by us says nothing about the next.
+                estate.phase != Phase::Starting || is_lost(process.bind(py))
             }
             // Its seat makes no sense, or the pool has ended meanwhile.
             Err(_) => false,
