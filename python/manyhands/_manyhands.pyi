@@ -43,6 +43,9 @@ __all__ = [
     "compile_source",
     "die_with_parent",
     "doctor",
+    "drivers_after_fork_in_child",
+    "drivers_after_fork_in_parent",
+    "drivers_before_fork",
     "family_descriptor",
     "job_descriptor",
     "join_family",
@@ -551,8 +554,8 @@ class Calls:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None = None,
-    ) -> bool:
-        """Submits a call, whose outcome ``future`` will have; ``False`` when no driver thread is there to see to it."""
+    ) -> None:
+        """Submits a call, whose outcome ``future`` will have; the driver thread sees to it."""
 
     def wait(self, future: Any, timeout: Any = None) -> bool:
         """Waits until the future is done, leading the pool if nobody does; whether it is done."""
@@ -586,7 +589,7 @@ class Pool:
     def __new__(
         cls,
         seats: int,
-        start: Callable[[int], BaseProcess],
+        make: Callable[[int], tuple[BaseProcess, tuple[bool, bool]]],
         died: Callable[[BaseProcess, int | None], BaseException],
         decode_error: Callable[[bytes], BaseException],
         undecodable: Callable[[BaseException], BaseException],
@@ -595,7 +598,8 @@ class Pool:
 
         Args:
             seats: how many workers.
-            start: starts the worker for a seat.
+            make: makes the worker for a seat, to be started; and says whether SIGINT, which stays blocked in the
+                worker, and whether every signal, is kept away from this thread meanwhile.
             died: the exception for an item whose worker died; the item's index, or ``None`` for a single call.
             decode_error: the exception that a worker sent.
             undecodable: the exception for an item whose result cannot be unpickled, from why not.
@@ -614,31 +618,47 @@ class Pool:
         args: tuple[Any, ...],
         kwds: dict[str, Any] | None = None,
         drive: bool = False,
-    ) -> bool:
-        """Submits one call, as the whole of ``job``. With ``drive``, as `want_driver`, whose answer it gives."""
+    ) -> None:
+        """Submits one call, as the whole of ``job``. With ``drive``, as `want_driver`."""
 
     def submit_map(
-        self, job: Job, func: Callable[..., Any], items: list[Any], star: bool, chunksize: int | None = None
+        self,
+        job: Job,
+        func: Callable[..., Any],
+        items: list[Any],
+        star: bool,
+        chunksize: int | None = None,
+        drive: bool = False,
     ) -> bool:
         """Submits a list of items, as the whole of ``job``; with ``star``, items are tuples of arguments. `False`, and
-        nothing done, for a function that has to go with each item: it offers descriptors, which one receiver gets."""
+        nothing done, for a function that has to go with each item: it offers descriptors, which one receiver gets. With
+        ``drive``, as `want_driver`."""
 
-    def submit_stream(self, job: Job, func: Callable[..., Any], ordered: bool, chunksize: int) -> bool:
-        """Makes ``job`` a stream of results, whose items are pushed to it; `False` as `submit_map`."""
+    def submit_stream(
+        self,
+        job: Job,
+        func: Callable[..., Any],
+        ordered: bool,
+        chunksize: int,
+        items: list[Any] | None = None,
+        error: Exception | None = None,
+        feeder: Callable[[], None] | None = None,
+    ) -> bool:
+        """Makes ``job`` a stream of results; `False` as `submit_map`. It has these items, behind which comes the error,
+        if there is one; or the feeder, called in a thread of its own, pushes them. When this raises, the stream has
+        ended."""
 
     def close(self) -> None:
         """No more jobs: workers leave when those there are done."""
 
-    def terminate(self, tell: bool = True) -> None:
-        """Workers are told to end, and whatever was not done fails; without ``tell``, who waits is left waiting."""
-
-    def end_workers(self, grace: float) -> None:
-        """After `terminate`: waits for the workers' end, and kills those that take longer than ``grace`` seconds. Does
-        not wait for whoever leads."""
+    def shut_down(self, tell: bool, grace: float) -> None:
+        """Ends everything: workers are told to end, and killed when they have not within ``grace`` seconds; whatever
+        was not done fails, and without ``tell`` nobody hears of it. Does not wait for whoever leads. Once more, it does
+        what was left."""
 
     def join(self, timeout: Any = None) -> bool:
-        """Waits until every worker is gone and every callback has run; whether they are. ``RuntimeError`` in code that
-        the pool itself runs, while workers are there."""
+        """Waits until every worker is gone and every callback has run; whether they are. Then the memory is freed.
+        ``RuntimeError`` in code that the pool itself runs, while workers are there."""
 
     @property
     def processes(self) -> list[BaseProcess]:
@@ -655,15 +675,14 @@ class Pool:
     def look_after_workers(self) -> None:
         """Buries and replaces workers that have died, without waiting."""
 
-    def drive(self) -> None:
+    def _drive(self) -> None:
         """The body of the driver thread: leads whenever there is work and nobody else leads."""
 
-    def want_driver(self, after_all: bool = False) -> bool:
-        """There is work that nobody may wait for. ``False`` when there is no driver thread: the caller starts it, or
-        calls `forget_driver`. With ``after_all``, one that was told to end and has not goes on."""
+    def want_driver(self) -> None:
+        """There is work that nobody may wait for: a driver thread does it, from now on if there was none."""
 
-    def forget_driver(self) -> None:
-        """There is no driver thread: callbacks are run by whoever waits."""
+    def stop_driver(self) -> None:
+        """Tells the driver thread to end, and waits for it, if it is not in a callback for long."""
 
     @property
     def is_ours(self) -> bool:
@@ -671,12 +690,6 @@ class Pool:
 
     def check_owner(self) -> None:
         """``RuntimeError`` in a process that was forked from the pool's."""
-
-    def give_up_callbacks(self) -> None:
-        """Callbacks that were not run will not be: their jobs are done without."""
-
-    def stop_driver(self) -> None:
-        """Tells the driver thread to end."""
 
     def destroy(self) -> None:
         """Frees the pool's shared memory, as soon as nobody leads; nothing happens while a worker is there, or in a
@@ -890,6 +903,15 @@ def after_fork_in_child() -> None:
 
 def after_fork_in_parent() -> None:
     """After a fork, in the parent, whether there is a child or not."""
+
+def drivers_before_fork() -> None:
+    """Before a fork: pools' driver threads end. Called by the interpreter."""
+
+def drivers_after_fork_in_parent() -> None:
+    """After a fork: they come back. Called by the interpreter."""
+
+def drivers_after_fork_in_child() -> None:
+    """In a forked child: the pools are its parent's. Called by the interpreter."""
 
 def before_fork() -> None:
     """Before a fork, whoever asks for it: takes references for the child to the queues that it will find open."""

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
 
 from .errors import TaskError
 
-__all__ = ["decode_error", "undecodable"]
+__all__ = ["cause_of", "decode_error", "set_cause", "shown", "undecodable"]
+
+
+def set_cause(error: BaseException, cause: BaseException | None) -> None:
+    """What ``raise error from cause`` does: the exception's own class has no say in it, and may refuse attributes."""
+    _CAUSE.__set__(error, cause)
+
+
+def cause_of(error: BaseException) -> Any:
+    """The cause, whatever the exception's own class says."""
+    return _CAUSE.__get__(error)
+
+
+_CAUSE: Any = vars(BaseException)["__cause__"]
 
 
 def decode_error(encoded: bytes) -> BaseException:
@@ -17,44 +31,82 @@ def decode_error(encoded: bytes) -> BaseException:
     One that cannot be unpickled, or that would end this program instead of the wait for the item (``SystemExit``,
     ``KeyboardInterrupt``), becomes a `TaskError`.
     """
-    pickled, text, summary = pickle.loads(encoded)
+    pickled, text, summary, fields = pickle.loads(encoded)
     error: BaseException
     try:
         error = _unpickled(pickled)
         if not isinstance(error, BaseException):
             raise TypeError(f"not an exception but {type(error).__name__}")
+        _set_missing(error, fields)
         if not isinstance(error, Exception):
             error = TaskError(summary, text, None, error)
-        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
     except Exception as refused:
-        error = TaskError(summary, text, f"{type(refused).__name__}: {_shown(refused)}")
-        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+        error = TaskError(summary, text, f"{type(refused).__name__}: {shown(refused)}")
+    set_cause(error, RemoteTraceback(f'\n"""\n{text}"""'))
     return error
 
 
 def _unpickled(pickled: bytes) -> Any:
     """What was pickled. An exception class may raise anything when it is made again; a signal's handler may, too."""
     try:
-        return pickle.loads(pickled)
+        return _load(pickled)
     except Exception:
         raise
     except BaseException:
         try:
-            pickle.loads(pickled)
+            _load(pickled)
         except BaseException as refused:
             # Again: it is the class's own doing.
             raise TypeError(f"unpickling it raises {type(refused).__name__}") from None
         raise
 
 
+def _load(pickled: bytes) -> Any:
+    try:
+        return pickle.loads(pickled)
+    except Exception:
+        # It may have refused to be given its attributes: a frozen dataclass does.
+        return _Unpickler(io.BytesIO(pickled)).load()
+
+
+#: The pickler in Python, whose steps can be overridden.
+_InPython: Any = pickle._Unpickler
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
+    """Gives an exception its state as the interpreter would, and not by the class's own ``__setattr__``."""
+
+    def load_build(self) -> None:
+        error, state = self.stack[-2:]
+        own = getattr(type(error), "__setstate__", None) is not BaseException.__setstate__
+        if own or not isinstance(error, BaseException) or not isinstance(state, dict):
+            super().load_build()
+            return
+        self.stack.pop()
+        for name, value in state.items():
+            BaseException.__setattr__(error, name, value)
+
+    dispatch: dict[int, Any] = {**_InPython.dispatch, pickle.BUILD[0]: load_build}
+
+
+def _set_missing(error: BaseException, fields: dict[str, Any]) -> None:
+    """Sets fields of the interpreter's own that this version does not pickle with the exception."""
+    for kind in (AttributeError, NameError):
+        if isinstance(error, kind):
+            for name, value in fields.items():
+                field: Any = vars(kind)[name]
+                if field.__get__(error) is None:
+                    field.__set__(error, value)
+
+
 def undecodable(refused: BaseException) -> BaseException:
     """What an item fails with whose result cannot be unpickled here."""
-    error = RuntimeError(f"the result of this item cannot be unpickled here: {_shown(refused)}")
-    error.__cause__ = refused
+    error = RuntimeError(f"the result of this item cannot be unpickled here: {shown(refused)}")
+    set_cause(error, refused)
     return error
 
 
-def _shown(error: BaseException) -> str:
+def shown(error: BaseException) -> str:
     try:
         return repr(error)
     except Exception:

@@ -170,15 +170,23 @@ def encode_error(error: BaseException) -> bytes:
         raise
     except BaseException as refused:
         pickled = dumps(_unsendable(refused, error))
-    return dumps(
-        (pickled, text, f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}")
-    )
+    summary = f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}"
+    return dumps((pickled, text, summary, _fields_of(error)))
+
+
+def _fields_of(error: BaseException) -> dict[str, str]:
+    """What not every version of Python pickles with an exception of its own."""
+    for kind in (AttributeError, NameError):
+        if isinstance(error, kind):
+            name = vars(kind)["name"].__get__(error)
+            return {"name": name} if type(name) is str else {}
+    return {}
 
 
 def encode_result_error(refused: BaseException, result: object) -> bytes:
     """A result that cannot be pickled, as the exception that says so."""
     wrapped = _unsendable(refused, result)
-    return dumps((dumps(wrapped), _traceback_of(refused), str(wrapped)))
+    return dumps((dumps(wrapped), _traceback_of(refused), str(wrapped), {}))
 
 
 def _unsendable(refused: BaseException, value: object) -> BaseException:
@@ -211,4 +219,7 @@ def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception as refused:
-        return f"{type(error).__name__} (its traceback cannot be shown: {type(refused).__name__})\n"
+        # The exception will not be looked at (its ``__bool__`` raises, say): where it was raised can be shown.
+        frames = "".join(traceback.format_tb(vars(BaseException)["__traceback__"].__get__(error)))
+        said = f"{type(error).__name__} (it cannot be shown: {type(refused).__name__})\n"
+        return f"Traceback (most recent call last):\n{frames}{said}"

@@ -28,9 +28,9 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from . import _manyhands, _outcomes, _pickler, _worker, pool
+from . import _manyhands, _outcomes, _pickler, _standard, _worker, pool
 from .errors import TaskError
 
 __all__ = [
@@ -173,6 +173,13 @@ class ProcessPoolExecutor(Executor):
     made the executor.
     """
 
+    def __new__(cls, *_args: Any, **_kwds: Any) -> Self:
+        kind = cls
+        if cls is not ProcessPoolExecutor:
+            # One that changes the insides of the standard library's executor is made of those.
+            kind = _standard.stand_in(cls, ProcessPoolExecutor, _standard.standard_executor, ())
+        return super().__new__(kind)
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -202,6 +209,8 @@ class ProcessPoolExecutor(Executor):
         self._safe_to_dynamically_spawn_children = method != "fork"
         self._shutdown_thread = False
         self._crew: _Crew | None = None
+        #: The crew before everything is done that makes it one.
+        self._forming: _Crew | None = None
         self._crew_lock = threading.RLock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -217,8 +226,7 @@ class ProcessPoolExecutor(Executor):
         crew = self._crew or self._assemble()
         calls = crew.calls
         future: Future[T] = Future(calls)
-        if not calls.submit(future, fn, args, kwargs):
-            crew.driver.want()
+        calls.submit(future, fn, args, kwargs)
         return future
 
     # The standard library's, with its own signature on each version.
@@ -276,7 +284,7 @@ class ProcessPoolExecutor(Executor):
             cancel_futures: cancel the calls that no worker may have yet.
         """
         self._shutdown_thread = True
-        crew = self._crew
+        crew = self._forming
         if crew is not None:
             crew.close(bool(cancel_futures))
             if wait:
@@ -292,18 +300,27 @@ class ProcessPoolExecutor(Executor):
 
     def _end_workers(self, how: str) -> None:
         self._shutdown_thread = True
-        if self._crew is not None:
-            self._crew.end_workers(how)
+        if self._forming is not None:
+            self._forming.end_workers(how)
 
     def _assemble(self) -> _Crew:
         """The crew; it begins with the first call."""
         with self._crew_lock:
             if self._crew is None:
-                self._crew = _Crew(self)
-                weakref.finalize(self, self._crew.close, False).atexit = False
+                # Each step may be the last one before an interruption; the next call takes all that are left.
+                if self._forming is None:
+                    self._forming = _Crew(self)
+                crew = self._forming
+                weakref.finalize(self, crew.close, False).atexit = False
+                for other in [other for other in _crews if other.calls.is_over]:
+                    _crews.discard(other)
+                _crews.add(crew)
+                # There from now on, so that a finalizer need not start a thread.
+                crew.core.want_driver()
+                self._crew = crew
             return self._crew
 
-    @property
+    @_standard.Seen
     def _processes(self) -> dict[int, Any] | None:
         """The workers' processes by their ids, as they are now; ``None`` after `shutdown`."""
         if self._shutdown_thread:
@@ -311,7 +328,7 @@ class ProcessPoolExecutor(Executor):
         processes = self._crew.core.processes if self._crew is not None else []
         return {process.pid: process for process in processes if process.pid is not None}
 
-    @property
+    @_standard.Seen
     def _broken(self) -> str | bool:
         """Why no worker can do anything, if so."""
         if self._crew is None or self._crew.core.state_name != "BROKEN":
@@ -320,6 +337,10 @@ class ProcessPoolExecutor(Executor):
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+
+# For whoever asks for the signature.
+ProcessPoolExecutor.__new__.__wrapped__ = ProcessPoolExecutor.__init__  # type: ignore[attr-defined]
 
 
 class _Crew:
@@ -335,17 +356,11 @@ class _Crew:
             _pickler.note_fresh_children()
         workers = _Workers(_context(method), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
-        self.core = _manyhands.Pool(seats, workers.start, workers.died, _decode_error, _undecodable)
+        self.core = _manyhands.Pool(seats, workers.make, workers.died, _decode_error, _undecodable)
         workers.address = _worker.Address(*self.core._address())
         self.calls = _manyhands.Calls(self.core, _broken, method != "fork")
         if method == "fork":
             self.core.start_workers()
-        self.driver = pool._Driver(self.core)
-        for crew in [crew for crew in _crews if crew.calls.is_over]:
-            _crews.discard(crew)
-        _crews.add(self)
-        # There from now on, so that a finalizer need not start a thread.
-        self.driver.want()
 
     def close(self, cancel: bool) -> None:
         if self.core.is_ours:
@@ -353,7 +368,6 @@ class _Crew:
 
     def finish(self) -> None:
         if self.core.is_ours and self.calls.finish():
-            self.driver.stop()
             _crews.discard(self)
 
     def end_workers(self, how: str) -> None:
@@ -401,11 +415,11 @@ class _Workers:
         self._initargs = executor._initargs
         self._most_calls = min(executor._max_tasks_per_child or 0, sys.maxsize)
 
-    def start(self, seat: int) -> Any:
+    def make(self, seat: int) -> tuple[Any, tuple[bool, bool]]:
+        """As `manyhands.pool._Workers.make`."""
         args = (self.address, seat, self._initializer, self._initargs, self._most_calls)
         process = self._context.Process(target=_worker.serve_calls, args=args, die_with_parent=True)
-        process.start()
-        return process
+        return process, (False, self._context.get_start_method() == "fork")
 
     died = staticmethod(pool._Workers.died)
 
@@ -453,17 +467,17 @@ def _each_of(chunks: Iterator[list[T]]) -> Iterator[T]:
 
 def _decode_error(encoded: bytes) -> BaseException:
     error = _outcomes.decode_error(encoded)
+    text = _outcomes.cause_of(error).tb
     if isinstance(error, TaskError) and error.exception is not None:
         # A future has whatever was raised, `SystemExit` too, as in the standard library.
-        cause, error = error.__cause__, error.exception
-        error.__cause__ = cause
-    error.__cause__ = _RemoteTraceback(error.__cause__.tb)  # type: ignore[union-attr]
+        error = error.exception
+    _outcomes.set_cause(error, _RemoteTraceback(text))
     return error
 
 
 def _undecodable(refused: BaseException) -> BaseException:
     """What a call fails with whose result cannot be unpickled here; the standard library breaks the whole executor."""
-    error = BrokenProcessPool(f"the result of this call cannot be unpickled here: {refused!r}")
+    error = BrokenProcessPool(f"the result of this call cannot be unpickled here: {_outcomes.shown(refused)}")
     error.__cause__ = refused
     return error
 
@@ -472,6 +486,6 @@ def _broken(reason: BaseException | None) -> BaseException:
     """Why calls fail when no worker can do them."""
     if reason is None:
         return BrokenProcessPool("the workers were ended before this call was done")
-    error = BrokenProcessPool(f"the workers cannot make themselves ready: {reason!r}")
+    error = BrokenProcessPool(f"the workers cannot make themselves ready: {_outcomes.shown(reason)}")
     error.__cause__ = reason
     return error

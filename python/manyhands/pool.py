@@ -7,20 +7,19 @@ fork and is started again afterwards. See ``docs/journeys.md`` for the way of a 
 
 from __future__ import annotations
 
+import functools
 import os
-import signal
 import sys
 import threading
 import warnings
-import weakref
 from _operator import index
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from multiprocessing import resource_tracker, util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from . import _manyhands, _worker
+from . import _manyhands, _standard, _worker
 from ._call_arguments import chunks_of_stream, each_with, list_of, plain_call, read, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
@@ -40,6 +39,8 @@ T = TypeVar("T")
 
 #: How long workers get to end after SIGTERM before they are killed, in seconds.
 _TERM_GRACE = 2.0
+#: What the standard library's pool has inside, and a subclass of ours may change.
+_HEEDED = ("_check_running",)
 
 
 class ApplyResult(_manyhands.Job, Generic[T]):
@@ -95,8 +96,15 @@ class Pool:
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
-        """A process of the pool's context."""
+        """A process of the pool's context; a subclass may make another one for its workers."""
         return ctx.Process(*args, **kwds)
+
+    def __new__(cls, *_args: Any, **_kwds: Any) -> Self:
+        kind = cls
+        if cls is not Pool:
+            # One that changes the insides of the standard library's pool is made of those.
+            kind = _standard.stand_in(cls, Pool, _standard.standard_pool, _HEEDED)
+        return super().__new__(kind)
 
     def __init__(
         self,
@@ -125,19 +133,21 @@ class Pool:
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
         self._ctx = context
-        self._workers = _Workers(context, initializer, initargs, min(maxtasksperchild or 0, sys.maxsize))
+        most_tasks = min(maxtasksperchild or 0, sys.maxsize)
+        self._workers = _Workers(self.Process, context, initializer, tuple(initargs), most_tasks)
         self._core = _manyhands.Pool(
-            processes, self._workers.start, self._workers.died, _decode_error, _undecodable
+            processes, self._workers.make, self._workers.died, _decode_error, _undecodable
         )
         self._workers.address = _worker.Address(*self._core._address())
+        # There before the workers are: an interruption from now on leaves somebody to end them.
+        self._terminate = util.Finalize(self, _shut_down, args=(self._core,), exitpriority=15)
         try:
             self._core.start_workers()
+            self._state = RUN
         except BaseException:
             self._state = TERMINATE
+            _shut_down(self._core)
             raise
-        self._driver = _Driver(self._core)
-        self._terminate = util.Finalize(self, _shut_down, args=(self._core, self._driver), exitpriority=15)
-        self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         # A forked child drops what is only a picture of its parent's pool.
@@ -148,10 +158,11 @@ class Pool:
         cls = self.__class__
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
 
-    @property
+    @_standard.Seen
     def _pool(self) -> list[Any]:
         """The workers' processes, as they are now."""
-        return self._core.processes
+        processes: list[Any] = self._core.processes
+        return processes
 
     def _repopulate_pool(self) -> None:
         """Bury and replace workers that have ended, now rather than at the next wait."""
@@ -226,8 +237,7 @@ class Pool:
         if type(args) is not tuple or type(kwds) is not dict:
             func, args, kwds = plain_call(func, args, kwds)
         job: ApplyResult[T] = ApplyResult(self._core, callback, error_callback, self)
-        if not self._core.submit_call(job, func, args, kwds, True):
-            self._driver.start()
+        self._core.submit_call(job, func, args, kwds, True)
         return job
 
     def map_async(
@@ -242,11 +252,9 @@ class Pool:
         fail_fast: bool = False,
     ) -> MapResult[T]:
         """As `map`, without waiting."""
-        job = self._submit_map(
+        return self._submit_map(
             func, iterable, False, chunksize, callback, error_callback, return_exceptions, fail_fast, self
         )
-        self._driver.want()
-        return job
 
     def starmap_async(
         self,
@@ -260,11 +268,9 @@ class Pool:
         fail_fast: bool = False,
     ) -> MapResult[T]:
         """As `starmap`, without waiting."""
-        job = self._submit_map(
+        return self._submit_map(
             func, iterable, True, chunksize, callback, error_callback, return_exceptions, fail_fast, self
         )
-        self._driver.want()
-        return job
 
     def imap(
         self,
@@ -323,9 +329,11 @@ class Pool:
         job: MapResult[T] = MapResult(
             self._core, callback, error_callback, keeper, return_exceptions, fail_fast
         )
-        if not self._core.submit_map(job, func, items, star, chunksize):
+        # Nobody may wait for what was asked for with a keeper.
+        drive = keeper is not None
+        if not self._core.submit_map(job, func, items, star, chunksize, drive):
             items = list(each_with(func, items, star))
-            self._core.submit_map(job, _worker.call_with, items, False, chunksize)
+            self._core.submit_map(job, _worker.call_with, items, False, chunksize, drive)
         return job
 
     def _submit_stream(
@@ -341,32 +349,19 @@ class Pool:
         chunksize, refused = chunks_of_stream(chunksize, ordered)
         job = cls(self._core, None, None, self, return_exceptions)
         if refused is not None:
-            self._core.submit_stream(job, abs, ordered, chunksize)
-            job.push_error(refused)
+            self._core.submit_stream(job, abs, ordered, chunksize, [], refused)
         elif isinstance(iterable, Sized):
             # Read before there is a stream: it may raise what is no error of an item (Ctrl-C).
             items, error = read(iterable)
-            if not self._core.submit_stream(job, func, ordered, chunksize):
-                self._core.submit_stream(job, _worker.call_with, ordered, chunksize)
+            if not self._core.submit_stream(job, func, ordered, chunksize, items, error):
                 items = list(each_with(func, items))
-            job.push(items, error is None)
-            if error is not None:
-                job.push_error(error)
+                self._core.submit_stream(job, _worker.call_with, ordered, chunksize, items, error)
         else:
-            if not self._core.submit_stream(job, func, ordered, chunksize):
-                self._core.submit_stream(job, _worker.call_with, ordered, chunksize)
-                iterable = each_with(func, iterable)
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
-            feeder = threading.Thread(
-                target=_feed, args=(job, iterable, chunksize), daemon=True, name="PoolFeeder"
-            )
-            try:
-                feeder.start()
-            except BaseException as error:
-                # Somebody must end the stream, or close() would wait for its items.
-                job.push_error(error)
-                raise
-        self._driver.want()
+            feeder = functools.partial(_feed, job, iterable, chunksize)
+            if not self._core.submit_stream(job, func, ordered, chunksize, feeder=feeder):
+                feeder = functools.partial(_feed, job, each_with(func, iterable), chunksize)
+                self._core.submit_stream(job, _worker.call_with, ordered, chunksize, feeder=feeder)
         return job
 
     def close(self) -> None:
@@ -374,7 +369,6 @@ class Pool:
         if self._state == RUN:
             self._core.close()
             self._state = CLOSE
-            self._driver.want()
 
     def terminate(self) -> None:
         """End the workers, whatever they do; what was not done fails.
@@ -384,6 +378,8 @@ class Pool:
         self._core.check_owner()
         self._state = TERMINATE
         self._terminate()
+        # Once more, for one that was interrupted: it does what was left.
+        _shut_down(self._core)
 
     def join(self) -> None:
         """Wait until the workers have ended and every callback has run; call `close` or `terminate` first.
@@ -396,8 +392,6 @@ class Pool:
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
         self._core.join()
-        self._driver.stop()
-        self._core.destroy()
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -417,44 +411,45 @@ class Pool:
             self.terminate()
 
 
+# For whoever asks for the signature.
+Pool.__new__.__wrapped__ = Pool.__init__  # type: ignore[attr-defined]
+
+
 class _Workers:
     """How a pool's workers are started, and how their deaths are told. It knows nothing of the pool object."""
 
     address: _worker.Address
 
     def __init__(
-        self, ctx: Any, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], most_tasks: int
+        self,
+        process: Callable[..., Any],
+        ctx: Any,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        most_tasks: int,
     ) -> None:
+        self._process = process
         self._ctx = ctx
         self._initializer = initializer
         self._initargs = initargs
         self._most_tasks = most_tasks
 
-    def start(self, seat: int) -> Any:
+    def make(self, seat: int) -> tuple[Any, tuple[bool, bool]]:
+        """A process to be started; whether SIGINT, and all signals, are kept away from this thread meanwhile."""
         args = (self.address, seat, self._initializer, self._initargs, self._most_tasks)
-        process = self._ctx.Process(target=_worker.main, args=args)
+        process = self._process(self._ctx, target=_worker.main, args=args)
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
+        # Some recipes have processes that let nobody make them daemons, so that they may have children.
+        process._die_with_parent = True
         process._is_pool_worker = True
-        if self._ctx.get_start_method() != "fork":
+        util.debug("added worker")
+        method = self._ctx.get_start_method()
+        if method != "fork":
             # Whoever starts the tracker has SIGINT let in afterwards.
             resource_tracker.ensure_running()
         # A Ctrl-C that reaches the worker before it can deal with it would have it write a traceback.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process._lets_sigint_in = signal.SIGINT not in mask
-            try:
-                process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        except BaseException:
-            # Interrupted when it had been started already: nobody will hear of it.
-            if getattr(process, "pid", None) is not None:
-                process.kill()
-                process.join()
-            raise
-        util.debug("added worker")
-        return process
+        return process, (True, method == "fork")
 
     @staticmethod
     def died(process: Any, item: int | None) -> BaseException:
@@ -463,113 +458,25 @@ class _Workers:
         return WorkerDied(process.pid, process.exitcode, item)
 
 
-class _Driver:
-    """The thread that does a pool's work while nobody waits for it; started when it is first wanted.
-
-    It is ended before this process forks and started again afterwards, so that a fork meets no thread of ours.
-    """
-
-    _all: weakref.WeakSet[_Driver] = weakref.WeakSet()
-
-    def __init__(self, core: _manyhands.Pool) -> None:
-        self._core = core
-        self._thread: threading.Thread | None = None
-        self._all.add(self)
-
-    def want(self, after_all: bool = False) -> None:
-        """There is work that nobody may wait for."""
-        if not self._core.want_driver(after_all):
-            self.start()
-
-    def start(self) -> None:
-        """Start the thread; for whom the core has told that it is wanted and not there."""
-        with self._starts:
-            if self._forks_under_way:
-                self._core.forget_driver()
-                self._stopped.add(self)
-                return
-            self._thread = threading.Thread(target=self._core.drive, daemon=True, name="PoolDriver")
-            try:
-                self._thread.start()
-            except BaseException:
-                # Without a thread to be had, whoever waits does what it would do.
-                self._thread = None
-                self._core.forget_driver()
-
-    def stop(self, for_good: bool = True) -> bool:
-        """End the thread, and wait until the system has forgotten it; whether there was one. One that is in a callback
-        for longer than a moment ends later, and so does the thread that calls this, if it is the driver."""
-        thread = self._thread
-        if thread is None or thread.ident is None:
-            return False
-        if thread is threading.current_thread():
-            # The driver forks itself, to replace a worker, and goes on; or its callback has ended the pool.
-            if for_good:
-                self._core.stop_driver()
-            return False
-        self._thread = None
-        self._core.stop_driver()
-        thread.join(_TERM_GRACE)
-        if thread.is_alive():
-            self._thread = thread
-        while not thread.is_alive() and os.path.exists(f"/proc/self/task/{thread.native_id}"):
-            os.sched_yield()
-        return True
-
-    @classmethod
-    def stop_all(cls) -> None:
-        with cls._starts:
-            cls._forks_under_way += 1
-        cls._stopped.update([driver for driver in list(cls._all) if driver.stop(for_good=False)])
-
-    @classmethod
-    def restart_all(cls) -> None:
-        with cls._starts:
-            # Of a fork in whose first hook Ctrl-C came, this is the only one of the two.
-            cls._forks_under_way = max(0, cls._forks_under_way - 1)
-            if cls._forks_under_way:
-                return
-        stopped, cls._stopped = cls._stopped, set()
-        for driver in stopped:
-            driver.want(after_all=True)
-
-    @classmethod
-    def forget_all(cls) -> None:
-        cls._all.clear()
-        cls._stopped = set()
-        cls._forks_under_way = 0
-        cls._starts = threading.RLock()
-
-    _starts = threading.RLock()
-    #: Threads that are between these two at the moment.
-    _forks_under_way = 0
-    #: Those to be started when the last of them is done.
-    _stopped: set[_Driver] = set()
-
-
-os.register_at_fork(
-    before=_Driver.stop_all, after_in_parent=_Driver.restart_all, after_in_child=_Driver.forget_all
-)
-
-
-def _shut_down(core: _manyhands.Pool, driver: _Driver) -> None:
+def _shut_down(core: _manyhands.Pool) -> None:
     """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL. Waits for nobody else."""
     # Not by its pid: a forked child in a pid namespace of its own may have its parent's.
-    if not core.is_ours:
-        return
-    try:
+    if core.is_ours:
         # At the interpreter's end nobody needs to be told, and daemonic threads that wait would write tracebacks.
-        core.terminate(not util.is_exiting())
-        core.end_workers(_TERM_GRACE)
-    finally:
-        driver.stop()
-        core.give_up_callbacks()
-        core.destroy()
+        core.shut_down(not util.is_exiting(), _TERM_GRACE)
 
 
 def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:
-    """Push the items of an iterable of unknown length, as they come, until the pool ends."""
+    """Push the items of an iterable of unknown length, as they come, until the pool ends: the life of a thread.
+
+    All of it is Python's: the interpreter's end finds no frame of ours to unwind.
+    """
     try:
+        threading.current_thread().name = "PoolFeeder"
+        if (trace := threading.gettrace()) is not None:
+            sys.settrace(trace)
+        if (profile := threading.getprofile()) is not None:
+            sys.setprofile(profile)
         chunk = []
         for item in iterable:
             chunk.append(item)
@@ -580,6 +487,9 @@ def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> No
         job.push(chunk, True)
     except BaseException as error:
         job.push_error(error)
+    finally:
+        # Threads that were not made by `threading` stay on its list, on some versions.
+        threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
 
 
 def _usable_processors() -> int:

@@ -13,7 +13,7 @@ REFUSED = {"threading", "select", "selectors", "socket", "mmap", "_multiprocessi
 # (module, import) -> why it may. A line that is no longer needed fails too.
 ALLOWED: dict[tuple[str, str], str] = {
     ("_barrier.py", "threading"): "a barrier is a threading.Barrier",
-    ("pool.py", "threading"): "the pool's one driver thread is made by Python; its body is the engine's",
+    ("pool.py", "threading"): "the thread that reads an iterable for imap has a name there",
     (
         "futures.py",
         "threading",

@@ -8,7 +8,7 @@ use manyhands::condition::{Condition, Sleeper, WaitError};
 use manyhands::family::Family;
 use manyhands::lock::{Taken, Waiting};
 use manyhands::{Deadline, Handle, LockError, Patience, Waited};
-use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::exceptions::{PyAssertionError, PyBaseException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -269,8 +269,9 @@ impl Parts {
 /// An exception that was raised while another one was on its way.
 fn during(py: Python<'_>, error: PyErr, before: Option<PyErr>) -> PyErr {
     if let Some(before) = before {
-        // An exception that takes no context is raised without.
-        let _ = error.value(py).setattr("__context__", before.into_value(py));
+        // As the interpreter does it: the exception's class may let nobody set attributes.
+        let context = py.get_type::<PyBaseException>().getattr("__context__");
+        let _ = context.and_then(|it| it.call_method1("__set__", (error.value(py), before.into_value(py))));
     }
     error
 }

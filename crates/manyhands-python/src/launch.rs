@@ -4,6 +4,7 @@
 use crate::arguments::Limit;
 use crate::blocking;
 use crate::error;
+use crate::launched;
 use crate::offers;
 use crate::pickling;
 use manyhands::family::{self, Family, FamilyError, Place};
@@ -150,6 +151,7 @@ pub(crate) struct PyProcess {
 impl From<Process> for PyProcess {
     fn from(process: Process) -> Self {
         let sentinel = process.shared_sentinel();
+        launched::note(&sentinel);
         Self { pid: process.pid(), sentinel, process: Mutex::new(process) }
     }
 }

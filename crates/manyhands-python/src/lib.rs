@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod fast_methods;
 mod launch;
+mod launched;
 mod lock;
 mod observe;
 mod offers;
@@ -51,7 +52,10 @@ mod _manyhands {
     #[pymodule_export]
     use super::plane::{PyParcel, PySink};
     #[pymodule_export]
-    use super::pool::{PyCalls, PyJob, PyPool};
+    use super::pool::{
+        PyCalls, PyJob, PyPool, drivers_after_fork_in_child, drivers_after_fork_in_parent,
+        drivers_before_fork,
+    };
     #[pymodule_export]
     use super::queue::PyQueue;
     #[pymodule_export]
@@ -70,6 +74,7 @@ mod _manyhands {
         super::fast_methods::install::<PyLock>(module.py())?;
         super::fast_methods::install::<PySemaphore>(module.py())?;
         super::shared::fast_value::install(module)?;
-        super::launch::register_at_fork(module)
+        super::launch::register_at_fork(module)?;
+        super::pool::register_at_fork(module)
     }
 }

@@ -30,6 +30,15 @@ impl Deadline {
         self.0.map(|end| end.saturating_duration_since(Instant::now()))
     }
 
+    /// The sooner one of the two.
+    #[must_use]
+    pub fn or_sooner(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(this), Some(that)) => Self(Some(this.min(that))),
+            (this, that) => Self(this.or(that)),
+        }
+    }
+
     /// Whether the deadline has passed.
     #[must_use]
     pub fn passed(&self) -> bool {

@@ -128,6 +128,19 @@ pub fn wait_for(pid: u32, sentinel: BorrowedFd<'_>, deadline: Deadline) -> Resul
     pidfd::wait(sentinel, deadline)
 }
 
+/// Kills the process behind that sentinel, which nobody else has a handle on, and waits until it is gone: a child of ours
+/// is reaped.
+///
+/// # Errors
+/// When the kernel refuses to signal it or to tell.
+pub fn end(sentinel: BorrowedFd<'_>) -> Result<(), OsError> {
+    pidfd::signal(sentinel, libc::SIGKILL)?;
+    while pidfd::reap(sentinel)?.is_none() {
+        pidfd::wait(sentinel, Deadline::NEVER)?;
+    }
+    Ok(())
+}
+
 /// The status comes right after the end. A pipe that ends without it belonged to a fork server that is gone.
 fn told_by_zygote(pipe: BorrowedFd<'_>) -> Result<Ended, OsError> {
     let deadline = Deadline::after(PATIENCE_WITH_ZYGOTE);

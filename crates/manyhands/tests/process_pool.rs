@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use manyhands::{Child, Deadline, Entry, ProcessPool, ProcessPoolError, SpawnError, TaskError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 
 /// Does as the item says.
@@ -34,6 +35,7 @@ fn main() {
     what_is_not_listed_is_refused();
     each_item_has_its_own_outcome();
     a_pool_outlives_every_one_of_its_workers();
+    a_worker_that_cannot_be_replaced_at_once_is_replaced_later();
     long_items_and_long_results_travel();
     println!("the Rust face: all as it should be");
 }
@@ -102,6 +104,24 @@ fn a_pool_outlives_every_one_of_its_workers() {
         }
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 4);
     }
+}
+
+/// No descriptor is free for the replacements of both workers.
+fn a_worker_that_cannot_be_replaced_at_once_is_replaced_later() {
+    let mut pool = ProcessPool::start(2).unwrap();
+    assert!(pool.map("obey", &[b"a"; 10]).unwrap().iter().all(Result::is_ok));
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        setrlimit(Resource::Nofile, limit).unwrap();
+    });
+    let items: Vec<&[u8]> = (0..40).map(|n| if n == 5 || n == 6 { &b"abort"[..] } else { b"x" }).collect();
+    let outcomes = pool.map("obey", &items).unwrap();
+    later.join().unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 2, "{outcomes:?}");
+    assert!(pool.map("obey", &[b"a"; 10]).unwrap().iter().all(Result::is_ok));
+    pool.close().unwrap();
 }
 
 fn long_items_and_long_results_travel() {

@@ -1,6 +1,7 @@
 //! What the scheduler decides is carried out here.
 
 use super::PyPool;
+use manyhands::Deadline;
 use manyhands::pool::{Action, Event};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -16,6 +17,7 @@ impl PyPool {
         for action in actions {
             match action {
                 Action::Start { seat } => self.replace_worker(py, seat),
+                Action::Pause(pause) => self.state().retry = Some(Deadline::after(pause)),
                 Action::Dismiss => self.engine.dismiss(),
                 Action::Kill => {
                     // A worker that does not heed the signal leaves when it is done with what it is at.
@@ -28,9 +30,16 @@ impl PyPool {
     }
 
     fn break_down(&self, py: Python<'_>) {
-        let reason = self.state().broken.as_ref().map(|reason| reason.clone_ref(py));
+        let reason = {
+            let state = self.state();
+            state.broken.as_ref().or(state.refused.as_ref()).map(|reason| reason.clone_ref(py))
+        };
         let reason = match reason {
-            Some(reason) => reason,
+            Some(reason) => {
+                let before = self.state().broken.replace(reason.clone_ref(py));
+                drop(before);
+                reason
+            }
             None => {
                 let text =
                     "the pool's workers end before they are ready: see what they wrote to standard error";
@@ -53,8 +62,19 @@ impl PyPool {
         // Bound first: no lock is held while Python code runs.
         let processes = self.state().workers.processes(py);
         for process in &processes {
-            let _ = self.interrupts.firmly(py, || process.bind(py).call_method0("terminate"));
+            let _ = self.interrupts.stubbornly(py, || process.bind(py).call_method0("terminate"));
         }
+    }
+
+    /// Ends the workers, and fails whatever was not done; without `tell`, nobody hears of it.
+    pub(super) fn end_all(&self, py: Python<'_>, tell: bool, grace: f64) -> PyResult<()> {
+        let actions = self.state().scheduler.on(Event::Terminate);
+        self.carry_out(py, actions);
+        let reason = PyRuntimeError::new_err("the pool was terminated before this was done");
+        if tell {
+            self.abandon_jobs(py, &reason.into_value(py).into_any(), false);
+        }
+        self.see_workers_off(py, grace)
     }
 
     /// Waits for the workers' end, kills those that take longer than `grace` seconds, and clears their seats. Needs no
@@ -72,8 +92,8 @@ impl PyPool {
         }
         for process in &processes {
             let process = process.bind(py);
-            let _ = self.interrupts.firmly(py, || process.call_method0("kill"));
-            let _ = self.interrupts.firmly(py, || process.call_method1("join", (SECONDS_TO_DIE,)));
+            let _ = self.interrupts.stubbornly(py, || process.call_method0("kill"));
+            let _ = self.interrupts.stubbornly(py, || process.call_method1("join", (SECONDS_TO_DIE,)));
         }
         self.clear_seats(py);
         waited

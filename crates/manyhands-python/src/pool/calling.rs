@@ -9,6 +9,7 @@ use super::calls::{Call, Calls, Feed, NO_JOB};
 use super::future;
 use super::job::{Outcome, call_arguments};
 use super::leadership::Driver;
+use super::starting::is_refusal;
 use crate::error;
 use crate::offers::Offers;
 use crate::pickling::{self, Carried, Dumped};
@@ -65,27 +66,44 @@ impl PyPool {
         };
         for action in demanded {
             let Action::Start { seat } = action else { continue };
-            if let Err(refused) = self.start_worker(py, seat) {
-                return Err(self.start_refused(py, seat, refused)?);
+            match self.start_worker(py, seat) {
+                Ok(()) => self.worker_is_there(py, seat),
+                Err(refused) => self.start_refused(py, seat, refused)?,
             }
         }
         Ok(())
     }
 
-    fn start_refused(&self, py: Python<'_>, seat: usize, refused: PyErr) -> PyResult<PyErr> {
-        let actions = {
-            let mut state = self.state();
-            state.scheduler.on(Event::StartRefused { seat });
-            let mut actions = state.scheduler.on(Event::Answered { tasks: 1 });
-            // Another thread may have counted on this worker.
-            if state.scheduler.staffed() == 0 && state.scheduler.outstanding() > 0 {
-                state.broken.get_or_insert(refused.value(py).clone().unbind().into_any());
-                actions.extend(state.scheduler.on(Event::WorkerUnready));
-            }
-            actions
-        };
+    fn worker_is_there(&self, py: Python<'_>, seat: usize) {
+        let actions = self.state().scheduler.on(Event::Started { seat });
         self.carry_out(py, actions);
-        Ok(refused)
+    }
+
+    /// The very first worker cannot be started, and no other call counts on it: the call is refused, as in the standard
+    /// library, and the next one may have more luck. Otherwise the start is tried again.
+    fn start_refused(&self, py: Python<'_>, seat: usize, refused: PyErr) -> PyResult<()> {
+        let reason = refused.clone_ref(py).into_value(py).into_any();
+        let (alone, before, actions) = {
+            let mut state = self.state();
+            let alone = state.scheduler.staffed() == 1 && state.scheduler.outstanding() == 1;
+            if alone {
+                let mut actions = state.scheduler.on(Event::StartGivenUp { seat });
+                actions.extend(state.scheduler.on(Event::Answered { tasks: 1 }));
+                (true, None, actions)
+            } else {
+                let before = state.refused.replace(reason);
+                (false, before, state.scheduler.on(Event::StartRefused { seat }))
+            }
+        };
+        drop(before);
+        self.carry_out(py, actions);
+        if alone {
+            return Err(refused);
+        }
+        if !is_refusal(py, &refused) {
+            self.interrupts.hold(refused);
+        }
+        Ok(())
     }
 
     /// A call that was admitted waits for its turn, which may be now.
@@ -178,7 +196,14 @@ impl PyPool {
         batch: &mut TaskBatch,
         given: &mut Vec<(u32, Offers)>,
     ) -> PyResult<()> {
-        match future::begin(call.future.bind(py)) {
+        let future = call.future.bind(py);
+        let begun = future::begin(future).or_else(|raised| {
+            // By a signal's handler, perhaps: the call is off the list already, and must not be lost.
+            let begun = self.interrupts.stubbornly(py, || future::begin_again(future))?;
+            self.interrupts.hold(raised);
+            Ok(begun)
+        });
+        match begun {
             Ok(true) => {}
             Ok(false) => {
                 self.note_answered(py);

@@ -44,7 +44,7 @@ impl PyCalls {
         Ok(Self { pool })
     }
 
-    /// Submits a call, whose outcome `future` will have; `False` when there is no driver thread to see to it.
+    /// Submits a call, whose outcome `future` will have; the driver thread sees to it.
     #[pyo3(signature = (future, func, args, kwargs=None))]
     fn submit(
         &self,
@@ -53,11 +53,12 @@ impl PyCalls {
         func: Py<PyAny>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
-    ) -> PyResult<bool> {
+    ) -> PyResult<()> {
         let pool = self.pool.get();
         pool.admit_call(py)?;
         pool.submit_call_of(py, Call { future, func, function: None, args, kwargs })?;
-        Ok(pool.leadership.tell_driver(Driver::Wanted))
+        self.tell_driver(py, Driver::Wanted);
+        pool.raise_held()
     }
 
     /// Waits until the future is done, at most `timeout` seconds; whether it is.
@@ -74,8 +75,10 @@ impl PyCalls {
     }
 
     /// Somebody waits for a future in a way in which he cannot lead the pool: the driver thread shall, now.
-    fn urge(&self) {
-        self.pool.get().leadership.tell_driver(Driver::Urgent);
+    fn urge(&self, py: Python<'_>) {
+        if self.pool.get().check_owner().is_ok() {
+            self.tell_driver(py, Driver::Urgent);
+        }
     }
 
     /// Takes no more calls; workers leave when those there are done. With `cancel`, those that wait are cancelled.
@@ -95,7 +98,11 @@ impl PyCalls {
         pool.wait_for_calls(py, &|| pool.is_over(), Deadline::NEVER)?;
         // At once, or when the one who leads, this callback's thread perhaps, leads no more.
         pool.destroy();
-        Ok(!pool.is_delivering())
+        if pool.is_delivering() {
+            return Ok(false);
+        }
+        pool.end_driver(py)?;
+        Ok(true)
     }
 
     /// Whether nothing will ever happen any more.
@@ -106,6 +113,15 @@ impl PyCalls {
 }
 
 impl PyCalls {
+    /// The driver shall do something; it comes if it is not there.
+    fn tell_driver(&self, py: Python<'_>, what: Driver) {
+        let leadership = &self.pool.get().leadership;
+        if !leadership.tell_driver(what) {
+            PyPool::want_driver_of(self.pool.bind(py), false);
+            leadership.tell_driver(what);
+        }
+    }
+
     fn end(&self, py: Python<'_>, event: Event, cancel: bool) -> PyResult<()> {
         let pool = self.pool.get();
         if cancel {
@@ -115,7 +131,7 @@ impl PyCalls {
         // Ended by the caller, in the way that he wants.
         actions.retain(|action| *action != manyhands::pool::Action::Kill);
         pool.carry_out(py, actions);
-        pool.leadership.tell_driver(Driver::Urgent);
+        self.tell_driver(py, Driver::Urgent);
         pool.look_again();
         Ok(())
     }

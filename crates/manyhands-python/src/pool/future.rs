@@ -4,6 +4,7 @@
 //! no callbacks, and its attributes are changed here directly. No Python code runs in between, so under the GIL the
 //! changes are one. Any other future is changed by the methods that it has from the standard library.
 
+use super::interrupts::MOST_TRIES;
 use super::job::Outcome;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -30,6 +31,15 @@ pub(super) fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = future.py();
     let states = [intern!(py, "FINISHED"), intern!(py, "CANCELLED"), intern!(py, "CANCELLED_AND_NOTIFIED")];
     has_state(future, &states)
+}
+
+/// As [`begin`], which was interrupted, perhaps when it had been done.
+pub(super) fn begin_again(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = future.py();
+    if has_state(future, &[intern!(py, "RUNNING")])? {
+        return Ok(true);
+    }
+    if is_done(future)? { Ok(false) } else { begin(future) }
 }
 
 /// The call goes to a worker, unless it was cancelled; whether it does.
@@ -69,9 +79,11 @@ fn settle_shared(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
         Err(exception) => (intern!(py, "set_exception"), exception),
     };
     let Err(error) = future.call_method1(method, (&value,)) else { return Ok(()) };
-    if !is_done(future)? {
+    for _ in 0..MOST_TRIES {
         // A signal's handler raised before the outcome was in: once more, and the signal's exception goes on.
-        future.call_method1(method, (value,))?;
+        if is_done(future).unwrap_or(false) || future.call_method1(method, (&value,)).is_ok() {
+            break;
+        }
     }
     Err(error)
 }

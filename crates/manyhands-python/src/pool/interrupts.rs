@@ -18,6 +18,9 @@ pub(super) struct Interrupts {
     holds: AtomicBool,
 }
 
+/// See [`Interrupts::stubbornly`].
+pub(super) const MOST_TRIES: u32 = 20;
+
 impl Interrupts {
     fn held(&self) -> MutexGuard<'_, Option<(ThreadId, PyErr)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -30,12 +33,35 @@ impl Interrupts {
             done => return done,
         };
         let done = work()?;
+        self.hold(error);
+        Ok(done)
+    }
+
+    /// Does `work`, which is the same however often it is done, until it is done: a signal may come again and again, and
+    /// what its handler raises may be any exception. At most so often as tells that the failure is the work's own.
+    pub(super) fn stubbornly<T>(&self, py: Python<'_>, mut work: impl FnMut() -> PyResult<T>) -> PyResult<T> {
+        let first = match work() {
+            Err(error) => error,
+            done => return done,
+        };
+        let mut again = Err(first.clone_ref(py));
+        for _ in 0..MOST_TRIES {
+            again = work();
+            if again.is_ok() {
+                self.hold(first);
+                break;
+            }
+        }
+        again
+    }
+
+    /// Keeps what was raised in this thread, unless something is kept already.
+    pub(super) fn hold(&self, error: PyErr) {
         let mut held = self.held();
         if held.is_none() {
             *held = Some((std::thread::current().id(), error));
             self.holds.store(true, Ordering::Release);
         }
-        Ok(done)
     }
 
     /// Whether something is held for this thread.

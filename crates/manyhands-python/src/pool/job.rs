@@ -1,6 +1,7 @@
 //! One call of the user's and what has become of it so far.
 
 use super::PyPool;
+use super::driver;
 use super::functions::Used;
 use super::map::Map;
 use super::stream::Stream;
@@ -194,13 +195,25 @@ impl PyJob {
     /// Adds items to a stream; `last` says that no more come. `False` when the stream takes no more.
     fn push(slf: &Bound<'_, Self>, items: Vec<Py<PyAny>>, last: bool) -> PyResult<bool> {
         let count = items.len();
-        Self::pushed(slf, count, |stream| stream.push(items, last))
+        let pushed = Self::pushed(slf, count, |stream| stream.push(items, last))?;
+        slf.get().pool.get().raise_held()?;
+        Ok(pushed)
     }
 
     /// The iterable of a stream raised: that is what comes after the items before.
     fn push_error(slf: &Bound<'_, Self>, exception: Py<PyAny>) -> PyResult<()> {
         Self::pushed(slf, 0, |stream| stream.push_error(exception)).map(drop)
     }
+}
+
+/// Where a stream's items come from.
+#[derive(Debug)]
+pub(super) struct Source<'py> {
+    pub(super) items: Vec<Py<PyAny>>,
+    /// What the iterable raised behind them.
+    pub(super) error: Option<Py<PyAny>>,
+    /// What pushes them, in a thread of its own.
+    pub(super) feeder: Option<Bound<'py, PyAny>>,
 }
 
 pub(super) enum Taken {
@@ -222,6 +235,23 @@ fn timeout_error(py: Python<'_>) -> PyErr {
 }
 
 impl PyJob {
+    /// A stream that was just opened gets its items, or a thread that pushes them. In any case it ends: an open stream
+    /// that nobody feeds would have `close` wait for it.
+    pub(super) fn pour(slf: &Bound<'_, Self>, source: Source<'_>) -> PyResult<()> {
+        let Source { items, error, feeder } = source;
+        let Some(feeder) = feeder else {
+            let count = items.len();
+            Self::pushed(slf, count, |stream| stream.push(items, error.is_none()))?;
+            return error
+                .map_or(Ok(()), |error| Self::pushed(slf, 0, |stream| stream.push_error(error)).map(drop));
+        };
+        driver::start_thread(&feeder, &[]).inspect_err(|refused| {
+            let reason = refused.clone_ref(slf.py()).into_value(slf.py()).into_any();
+            // Unless the pool has ended, and the stream with it.
+            let _ = Self::pushed(slf, 0, |stream| stream.push_error(reason));
+        })
+    }
+
     fn pushed(slf: &Bound<'_, Self>, count: usize, change: impl FnOnce(&mut Stream)) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         let pool = this.pool.get();
@@ -243,7 +273,6 @@ impl PyJob {
         pool.feed_job(py, slf);
         pool.after(py, slf, id, accepted);
         pool.look_again();
-        pool.raise_held()?;
         Ok(true)
     }
 

@@ -7,6 +7,9 @@
 //! A leader runs Python code: it unpickles, and a finalizer may run at any allocation. When such code waits on the same
 //! pool, its thread leads *again*, within its own lead, and goes on where the lead around it stands. Only what that
 //! lead has *in hand* (the job whose answer is being unpickled, say) cannot be waited for from within.
+//!
+//! Whether there is a driver is said by the driver thread alone: it arrives, and it leaves, whatever ends it. Whoever
+//! starts or stops it waits for that.
 
 use manyhands::Deadline;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -35,7 +38,14 @@ struct State {
     /// What the leads around the innermost one have in hand.
     held: Vec<u32>,
     followers: u32,
+    /// What the driver is told, or will be when it comes.
     driver: Driver,
+    /// The driver thread, from its arrival until it leaves.
+    here: Option<Here>,
+    /// A thread is starting it: claimed and given back within one call of ours.
+    starting: bool,
+    /// How many threads have come to be the driver, and perhaps found one.
+    arrivals: u32,
     /// How often somebody became the leader.
     terms: u32,
     /// The driver waits for the leader to resign.
@@ -46,13 +56,18 @@ struct State {
     calling: Vec<(ThreadId, u32)>,
 }
 
+/// The driver thread: by which Rust and the system know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Here {
+    thread: ThreadId,
+    system: i32,
+}
+
 /// What the driver thread is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Driver {
-    /// There is none.
-    #[default]
-    Absent,
     /// Sleeps: there is nothing to do.
+    #[default]
     Idle,
     /// There is work that nobody may be waiting for.
     Wanted,
@@ -175,46 +190,84 @@ impl Leadership {
         state.followers -= 1;
     }
 
-    /// Tells the driver what to do, if there is one; whether there is.
+    /// Tells the driver what to do; whether there is one to hear it.
     pub(super) fn tell_driver(&self, what: Driver) -> bool {
         let mut state = self.state();
-        if matches!(state.driver, Driver::Absent | Driver::Stopping) {
-            return false;
+        if state.driver == Driver::Stopping {
+            return state.here.is_some();
         }
         if state.driver != what && (state.driver, what) != (Driver::Urgent, Driver::Wanted) {
             state.driver = what;
             self.changed.notify_all();
         }
-        true
+        state.here.is_some()
     }
 
-    /// The driver is wanted; whether there is one. When there is none, it counts as there from now on, and the caller,
-    /// who alone is told so, starts it.
+    /// The driver is wanted; whether there is one. `after_all`: one that was told to end, and has not, goes on.
     pub(super) fn want_driver(&self, after_all: bool) -> bool {
         let mut state = self.state();
-        let there = state.driver != Driver::Absent;
         let wanted = matches!(state.driver, Driver::Wanted | Driver::Urgent);
-        if !wanted && (state.driver != Driver::Stopping || after_all) {
+        let ending = state.driver == Driver::Stopping && state.here.is_some();
+        if !wanted && (!ending || after_all) {
             state.driver = Driver::Wanted;
             self.changed.notify_all();
         }
-        there
+        state.here.is_some()
     }
 
-    /// Whether a driver thread is there that was not told to stop.
-    pub(super) fn has_driver(&self) -> bool {
-        !matches!(self.state().driver, Driver::Absent | Driver::Stopping)
-    }
-
-    /// The driver thread comes and goes.
-    pub(super) fn set_driver(&self, what: Driver) {
-        self.state().driver = what;
+    /// The driver shall end; whether there is one.
+    pub(super) fn stop_driver(&self) -> bool {
+        let mut state = self.state();
+        state.driver = Driver::Stopping;
         self.changed.notify_all();
+        state.here.is_some() || state.starting
     }
 
     /// What the driver is told now.
     pub(super) fn driver(&self) -> Driver {
         self.state().driver
+    }
+
+    /// Whether this thread is the driver.
+    pub(super) fn drives_here(&self) -> bool {
+        self.state().here.is_some_and(|here| here.thread == me())
+    }
+
+    /// Claims the start of a driver: `None` when there is one, or another thread is about to start it.
+    pub(super) fn claim_start(&self) -> Option<Start<'_>> {
+        let mut state = self.state();
+        if state.here.is_some() || std::mem::replace(&mut state.starting, true) {
+            return None;
+        }
+        Some(Start { leadership: self, arrivals: state.arrivals })
+    }
+
+    /// This thread, by which the system knows it so, is the driver until what this returns is dropped; unless there is one,
+    /// or `refused`.
+    pub(super) fn arrive(&self, system: i32, refused: bool) -> Option<Presence<'_>> {
+        let mut state = self.state();
+        state.arrivals = state.arrivals.wrapping_add(1);
+        self.changed.notify_all();
+        if refused || state.here.is_some() {
+            return None;
+        }
+        state.here = Some(Here { thread: me(), system });
+        Some(Presence { leadership: self })
+    }
+
+    /// Waits until there is no driver and nobody starts one, at most until the deadline; the system's number of the one
+    /// that was there.
+    pub(super) fn await_departure(&self, deadline: Deadline) -> Departure {
+        let mut state = self.state();
+        let mut system = None;
+        loop {
+            system = state.here.map(|here| here.system).or(system);
+            if state.here.is_none() && !state.starting {
+                return Departure::Gone(system);
+            }
+            let Some(slice) = deadline.slice(SLICE) else { return Departure::NotYet };
+            state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Says whether callbacks wait to be run.
@@ -239,7 +292,7 @@ impl Leadership {
     /// inside a callback runs those that come meanwhile.
     pub(super) fn calls_back_here(&self) -> bool {
         let state = self.state();
-        matches!(state.driver, Driver::Absent) || state.calling.iter().any(|(thread, _)| *thread == me())
+        state.here.is_none() || state.calling.iter().any(|(thread, _)| *thread == me())
     }
 
     /// This thread runs the callback of that job.
@@ -287,7 +340,7 @@ impl Leadership {
         loop {
             let free = state.leader.is_none();
             state = match state.driver {
-                Driver::Stopping | Driver::Absent => return Errand::End,
+                Driver::Stopping => return Errand::End,
                 _ if state.callbacks_due => return Errand::CallBack,
                 Driver::Urgent if free => return Errand::Lead,
                 Driver::Wanted if free => {
@@ -308,5 +361,54 @@ impl Leadership {
                 Driver::Idle => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+}
+
+/// What became of a driver that was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// It has left; by what the system knows its thread.
+    Gone(Option<i32>),
+    /// It is busy, with a callback perhaps, and leaves later.
+    NotYet,
+}
+
+/// The right to start a driver.
+#[derive(Debug)]
+pub(super) struct Start<'a> {
+    leadership: &'a Leadership,
+    arrivals: u32,
+}
+
+impl Start<'_> {
+    /// The thread was made: waits until it has come, for a bounded time. (It comes in any case: later is only later.)
+    pub(super) fn await_arrival(&self, deadline: Deadline) {
+        let mut state = self.leadership.state();
+        while state.arrivals == self.arrivals
+            && let Some(slice) = deadline.slice(SLICE)
+        {
+            let waited = self.leadership.changed.wait_timeout(state, slice);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Start<'_> {
+    fn drop(&mut self) {
+        self.leadership.state().starting = false;
+        self.leadership.changed.notify_all();
+    }
+}
+
+/// A driver thread that is there.
+#[derive(Debug)]
+pub(super) struct Presence<'a> {
+    leadership: &'a Leadership,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.leadership.state().here = None;
+        self.leadership.changed.notify_all();
     }
 }

@@ -28,6 +28,7 @@ impl PyPool {
     }
 
     pub(super) fn look_around(&self, py: Python<'_>) -> PyResult<()> {
+        self.try_starts_again(py);
         for round in 1u32.. {
             if !self.advance(py)? || round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
                 break;
@@ -127,6 +128,7 @@ impl PyPool {
         let mut patience = Patience::new();
         for round in 1u32.. {
             let any = self.advance(py)?;
+            self.try_starts_again(py);
             self.tend_calls(py)?;
             if done() {
                 return Ok(Led::Done);
@@ -190,7 +192,11 @@ impl PyPool {
         let mut patience = Patience::new();
         loop {
             self.look_around(py)?;
-            let idle = self.state().jobs.is_empty() && !self.has_call_duties();
+            let waits_for_nothing = {
+                let state = self.state();
+                state.jobs.is_empty() && state.retry.is_none()
+            };
+            let idle = waits_for_nothing && !self.has_call_duties();
             if idle {
                 self.leadership.tell_driver(Driver::Idle);
             }
@@ -204,7 +210,11 @@ impl PyPool {
 
     /// Sleeps until there may be something to do, and buries the worker whose end it was that woke us.
     fn sleep(&self, py: Python<'_>, patience: &mut Patience, deadline: Deadline) -> PyResult<Woken> {
-        let watched = self.state().workers.watched();
+        let (watched, retry) = {
+            let state = self.state();
+            (state.workers.watched(), state.retry)
+        };
+        let deadline = retry.map_or(deadline, |retry| deadline.or_sooner(retry));
         let woken = py.detach(|| {
             let pidfds: Vec<_> = watched.iter().map(|w| w.descriptor()).collect();
             self.engine.wait(&pidfds, patience, deadline)

@@ -7,6 +7,7 @@ mod callbacks;
 mod calling;
 mod calls;
 mod collecting;
+mod driver;
 mod executor;
 mod feeding;
 mod functions;
@@ -17,9 +18,13 @@ mod leadership;
 mod leading;
 mod map;
 mod settling;
+mod starting;
 mod stream;
 mod workers;
 
+pub(crate) use driver::{
+    drivers_after_fork_in_child, drivers_after_fork_in_parent, drivers_before_fork, register_at_fork,
+};
 pub(crate) use executor::PyCalls;
 pub(crate) use job::PyJob;
 
@@ -30,11 +35,11 @@ use crate::worker::kind;
 use executor::Executor;
 use functions::{Functions, Used};
 use interrupts::Interrupts;
-use job::{Accepted, Form, call_arguments};
-use leadership::{Driver, Leadership};
+use job::{Accepted, Form, Source, call_arguments};
+use leadership::Leadership;
 use manyhands::family::{self, Family};
 use manyhands::pool::{AnswerBatch, Event, Pool, Scheduler, State, Task, TaskBatch};
-use manyhands::{Handle, Message};
+use manyhands::{Deadline, Handle, Message};
 use map::Map;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -45,7 +50,7 @@ use settling::Concluded;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use stream::Stream;
 use workers::Workers;
 
@@ -53,10 +58,10 @@ use workers::Workers;
 #[pyclass(name = "Pool", module = "manyhands._manyhands", frozen, weakref)]
 #[derive(Debug)]
 pub(crate) struct PyPool {
-    engine: Pool,
+    engine: Arc<Pool>,
     /// The process that made the pool; in a forked child it is only a picture of a pool.
     owner: u64,
-    leadership: Leadership,
+    leadership: Arc<Leadership>,
     interrupts: Interrupts,
     /// To be destroyed as soon as nobody leads.
     destroy_wanted: AtomicBool,
@@ -71,8 +76,9 @@ pub(crate) struct PyPool {
 /// What Python does for the pool; see `manyhands.pool._Workers`.
 #[derive(Debug)]
 struct Hooks {
-    /// `start(seat) -> Process`
-    start: Py<PyAny>,
+    /// `make(seat) -> (Process, kept away)`: a process to be started, and which signals are kept from this thread
+    /// meanwhile.
+    make: Py<PyAny>,
     /// `died(process, item) -> WorkerDied`
     died: Py<PyAny>,
     /// `decode_error(bytes) -> exception`
@@ -92,6 +98,10 @@ struct PoolState {
     next_job: u32,
     /// Why the pool cannot work.
     broken: Option<Py<PyAny>>,
+    /// Why the last worker could not be started, if it could not.
+    refused: Option<Py<PyAny>>,
+    /// When a worker that could not be started is tried again.
+    retry: Option<Deadline>,
     destroyed: bool,
 }
 
@@ -100,7 +110,7 @@ impl PyPool {
     #[new]
     fn new(
         seats: usize,
-        start: Py<PyAny>,
+        make: Py<PyAny>,
         died: Py<PyAny>,
         decode_error: Py<PyAny>,
         undecodable: Py<PyAny>,
@@ -110,7 +120,7 @@ impl PyPool {
             return Err(PyValueError::new_err(format!("a pool has 1 to {most} workers, not {seats}")));
         }
         let family = Family::current().map_err(error::family)?;
-        let engine = Pool::create(family, seats).map_err(error::pool)?;
+        let engine = Arc::new(Pool::create(family, seats).map_err(error::pool)?);
         // The first workers are started by `start_workers`, once Python can reach the pool.
         let (scheduler, _) = Scheduler::new(seats);
         let state = PoolState {
@@ -121,25 +131,27 @@ impl PyPool {
             functions: Functions::default(),
             next_job: 0,
             broken: None,
+            refused: None,
+            retry: None,
             destroyed: false,
         };
         Ok(Self {
             engine,
             owner: family::process_identity(),
-            leadership: Leadership::default(),
+            leadership: Arc::default(),
             interrupts: Interrupts::default(),
             destroy_wanted: AtomicBool::new(false),
             state: Mutex::new(state),
             collected: Mutex::new(AnswerBatch::default()),
-            hooks: Hooks { start, died, decode_error, undecodable },
+            hooks: Hooks { make, died, decode_error, undecodable },
             executor: OnceLock::new(),
         })
     }
 
     /// A pool leads to whatever its jobs, functions, workers and errors lead to, and so perhaps back to itself.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Hooks { start, died, decode_error, undecodable } = &self.hooks;
-        for hook in [start, died, decode_error, undecodable] {
+        let Hooks { make, died, decode_error, undecodable } = &self.hooks;
+        for hook in [make, died, decode_error, undecodable] {
             visit.call(hook)?;
         }
         // Held only while something is changed: then the pool is in use, and no garbage.
@@ -147,7 +159,13 @@ impl PyPool {
         for job in state.jobs.values().chain(&state.callbacks) {
             visit.call(job)?;
         }
-        for object in state.functions.objects().chain(&state.broken).chain(state.workers.objects()) {
+        for object in state
+            .functions
+            .objects()
+            .chain(&state.broken)
+            .chain(&state.refused)
+            .chain(state.workers.objects())
+        {
             visit.call(object)?;
         }
         Ok(())
@@ -156,7 +174,7 @@ impl PyPool {
     fn __clear__(&self) {
         let Ok(mut state) = self.state.try_lock() else { return };
         let jobs = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.callbacks));
-        let dropped = (jobs, state.broken.take());
+        let dropped = (jobs, state.broken.take(), state.refused.take());
         drop(state);
         drop(dropped);
     }
@@ -168,139 +186,100 @@ impl PyPool {
         ((offset, generation), bell)
     }
 
-    /// Starts a worker for every seat.
+    /// Starts a worker for every seat, or none.
     fn start_workers(&self, py: Python<'_>) -> PyResult<()> {
-        let seats = self.state().workers.seats();
-        let mut started = Vec::with_capacity(seats);
-        for seat in 0..seats {
-            match self.hooks.start.bind(py).call1((seat,)) {
-                Ok(process) => started.push(process),
-                Err(refused) => {
-                    for process in &started {
-                        self.interrupts.firmly(py, || process.call_method0("terminate"))?;
-                    }
-                    for process in &started {
-                        self.interrupts.firmly(py, || process.call_method0("join"))?;
-                    }
-                    return Err(refused);
-                }
-            }
-        }
-        started.into_iter().enumerate().try_for_each(|(seat, process)| self.seat_worker(seat, &process))
+        self.start_all(py)
     }
 
-    /// Submits one call, as the whole of `job`. With `drive`, as [`PyPool::want_driver`], whose answer it gives.
+    /// Submits one call, as the whole of `job`. With `drive`, as [`PyPool::want_driver`].
     #[pyo3(signature = (job, func, args, kwds=None, drive=false))]
     fn submit_call(
-        &self,
+        slf: &Bound<'_, Self>,
         job: &Bound<'_, PyJob>,
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwds: Option<&Bound<'_, PyDict>>,
         drive: bool,
-    ) -> PyResult<bool> {
-        let py = job.py();
-        self.check_running(py)?;
-        let pair = call_arguments(py, args, kwds)?;
-        let (function, used) = self.function_for_call(func)?;
-        let pickled = if matches!(used, Used::Nothing) {
-            let whole = (func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?;
-            pickling::dumps_carrying(whole.as_any())
-        } else {
-            pickling::dumps_carrying(&pair)
-        };
-        let kind = if matches!(used, Used::Nothing) { kind::WHOLE } else { kind::CALL };
-        let (bytes, mut carried) = match pickled {
-            Ok(arguments) => arguments,
-            Err(refused) => {
-                self.release(used);
-                return Err(refused);
-            }
-        };
-        // Pickling has run Python code, which may have ended the pool.
-        let id = self.enlist(py, job, Form::Single, used, 1)?;
-        let task = Task { job: id, index: 0, items: 1, kind, function };
-        let mut batch = TaskBatch::default();
-        let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
-        let submitted = self.engine.batch_message(&mut batch, task, arguments);
-        if let Err(refused) = submitted.and_then(|()| self.engine.submit(&mut batch)) {
-            self.engine.take_back(&mut batch);
-            self.strike_off(py, job, id, 1);
-            return Err(error::send(refused));
+    ) -> PyResult<()> {
+        slf.get().submit_one(job, func, args, kwds)?;
+        if drive {
+            Self::want_driver_of(slf, false);
         }
-        carried.take_offers().sent_into(py, self.engine.handle());
-        Ok(!drive || self.leadership.want_driver(false))
+        Ok(())
     }
 
     /// Submits a list of items, as the whole of `job`; `False`, and nothing done, for a function that has to go with each.
-    #[pyo3(signature = (job, func, items, star, chunksize=None))]
+    /// With `drive`, as [`PyPool::want_driver`].
+    #[pyo3(signature = (job, func, items, star, chunksize=None, drive=false))]
     fn submit_map(
-        &self,
+        slf: &Bound<'_, Self>,
         job: &Bound<'_, PyJob>,
         func: &Bound<'_, PyAny>,
         items: Bound<'_, PyList>,
         star: bool,
         chunksize: Option<usize>,
+        drive: bool,
     ) -> PyResult<bool> {
-        let py = job.py();
-        self.check_running(py)?;
-        let manner = job.get().state().manner;
-        let Some((function, used)) = self.function_for_job(func, manner.fail_fast)? else { return Ok(false) };
-        let (total, workers) = (items.len(), self.state().workers.seats());
-        let map = Map::new(py, items, star, manner, function, workers, chunksize)?;
-        let id = self.enlist(py, job, Form::Map(map), used, total)?;
-        if total == 0 {
-            let accepted = Accepted { items: 0, complete: job.get().settle_empty(py) };
-            self.after(py, job, id, accepted);
+        if !slf.get().submit_list(job, func, items, star, chunksize)? {
+            return Ok(false);
         }
-        self.feed_job(py, job);
-        self.raise_held().map(|()| true)
+        if drive {
+            Self::want_driver_of(slf, false);
+        }
+        slf.get().raise_held().map(|()| true)
     }
 
-    /// Makes `job` a stream of results, whose items are pushed to it; `False` as `submit_map`.
+    /// Makes `job` a stream of results; `False` as `submit_map`. Its items are those of the list, behind which comes the
+    /// error, if there is one; or the feeder, called in a thread of its own, pushes them. When this raises, the stream has
+    /// ended.
+    #[pyo3(signature = (job, func, ordered, chunksize, items=None, error=None, feeder=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step: nothing may come between the stream and its items"
+    )]
     fn submit_stream(
-        &self,
+        slf: &Bound<'_, Self>,
         job: &Bound<'_, PyJob>,
         func: &Bound<'_, PyAny>,
         ordered: bool,
         chunksize: usize,
+        items: Option<Vec<Py<PyAny>>>,
+        error: Option<Py<PyAny>>,
+        feeder: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.check_running(job.py())?;
-        let Some((function, used)) = self.function_for_job(func, false)? else { return Ok(false) };
-        let stream = Stream::new(function, ordered, job.get().state().manner, chunksize);
-        // The open stream itself counts; see `Job.push`.
-        self.enlist(job.py(), job, Form::Stream(stream), used, 1).map(|_| true)
+        if !slf.get().open_stream(job, func, ordered, chunksize)? {
+            return Ok(false);
+        }
+        let source = Source { items: items.unwrap_or_default(), error, feeder: feeder.cloned() };
+        PyJob::pour(job, source)?;
+        Self::want_driver_of(slf, false);
+        slf.get().raise_held().map(|()| true)
     }
 
     /// `close`: no more jobs.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_owner()?;
-        let actions = self.state().scheduler.on(Event::Close);
-        self.carry_out(py, actions);
-        Ok(())
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.check_owner()?;
+        let actions = this.state().scheduler.on(Event::Close);
+        this.carry_out(slf.py(), actions);
+        Self::want_driver_of(slf, false);
+        this.raise_held()
     }
 
-    /// `terminate`: workers are told to end, and whatever was not done fails, unless nobody is to be told.
-    #[pyo3(signature = (tell=true))]
-    fn terminate(&self, py: Python<'_>, tell: bool) -> PyResult<()> {
+    /// Ends everything: workers are told to end, and killed when they have not within `grace` seconds; whatever was not
+    /// done fails, unless nobody is to be `tell`ed; the driver ends, and callbacks that wait are not run. Waits for workers
+    /// alone, for no leader. Once more, it does what was left; what a signal's handler raises is raised in the end.
+    fn shut_down(&self, py: Python<'_>, tell: bool, grace: f64) -> PyResult<()> {
         self.check_owner()?;
-        let actions = self.state().scheduler.on(Event::Terminate);
-        self.carry_out(py, actions);
-        let reason = PyRuntimeError::new_err("the pool was terminated before this was done");
-        if tell {
-            self.abandon_jobs(py, &reason.into_value(py).into_any(), false);
-        }
-        Ok(())
+        let ended = self.end_all(py, tell, grace);
+        let stopped = self.end_driver(py);
+        self.drop_callbacks(py);
+        self.destroy();
+        ended.and(stopped).and_then(|()| self.raise_held())
     }
 
-    /// Waits until the workers that were told to end have ended; kills those that have not within `grace` seconds.
-    /// Whoever leads is not needed for it.
-    fn end_workers(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
-        self.check_owner()?;
-        self.see_workers_off(py, grace)
-    }
-
-    /// Waits until every worker is gone and every callback has run, at most `timeout` seconds; whether they are.
+    /// Waits until every worker is gone and every callback has run, at most `timeout` seconds; whether they are. Then the
+    /// driver ends, and the shared memory is freed as soon as nobody leads.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         self.check_owner()?;
@@ -309,9 +288,15 @@ impl PyPool {
         if self.leadership.is_in_callback(None) || self.leadership.leads_here() {
             let text = "join() inside a callback of the same pool, or inside other code that the pool runs while it \
                         waits, would wait for itself";
-            return if deserted() { Ok(true) } else { Err(PyRuntimeError::new_err(text)) };
+            if !deserted() {
+                return Err(PyRuntimeError::new_err(text));
+            }
+        } else if !self.wait_until(py, None, &|| deserted() && self.leadership.is_quiet(), deadline)? {
+            return Ok(false);
         }
-        self.wait_until(py, None, &|| deserted() && self.leadership.is_quiet(), deadline)
+        self.end_driver(py)?;
+        self.destroy();
+        Ok(true)
     }
 
     /// The workers' processes, as they are now.
@@ -343,14 +328,8 @@ impl PyPool {
     }
 
     /// The body of the driver thread: leads whenever there is work and nobody else leads.
-    fn drive(&self, py: Python<'_>) {
-        self.serve(py);
-        self.leadership.set_driver(Driver::Absent);
-    }
-
-    /// The driver thread could not be started: callbacks are run by whoever waits.
-    fn forget_driver(&self) {
-        self.leadership.set_driver(Driver::Absent);
+    fn _drive(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::drive_here(slf)
     }
 
     /// Whether the owner of the pool is this process, and not one it was forked from.
@@ -365,19 +344,14 @@ impl PyPool {
         self.check_owner()
     }
 
-    /// There is work that nobody may wait for; `False` when there is no driver thread to do it: the caller starts it.
-    /// `after_all`: one that was told to end, and has not, goes on.
-    #[pyo3(signature = (after_all=false))]
-    fn want_driver(&self, after_all: bool) -> bool {
-        self.leadership.want_driver(after_all)
+    /// There is work that nobody may wait for: a driver thread does it, from now on if there was none.
+    fn want_driver(slf: &Bound<'_, Self>) {
+        Self::want_driver_of(slf, false);
     }
 
-    /// Tells the driver thread to end.
-    fn stop_driver(&self) {
-        if self.leadership.has_driver() {
-            self.leadership.set_driver(Driver::Stopping);
-            self.engine.ring();
-        }
+    /// Tells the driver thread to end, and waits for it, if it is not in a callback for long.
+    fn stop_driver(&self, py: Python<'_>) -> PyResult<()> {
+        self.end_driver(py)
     }
 
     /// Frees the pool's shared memory, as soon as nobody leads. Every worker must be gone.
@@ -398,14 +372,86 @@ impl PyPool {
             Python::attach(offers::home_may_be_gone);
         }
     }
-
-    /// Callbacks that were not run will not be: their jobs are done without.
-    fn give_up_callbacks(&self, py: Python<'_>) {
-        self.drop_callbacks(py);
-    }
 }
 
 impl PyPool {
+    fn submit_one(
+        &self,
+        job: &Bound<'_, PyJob>,
+        func: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let py = job.py();
+        self.check_running(py)?;
+        let pair = call_arguments(py, args, kwds)?;
+        let (function, used) = self.function_for_call(func)?;
+        let pickled = if matches!(used, Used::Nothing) {
+            let whole = (func, pair.get_item(0)?, pair.get_item(1)?).into_pyobject(py)?;
+            pickling::dumps_carrying(whole.as_any())
+        } else {
+            pickling::dumps_carrying(&pair)
+        };
+        let kind = if matches!(used, Used::Nothing) { kind::WHOLE } else { kind::CALL };
+        let (bytes, mut carried) = match pickled {
+            Ok(arguments) => arguments,
+            Err(refused) => {
+                self.release(used);
+                return Err(refused);
+            }
+        };
+        // Pickling has run Python code, which may have ended the pool.
+        let id = self.enlist(py, job, Form::Single, used, 1)?;
+        let task = Task { job: id, index: 0, items: 1, kind, function };
+        let mut batch = TaskBatch::default();
+        let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
+        let submitted = self.engine.batch_message(&mut batch, task, arguments);
+        if let Err(refused) = submitted.and_then(|()| self.engine.submit(&mut batch)) {
+            self.engine.take_back(&mut batch);
+            self.strike_off(py, job, id, 1);
+            return Err(error::send(refused));
+        }
+        carried.take_offers().sent_into(py, self.engine.handle());
+        Ok(())
+    }
+
+    fn submit_list(
+        &self,
+        job: &Bound<'_, PyJob>,
+        func: &Bound<'_, PyAny>,
+        items: Bound<'_, PyList>,
+        star: bool,
+        chunksize: Option<usize>,
+    ) -> PyResult<bool> {
+        let py = job.py();
+        self.check_running(py)?;
+        let manner = job.get().state().manner;
+        let Some((function, used)) = self.function_for_job(func, manner.fail_fast)? else { return Ok(false) };
+        let (total, workers) = (items.len(), self.state().workers.seats());
+        let map = Map::new(py, items, star, manner, function, workers, chunksize)?;
+        let id = self.enlist(py, job, Form::Map(map), used, total)?;
+        if total == 0 {
+            let accepted = Accepted { items: 0, complete: job.get().settle_empty(py) };
+            self.after(py, job, id, accepted);
+        }
+        self.feed_job(py, job);
+        Ok(true)
+    }
+
+    fn open_stream(
+        &self,
+        job: &Bound<'_, PyJob>,
+        func: &Bound<'_, PyAny>,
+        ordered: bool,
+        chunksize: usize,
+    ) -> PyResult<bool> {
+        self.check_running(job.py())?;
+        let Some((function, used)) = self.function_for_job(func, false)? else { return Ok(false) };
+        let stream = Stream::new(function, ordered, job.get().state().manner, chunksize);
+        // The open stream itself counts; see `Job.push`.
+        self.enlist(job.py(), job, Form::Stream(stream), used, 1).map(|_| true)
+    }
+
     fn state(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -495,6 +541,16 @@ impl PyPool {
 
 impl Drop for PyPool {
     fn drop(&mut self) {
+        if self.owner == family::process_identity() && !self.state().workers.are_gone() {
+            // Nobody has ended it: whoever made it was interrupted.
+            Python::attach(|py| {
+                let pending = PyErr::take(py);
+                let _ = self.end_all(py, false, 0.0);
+                if let Some(pending) = pending {
+                    pending.restore(py);
+                }
+            });
+        }
         self.destroy();
     }
 }

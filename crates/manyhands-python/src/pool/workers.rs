@@ -3,6 +3,7 @@
 use super::PyPool;
 use super::calls::NO_JOB;
 use super::job::PyJob;
+use super::starting::is_lost;
 use crate::error;
 use crate::launch::PyProcess;
 use manyhands::pool::{Estate, Event, Phase, State, Task};
@@ -48,6 +49,11 @@ impl Workers {
         self.seated.len()
     }
 
+    /// Whether every seat is empty.
+    pub(super) fn are_gone(&self) -> bool {
+        self.seated.iter().all(Option::is_none)
+    }
+
     pub(super) fn processes(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         self.seated.iter().flatten().map(|(process, _)| process.clone_ref(py)).collect()
     }
@@ -66,7 +72,7 @@ impl Workers {
         Arc::clone(&self.watched)
     }
 
-    fn seat(&mut self, seat: usize, worker: Option<Seated>) -> Option<Py<PyAny>> {
+    pub(super) fn seat(&mut self, seat: usize, worker: Option<Seated>) -> Option<Py<PyAny>> {
         let before = std::mem::replace(&mut self.seated[seat], worker);
         let watch = |(seat, worker): (usize, &Option<Seated>)| {
             worker.as_ref().map(|(_, sentinel)| Watched { seat, sentinel: Arc::clone(sentinel) })
@@ -77,7 +83,7 @@ impl Workers {
 }
 
 /// The process's own sentinel; of a process of somebody else's a descriptor of the same, for which there must be room.
-fn sentinel_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<OwnedFd>> {
+pub(super) fn sentinel_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<OwnedFd>> {
     let ours = process.getattr("_popen").and_then(|popen| popen.getattr("_process"));
     if let Some(ours) = ours.ok().and_then(|ours| ours.cast_into::<PyProcess>().ok()) {
         return Ok(ours.get().sentinel());
@@ -87,41 +93,6 @@ fn sentinel_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<OwnedFd>> {
 }
 
 impl PyPool {
-    /// Starts a worker for an empty seat.
-    pub(super) fn start_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
-        let process = self.hooks.start.bind(py).call1((seat,))?;
-        self.seat_worker(seat, &process)
-    }
-
-    /// A started process takes its seat.
-    pub(super) fn seat_worker(&self, seat: usize, process: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sentinel = sentinel_of(process).inspect_err(|_| {
-            // It runs, and nobody would hear of it.
-            let _ = self.interrupts.firmly(process.py(), || process.call_method0("kill"));
-            let _ = self.interrupts.firmly(process.py(), || process.call_method0("join"));
-        })?;
-        self.state().workers.seat(seat, Some((process.clone().unbind(), sentinel)));
-        Ok(())
-    }
-
-    /// As `start_worker`; a worker that cannot even be started breaks the pool with that error.
-    pub(super) fn replace_worker(&self, py: Python<'_>, seat: usize) {
-        let Err(refused) = self.interrupts.firmly(py, || self.start_worker(py, seat)) else { return };
-        let refused = refused.into_value(py).into_any();
-        let (late, actions) = {
-            let mut state = self.state();
-            let late = match &mut state.broken {
-                Some(_) => Some(refused),
-                broken => broken.replace(refused),
-            };
-            let mut actions = state.scheduler.on(Event::WorkerUnready);
-            actions.extend(state.scheduler.on(Event::WorkerExited { seat, was_ready: false }));
-            (late, actions)
-        };
-        drop(late);
-        self.carry_out(py, actions);
-    }
-
     /// The seat of a worker that has ended and is not buried.
     pub(super) fn exited_worker(&self) -> Option<usize> {
         let watched = self.state().workers.watched();
@@ -133,13 +104,14 @@ impl PyPool {
     pub(super) fn worker_exited(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
         let Some(process) = self.state().workers.leave(seat) else { return Ok(()) };
         // Its end was seen, so this does not wait; whatever goes wrong with it, the worker is buried.
-        let _ = self.interrupts.firmly(py, || process.bind(py).call_method0("join"));
+        let _ = self.interrupts.stubbornly(py, || process.bind(py).call_method0("join"));
         self.engine.settle_answers();
         while self.advance(py)? {}
         let was_ready = match self.engine.bury(seat) {
             Ok(estate) => {
                 self.settle_estate(py, &process, &estate);
-                estate.phase != Phase::Starting
+                // One that was ended by us says nothing about the next.
+                estate.phase != Phase::Starting || is_lost(process.bind(py))
             }
             // Its seat makes no sense, or the pool has ended meanwhile.
             Err(_) => false,

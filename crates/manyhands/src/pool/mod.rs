@@ -5,6 +5,8 @@ mod chunk;
 #[cfg(test)]
 mod hostile_frames;
 mod link;
+#[cfg(test)]
+mod refused_starts;
 mod scheduler;
 mod sight;
 mod task;

@@ -1,5 +1,11 @@
 //! What a pool decides: a pure function of events. It makes no system call and knows no clock, no Python and no
 //! shared memory, so every order of events can be tried in a test.
+//!
+//! A worker that cannot be started (no descriptor, no process, no memory, for a moment) leaves its seat *vacant*: the
+//! start is tried again after a pause, and after longer ones while it keeps failing. The clock is the caller's: it is
+//! asked for a pause, and tells when that is over.
+
+use std::time::Duration;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +31,23 @@ pub enum Event {
     WorkerUnready,
     /// There is more to do than there are workers.
     WorkerDemanded,
-    /// The worker that was demanded could not be started; its seat is empty again.
+    /// The worker of that seat was started.
+    Started {
+        /// The seat.
+        seat: usize,
+    },
+    /// The worker of that seat could not be started: the seat is vacant.
     StartRefused {
         /// The seat.
         seat: usize,
     },
+    /// As [`Event::StartRefused`], and nobody wants the worker any more.
+    StartGivenUp {
+        /// The seat.
+        seat: usize,
+    },
+    /// The pause that was asked for is over.
+    PauseOver,
     /// No more tasks will be submitted.
     Close,
     /// Whatever is going on shall end.
@@ -39,16 +57,18 @@ pub enum Event {
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a worker for that seat.
+    /// Start a worker for that seat; [`Event::Started`] or [`Event::StartRefused`] follows.
     Start {
         /// The seat.
         seat: usize,
     },
+    /// Seats are vacant: [`Event::PauseOver`] is to follow after this time.
+    Pause(Duration),
     /// Tell the workers to leave once the task ring is empty.
     Dismiss,
     /// End the workers, whatever they do.
     Kill,
-    /// Fail every job: workers keep dying before they are ready, or say that they cannot be.
+    /// Fail every job: workers keep dying before they are ready, or say that they cannot be, or none can be started.
     Break,
 }
 
@@ -68,6 +88,13 @@ pub enum State {
 /// Workers that die before they are ready, one after the other, until the pool breaks: per seat.
 const UNREADY_DEATHS_PER_SEAT: usize = 2;
 
+/// After the first refusal the next start is tried so soon; each pause is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A pool without any worker tries for so long, counted in pauses, until it breaks.
+const STARVES_FOR: Duration = Duration::from_secs(5);
+
 /// The decisions of one pool.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
@@ -76,6 +103,14 @@ pub struct Scheduler {
     outstanding: usize,
     unready_deaths: usize,
     dismissed: bool,
+    /// Seats whose worker could not be started and is to be tried again.
+    vacant: Vec<bool>,
+    /// The pause that was asked for and is not over.
+    pause: Option<Duration>,
+    /// How long the next pause is.
+    next_pause: Duration,
+    /// How long the pool has had no worker at all, and was refused one.
+    starved: Duration,
 }
 
 impl Scheduler {
@@ -88,6 +123,10 @@ impl Scheduler {
             outstanding: 0,
             unready_deaths: 0,
             dismissed: false,
+            vacant: vec![false; seats],
+            pause: None,
+            next_pause: FIRST_PAUSE,
+            starved: Duration::ZERO,
         };
         let actions = (0..seats).map(|seat| scheduler.start(seat)).collect();
         (scheduler, actions)
@@ -119,10 +158,14 @@ impl Scheduler {
         self.outstanding
     }
 
-    /// Whether no worker is left.
+    /// Whether no seat has a worker, and none is to get one.
     #[must_use]
     pub fn is_deserted(&self) -> bool {
-        !self.occupied.contains(&true)
+        !self.has_workers() && !self.vacant.contains(&true)
+    }
+
+    fn has_workers(&self) -> bool {
+        self.occupied.contains(&true)
     }
 
     /// Takes in an event; what to do about it.
@@ -139,10 +182,13 @@ impl Scheduler {
             Event::WorkerExited { seat, was_ready } => self.worker_exited(seat, was_ready),
             Event::WorkerUnready => self.break_down(),
             Event::WorkerDemanded => self.worker_demanded(),
-            Event::StartRefused { seat } => {
+            Event::Started { .. } => self.started(),
+            Event::StartRefused { seat } => self.start_refused(seat),
+            Event::StartGivenUp { seat } => {
                 self.occupied[seat] = false;
                 Vec::new()
             }
+            Event::PauseOver => self.pause_over(),
             Event::Close => {
                 if self.state == State::Running {
                     self.state = State::Closing;
@@ -151,6 +197,7 @@ impl Scheduler {
             }
             Event::Terminate => {
                 self.state = State::Terminating;
+                self.vacant.fill(false);
                 vec![Action::Kill]
             }
         }
@@ -158,18 +205,62 @@ impl Scheduler {
 
     fn start(&mut self, seat: usize) -> Action {
         self.occupied[seat] = true;
+        self.vacant[seat] = false;
         Action::Start { seat }
+    }
+
+    /// Whether empty seats are to be filled.
+    fn wants_workers(&self) -> bool {
+        match self.state {
+            State::Running => true,
+            State::Closing => !self.dismissed,
+            State::Terminating | State::Broken => false,
+        }
+    }
+
+    /// There is room for one: perhaps for another one, too.
+    fn started(&mut self) -> Vec<Action> {
+        self.next_pause = FIRST_PAUSE;
+        self.starved = Duration::ZERO;
+        self.fill_a_vacancy()
+    }
+
+    fn start_refused(&mut self, seat: usize) -> Vec<Action> {
+        self.occupied[seat] = false;
+        if !self.wants_workers() {
+            return Vec::new();
+        }
+        if !self.has_workers() && self.starved >= STARVES_FOR {
+            return self.break_down();
+        }
+        self.vacant[seat] = true;
+        if self.pause.is_some() {
+            return Vec::new();
+        }
+        let pause = self.next_pause;
+        self.next_pause = (2 * pause).min(LONGEST_PAUSE);
+        self.pause = Some(pause);
+        vec![Action::Pause(pause)]
+    }
+
+    fn pause_over(&mut self) -> Vec<Action> {
+        let Some(pause) = self.pause.take() else { return Vec::new() };
+        self.starved = if self.has_workers() { Duration::ZERO } else { self.starved + pause };
+        self.fill_a_vacancy()
+    }
+
+    /// One at a time: the next is tried when this one was started.
+    fn fill_a_vacancy(&mut self) -> Vec<Action> {
+        match self.vacant.iter().position(|&vacant| vacant) {
+            Some(seat) if self.wants_workers() => vec![self.start(seat)],
+            _ => Vec::new(),
+        }
     }
 
     fn worker_exited(&mut self, seat: usize, was_ready: bool) -> Vec<Action> {
         self.occupied[seat] = false;
         self.unready_deaths = if was_ready { 0 } else { self.unready_deaths + 1 };
-        let wanted = match self.state {
-            State::Running => true,
-            State::Closing => !self.dismissed,
-            State::Terminating | State::Broken => false,
-        };
-        if !wanted {
+        if !self.wants_workers() {
             return Vec::new();
         }
         if self.unready_deaths > UNREADY_DEATHS_PER_SEAT * self.occupied.len() {
@@ -179,11 +270,17 @@ impl Scheduler {
     }
 
     fn worker_demanded(&mut self) -> Vec<Action> {
-        let empty = self.occupied.iter().position(|occupied| !occupied);
-        match empty {
-            Some(seat) if self.state == State::Running => vec![self.start(seat)],
-            _ => Vec::new(),
+        let mut seats = self.occupied.iter().zip(&self.vacant);
+        let Some(seat) = seats.position(|(occupied, vacant)| !occupied && !vacant) else { return Vec::new() };
+        if self.state != State::Running {
+            return Vec::new();
         }
+        if self.pause.is_some() {
+            // One more that is wanted when there is room again.
+            self.vacant[seat] = true;
+            return Vec::new();
+        }
+        vec![self.start(seat)]
     }
 
     fn dismiss_when_idle(&mut self) -> Vec<Action> {
@@ -191,6 +288,7 @@ impl Scheduler {
             return Vec::new();
         }
         self.dismissed = true;
+        self.vacant.fill(false);
         vec![Action::Dismiss]
     }
 
@@ -199,6 +297,7 @@ impl Scheduler {
             return Vec::new();
         }
         self.state = State::Broken;
+        self.vacant.fill(false);
         self.outstanding = 0;
         vec![Action::Break, Action::Kill]
     }
@@ -217,6 +316,9 @@ mod tests {
         dismissed: bool,
         killed: bool,
         broken: bool,
+        /// No worker can be started at the moment.
+        refusing: bool,
+        pausing: bool,
     }
 
     impl World {
@@ -231,6 +333,8 @@ mod tests {
                 dismissed: false,
                 killed: false,
                 broken: false,
+                refusing: false,
+                pausing: false,
             };
             world.carry_out(actions);
             world
@@ -247,7 +351,14 @@ mod tests {
                     Action::Start { seat } => {
                         assert!(!self.workers[seat], "two workers on one seat");
                         assert!(!self.killed && !self.dismissed, "a worker for a pool that ends");
-                        self.workers[seat] = true;
+                        self.workers[seat] = !self.refusing;
+                        let refused = self.refusing;
+                        self.on(if refused { Event::StartRefused { seat } } else { Event::Started { seat } });
+                    }
+                    Action::Pause(pause) => {
+                        assert!(!self.pausing, "two pauses at once");
+                        assert!(pause >= FIRST_PAUSE && pause <= LONGEST_PAUSE);
+                        self.pausing = true;
                     }
                     Action::Dismiss => {
                         assert!(self.closed && self.unanswered == 0, "dismissed with work to do");
@@ -285,6 +396,11 @@ mod tests {
                 }
                 91 if detail.is_multiple_of(7) => self.on(Event::Terminate),
                 92 if detail.is_multiple_of(11) => self.on(Event::WorkerUnready),
+                93 | 94 => self.refusing = detail.is_multiple_of(2),
+                95..=98 if self.pausing => {
+                    self.pausing = false;
+                    self.on(Event::PauseOver);
+                }
                 _ => {}
             }
             self.check();
@@ -292,10 +408,16 @@ mod tests {
 
         fn check(&self) {
             assert_eq!(self.scheduler.outstanding(), self.unanswered);
-            assert_eq!(self.scheduler.is_deserted(), !self.workers.contains(&true));
+            let staffed = self.workers.iter().filter(|&&worker| worker).count();
+            assert_eq!(self.scheduler.staffed(), staffed);
+            assert!(!self.scheduler.is_deserted() || staffed == 0);
+            if !self.pausing {
+                assert_eq!(self.scheduler.is_deserted(), staffed == 0);
+            }
             let works = matches!(self.scheduler.state(), State::Running | State::Closing);
             if works && self.unanswered > 0 {
-                assert!(self.workers.iter().all(|&w| w), "work to do and an empty seat");
+                let staffed = self.workers.iter().all(|&w| w);
+                assert!(staffed || self.pausing, "work to do and an empty seat that nobody thinks of");
             }
         }
     }
@@ -342,14 +464,14 @@ mod tests {
         assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 1 }]);
         assert!(scheduler.on(Event::WorkerDemanded).is_empty());
         assert_eq!(scheduler.staffed(), 2);
-        // One that could not be started is not replaced by itself, but may be demanded again.
-        assert!(scheduler.on(Event::StartRefused { seat: 0 }).is_empty());
+        // One that was given up is not replaced by itself, but may be demanded again.
+        assert!(scheduler.on(Event::StartGivenUp { seat: 0 }).is_empty());
         assert_eq!(scheduler.on(Event::WorkerDemanded), [Action::Start { seat: 0 }]);
         // One that died is replaced.
         let exit = Event::WorkerExited { seat: 1, was_ready: true };
         assert_eq!(scheduler.on(exit), [Action::Start { seat: 1 }]);
         scheduler.on(Event::Close);
-        scheduler.on(Event::StartRefused { seat: 0 });
+        scheduler.on(Event::StartGivenUp { seat: 0 });
         assert!(scheduler.on(Event::WorkerDemanded).is_empty(), "a worker for a pool that ends");
     }
 

@@ -56,6 +56,10 @@ pub struct ProcessPool {
     functions: HashMap<String, Function>,
     jobs: u32,
     patience: Patience,
+    /// When a worker that could not be started is tried again.
+    retry: Option<Deadline>,
+    /// Why the last one could not be started.
+    refused: Option<ProcessPoolError>,
 }
 
 /// Tasks that are in the ring or with a worker at a time: enough to keep every worker busy, and no more memory.
@@ -74,7 +78,7 @@ impl ProcessPool {
         }
         let workers = workers.clamp(1, crate::pool::MOST_SEATS);
         let pool = Pool::create(Family::current()?, workers)?;
-        let (scheduler, actions) = Scheduler::new(workers);
+        let (scheduler, _) = Scheduler::new(workers);
         let mut this = Self {
             pool,
             scheduler,
@@ -82,8 +86,13 @@ impl ProcessPool {
             functions: HashMap::new(),
             jobs: 0,
             patience: Patience::new(),
+            retry: None,
+            refused: None,
         };
-        this.carry_out(actions)?;
+        // All or none: those that were started end with the value.
+        for seat in 0..workers {
+            this.start_worker(seat)?;
+        }
         Ok(this)
     }
 
@@ -93,11 +102,11 @@ impl ProcessPool {
     /// results.
     ///
     /// # Errors
-    /// When the program lists no such task, or the pool cannot work (any more): then no outcome is known.
+    /// When the program lists no such task, or the pool cannot work (any more): then no outcome is known. A worker that
+    /// died and cannot be replaced at once does not count: its start is tried again, for as long as another one works,
+    /// and for some seconds when none is left.
     pub fn map(&mut self, task: &str, items: &[impl AsRef<[u8]>]) -> Result<Vec<Outcome>, ProcessPoolError> {
-        if self.scheduler.state() != State::Running {
-            return Err(ProcessPoolError::Broken);
-        }
+        self.check_running()?;
         let function = self.function(task)?;
         self.jobs = self.jobs.wrapping_add(1);
         let mut outcomes = Outcomes::new(self.jobs, items.len());
@@ -111,9 +120,8 @@ impl ProcessPool {
             if matches!(woken, Woken::Exited(_)) || round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
                 self.bury_the_dead(&mut outcomes)?;
             }
-            if self.scheduler.state() == State::Broken {
-                return Err(ProcessPoolError::Broken);
-            }
+            self.try_again()?;
+            self.check_running()?;
         }
         Ok(outcomes.into_vec())
     }
@@ -133,6 +141,7 @@ impl ProcessPool {
         let mut nothing_awaited = Outcomes::new(self.jobs, 0);
         while !self.scheduler.is_deserted() {
             self.bury_the_dead(&mut nothing_awaited)?;
+            self.try_again()?;
             if !self.scheduler.is_deserted() {
                 self.wait(&nothing_awaited)?;
             }
@@ -191,11 +200,52 @@ impl ProcessPool {
             // Nothing but ends is awaited, and answers of an abandoned job must not keep this awake.
             if let Some(worker) = self.workers.iter().flatten().next() {
                 worker.wait(Deadline::NEVER)?;
+                return Ok(Woken::Exited(0));
             }
-            return Ok(Woken::Exited(0));
         }
         let pidfds: Vec<_> = self.workers.iter().flatten().map(Process::sentinel).collect();
-        Ok(self.pool.wait(&pidfds, &mut self.patience, Deadline::NEVER)?)
+        let deadline = self.retry.unwrap_or(Deadline::NEVER);
+        Ok(self.pool.wait(&pidfds, &mut self.patience, deadline)?)
+    }
+
+    /// When the pause after a refused start is over.
+    fn try_again(&mut self) -> Result<(), ProcessPoolError> {
+        if !self.retry.is_some_and(|retry| retry.passed()) {
+            return Ok(());
+        }
+        self.retry = None;
+        let actions = self.scheduler.on(Event::PauseOver);
+        self.carry_out(actions)
+    }
+
+    fn check_running(&self) -> Result<(), ProcessPoolError> {
+        match (self.scheduler.state(), &self.refused) {
+            (State::Running, _) => Ok(()),
+            (_, Some(refused)) => Err(refused.clone()),
+            (_, None) => Err(ProcessPoolError::Broken),
+        }
+    }
+
+    fn start_worker(&mut self, seat: usize) -> Result<(), ProcessPoolError> {
+        let bell = self.pool.bell().ok_or(ProcessPoolError::Broken)?;
+        let number = u32::try_from(seat).unwrap_or(u32::MAX);
+        let worker = program::spawn_worker(self.pool.handle(), number, bell.as_raw_fd())?;
+        self.workers[seat] = Some(worker);
+        Ok(())
+    }
+
+    /// What follows from the attempt to replace a worker.
+    fn replace(&mut self, seat: usize) -> Event {
+        match self.start_worker(seat) {
+            Ok(()) => {
+                self.refused = None;
+                Event::Started { seat }
+            }
+            Err(refused) => {
+                self.refused = Some(refused);
+                Event::StartRefused { seat }
+            }
+        }
     }
 
     fn bury_the_dead(&mut self, outcomes: &mut Outcomes) -> Result<(), ProcessPoolError> {
@@ -236,11 +286,11 @@ impl ProcessPool {
         for action in actions {
             match action {
                 Action::Start { seat } => {
-                    let bell = self.pool.bell().ok_or(ProcessPoolError::Broken)?;
-                    let seat_number = u32::try_from(seat).unwrap_or(u32::MAX);
-                    let worker = program::spawn_worker(self.pool.handle(), seat_number, bell.as_raw_fd())?;
-                    self.workers[seat] = Some(worker);
+                    let outcome = self.replace(seat);
+                    let actions = self.scheduler.on(outcome);
+                    self.carry_out(actions)?;
                 }
+                Action::Pause(pause) => self.retry = Some(Deadline::after(pause)),
                 Action::Dismiss => self.pool.dismiss(),
                 Action::Kill => self.kill(),
                 // The caller looks at the scheduler's state.

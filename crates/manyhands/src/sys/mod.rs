@@ -24,6 +24,7 @@ pub(crate) mod posix_spawn;
 pub(crate) mod quiet_thread;
 pub(crate) mod refusals;
 pub(crate) mod shared_bytes;
+pub(crate) mod signal_mask;
 pub(crate) mod stat;
 mod wide;
 

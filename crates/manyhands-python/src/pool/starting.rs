@@ -1,0 +1,133 @@
+//! How a pool's workers are started, and what follows when one cannot be.
+//!
+//! A signal's handler may raise anywhere in the Python code that starts a process: then nobody may have heard of the
+//! process, and it is ended here. Where the process is a fork of this one, signals are kept away meanwhile.
+
+use super::workers::sentinel_of;
+use super::{PyPool, driver};
+use crate::error;
+use crate::launched::{self, Listening};
+use manyhands::pool::Event;
+use manyhands::{BlockedSignals, Signals};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+
+/// What is kept away from this thread while a worker is started: what `make` of [`super::Hooks`] says.
+#[derive(Clone, Copy, Debug, FromPyObject, PartialEq, Eq)]
+struct KeptAway {
+    /// SIGINT at least, which stays blocked in the worker until it lets it in.
+    interrupt: bool,
+    /// Every signal.
+    all: bool,
+}
+
+impl KeptAway {
+    fn block(self) -> PyResult<Option<BlockedSignals>> {
+        let signals = match self {
+            Self { all: true, .. } => Signals::Asynchronous,
+            Self { interrupt: true, .. } => Signals::Interrupt,
+            _ => return Ok(None),
+        };
+        BlockedSignals::new(signals, self.interrupt).map(Some).map_err(error::os)
+    }
+}
+
+impl PyPool {
+    /// Starts a worker for every seat; when one cannot be started, those that were end.
+    pub(super) fn start_all(&self, py: Python<'_>) -> PyResult<()> {
+        let seats = self.state().workers.seats();
+        let started =
+            (0..seats).try_for_each(|seat| self.start_worker(py, seat)).and_then(|()| self.raise_held());
+        let Err(refused) = started else { return Ok(()) };
+        // What signals raise meanwhile is less than what is raised here.
+        let _ = self.end_all(py, false, 0.0);
+        drop(self.interrupts.take());
+        Err(refused)
+    }
+
+    /// Starts a worker for an empty seat. What a signal's handler raises when it has been started is held.
+    pub(super) fn start_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
+        let (process, kept_away): (Bound<'_, PyAny>, (bool, bool)) =
+            self.hooks.make.bind(py).call1((seat,))?.extract()?;
+        let (interrupt, all) = kept_away;
+        let listening = Listening::new();
+        let blocked = KeptAway { interrupt, all }.block()?;
+        let prepared = blocked.as_ref().map_or(Ok(()), |blocked| {
+            process.setattr("_lets_sigint_in", blocked.let_sigint_in())?;
+            // One that came before: its handler runs now, and not in the middle.
+            py.check_signals()
+        });
+        let started =
+            prepared.and_then(|()| process.call_method0("start")).and_then(|_| sentinel_of(&process));
+        let (sentinel, raised) = match (started, listening.heard()) {
+            (Ok(sentinel), _) => (sentinel, None),
+            (Err(refused), None) => {
+                drop(blocked);
+                driver::come_back(py);
+                return Err(refused);
+            }
+            // Started all the same, and at work perhaps. One that its own object knows nothing of cannot stay: it has
+            // died, and is buried like any other.
+            (Err(raised), Some(sentinel)) => {
+                if is_lost(&process) {
+                    launched::end(&sentinel);
+                }
+                (sentinel, Some(raised))
+            }
+        };
+        let before = self.state().workers.seat(seat, Some((process.unbind(), sentinel)));
+        drop((before, blocked));
+        driver::come_back(py);
+        // What was kept away comes in now: the worker is there all the same.
+        if let Some(raised) = raised.or_else(|| py.check_signals().err()) {
+            self.interrupts.hold(raised);
+        }
+        Ok(())
+    }
+
+    /// Starts a worker for an empty seat; the scheduler hears whether there is one now.
+    pub(super) fn replace_worker(&self, py: Python<'_>, seat: usize) {
+        let (event, reason) = match self.interrupts.firmly(py, || self.start_worker(py, seat)) {
+            Ok(()) => (Event::Started { seat }, None),
+            Err(refused) => {
+                if !is_refusal(py, &refused) {
+                    // Of a signal's handler, perhaps: somebody wants to know of it.
+                    self.interrupts.hold(refused.clone_ref(py));
+                }
+                (Event::StartRefused { seat }, Some(refused.into_value(py).into_any()))
+            }
+        };
+        let (before, actions) = {
+            let mut state = self.state();
+            (std::mem::replace(&mut state.refused, reason), state.scheduler.on(event))
+        };
+        drop(before);
+        self.carry_out(py, actions);
+    }
+
+    /// When the pause after a refused start is over: the next try.
+    pub(super) fn try_starts_again(&self, py: Python<'_>) {
+        let actions = {
+            let mut state = self.state();
+            if !state.retry.is_some_and(|retry| retry.passed()) {
+                return;
+            }
+            state.retry = None;
+            state.scheduler.on(Event::PauseOver)
+        };
+        self.carry_out(py, actions);
+    }
+}
+
+/// Whether a process was started of which its own object knows nothing: its start was interrupted.
+pub(super) fn is_lost(process: &Bound<'_, PyAny>) -> bool {
+    process.getattr("pid").is_ok_and(|pid| pid.is_none())
+}
+
+/// Whether it says that there was no room for a process: no descriptor, no memory, no place.
+pub(super) fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
+    let numbered = || error.value(py).getattr("errno").is_ok_and(|errno| !errno.is_none());
+    error.is_instance_of::<PyMemoryError>(py)
+        || error.is_instance_of::<PyRuntimeError>(py)
+        || (error.is_instance_of::<PyOSError>(py) && numbered())
+}
