@@ -106,6 +106,8 @@ proofs: build
 	MANYHANDS_HOLDERS=1000 $(PYTEST) tests/death/test_lock_holders.py
 	MANYHANDS_MEETING_DEATHS=1000 $(PYTEST) tests/death/test_condition_deaths.py
 	MANYHANDS_ARRAYS=10000 MANYHANDS_PARCEL_KILLS=200 $(PYTEST) tests/death/test_parcels.py
+	MANYHANDS_MIXED=1000000 cargo test --release -p manyhands --test mixed_sizes -- --nocapture
+	MANYHANDS_FREED_KILLS=100 $(PYTEST) tests/death/test_freed_memory.py
 	MANYHANDS_SHARED=100000 $(PYTEST) tests/death/test_shared_leftovers.py
 
 .PHONY: soak ## Half an hour of starts, deaths, closed descriptors, reapers, full tables and full memory, every value checked

@@ -134,6 +134,26 @@ fn a_handle_is_freed_once_though_its_memory_becomes_another_block() {
     });
 }
 
+#[test]
+fn a_region_from_which_a_block_is_carved_meanwhile_stays() {
+    model_of_few_units("a carving beside a gathering", |arena| {
+        let held = [(); 2].map(|()| take(&arena, ONE).unwrap());
+        let old = take(&arena, HALF).unwrap();
+        arena.free(old).unwrap();
+        // The one unit that is left has room for two halves, or for one whole.
+        let other = thread::spawn(move || take(&arena, ONE));
+        let halves = [(); 2].map(|()| take(&arena, HALF));
+        let one = other.join().unwrap();
+        let got: Vec<Handle> = halves.into_iter().flatten().collect();
+        assert!(one.is_none() || got.is_empty(), "{one:?} and {got:?} are the same memory");
+        assert!(one.is_some() || got.len() == 2, "{got:?}");
+        for block in one.into_iter().chain(got).chain(held) {
+            assert_eq!(arena.free(block), Ok(()));
+        }
+        everything_serves_everything(&arena, &[old, held[0], held[1]]);
+    });
+}
+
 /// Makes a member; its place.
 fn join(arena: &Arena<Watched>) -> Place {
     let table = arena.process_table();

@@ -131,6 +131,9 @@ impl<B: Backing> Arena<B> {
             .filter_map(|list| SizeClass::from_index(list).map(|class| (list, class.block_bytes())))
             .filter(|&(_, bytes)| bytes >= LARGE_BYTES);
         let mut given = 0;
+        if self.kept_bytes() == 0 {
+            return given;
+        }
         for (list, bytes) in large {
             for shard in 0..SHARDS {
                 if !self.header.lists[list * SHARDS + shard].has_kept() {

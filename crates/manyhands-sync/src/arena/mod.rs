@@ -135,7 +135,8 @@ pub trait Backing: Memory {
     /// This process as the owner of what it allocates.
     fn me(&self) -> Owner;
 
-    /// Called before the arena grows, with no lock held: whether something was reclaimed instead.
+    /// Called before the arena grows, if much was handed out since the last time, or cannot grow; with no lock held: whether
+    /// something was reclaimed instead.
     fn reclaim(&self) -> bool {
         false
     }

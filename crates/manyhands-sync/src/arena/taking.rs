@@ -36,12 +36,19 @@ impl<B: Backing> Arena<B> {
         if let Some(taken) = self.carve(list, bytes, Reach::Extent)? {
             return self.fresh(taken, bytes, wanted);
         }
-        if self.backing.reclaim()
+        // Walking over everything before each extent would take a time that grows with the square of the arena.
+        let due = self.wants_gathering();
+        if due
+            && self.backing.reclaim()
             && let Some(handle) = self.pop(list, bytes)?
         {
             return self.reuse(handle, bytes, wanted);
         }
-        match self.make_room(list, bytes)? {
+        let mut room = self.make_room(list, bytes)?;
+        if room.is_none() && !due && self.backing.reclaim() {
+            room = self.make_room(list, bytes)?;
+        }
+        match room {
             Some(Room::Freed(handle)) => self.reuse(handle, bytes, wanted),
             Some(Room::Fresh(taken)) => self.fresh(taken, bytes, wanted),
             // None also when this process may not map more: its own limit, not the arena's.
