@@ -166,16 +166,19 @@ impl ArenaHeader {
         let _ = self.growth.lock(|| {});
     }
 
-    /// More address space: so many chunks, of which nothing is in use yet. `false` at the arena's limit. Under the growth
-    /// lock.
-    pub(super) fn new_extent(&self, chunks: u64) -> bool {
+    /// More address space: so many chunks, of which nothing is in use yet. `None` at the arena's limit, or when the system
+    /// has no memory for what is noted of them. Under the growth lock.
+    pub(super) fn new_extent<B: Backing>(&self, backing: &B, chunks: u64) -> Option<()> {
         let first = u64::from(self.next_chunk.load(Ordering::Relaxed));
         let limit = Self::most_chunks(self.limit_bytes.load(Ordering::Relaxed));
-        let Some(end) = first.checked_add(chunks).filter(|&end| end <= limit) else { return false };
+        let end = first.checked_add(chunks).filter(|&end| end <= limit)?;
+        // The first touch of their words must not meet a full system.
+        let bytes = UNITS_A_CHUNK * size_of::<AtomicU64>() as u64;
+        backing.commit(Self::table() + first * bytes, chunks * bytes).ok()?;
         self.extents[first as usize].store(chunks as u32, Ordering::Relaxed);
         self.next_chunk.store(end as u32, Ordering::Release);
         kill_point!(ArenaExtentReserved);
-        true
+        Some(())
     }
 }
 

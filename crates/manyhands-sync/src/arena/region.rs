@@ -149,7 +149,7 @@ impl<B: Backing> Arena<B> {
             (Found::Nowhere(last), Reach::Anywhere) => last,
         };
         let more = (first + units).saturating_sub(end).div_ceil(UNITS_A_CHUNK);
-        self.header.new_extent(more).then_some(first)
+        self.header.new_extent(&self.backing, more).map(|()| first)
     }
 
     /// The first place at a multiple of `step` with so many free units in a row, in one extent or over their borders, that
