@@ -43,11 +43,13 @@ __all__ = [
     "die_with_parent",
     "doctor",
     "family_descriptor",
+    "is_notebook",
     "job_descriptor",
     "join_family",
     "keep_locks",
     "note_exit",
     "note_label",
+    "notebook_descriptor",
     "pipe",
     "unpack",
     "wait",
@@ -581,7 +583,7 @@ class Pool:
     def __new__(
         cls,
         seats: int,
-        start: Callable[[int], BaseProcess],
+        start: Callable[[int, int], BaseProcess],
         died: Callable[[BaseProcess, int | None], BaseException],
         decode_error: Callable[[bytes], BaseException],
         undecodable: Callable[[BaseException], BaseException],
@@ -590,7 +592,7 @@ class Pool:
 
         Args:
             seats: how many workers.
-            start: starts the worker for a seat.
+            start: starts the worker for a seat, given the number of the bell that it must inherit.
             died: the exception for an item whose worker died; the item's index, or ``None`` for a single call.
             decode_error: the exception that a worker sent.
             undecodable: the exception for an item whose result cannot be unpickled, from why not.
@@ -854,6 +856,13 @@ def join_family(descriptor: int, place: int) -> None:
 
 def job_descriptor(bytes: bytes) -> int:
     """A descriptor from which a child reads these bytes; it is the caller's."""
+
+def notebook_descriptor() -> int:
+    """The number of a descriptor behind which this process's children keep something for one another: empty at first,
+    and when other code of this program has closed it."""
+
+def is_notebook(number: int) -> bool:
+    """Whether a number that was passed to this process is such a descriptor, and no user's file."""
 
 def compile_source(source: bytes, path: bytes) -> CodeType:
     """The code of a script whose file is named ``path`` and contains ``source``, which has no null bytes."""

@@ -401,8 +401,9 @@ class _Workers:
         self._initargs = executor._initargs
         self._most_calls = executor._max_tasks_per_child or 0
 
-    def start(self, seat: int) -> Any:
-        args = (self.address, seat, self._initializer, self._initargs, self._most_calls)
+    def start(self, seat: int, bell: int) -> Any:
+        address = _worker.Address(self.address.pool, bell)
+        args = (address, seat, self._initializer, self._initargs, self._most_calls)
         process = self._context.Process(target=_worker.serve_calls, args=args, die_with_parent=True)
         process.start()
         return process

@@ -13,7 +13,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
-from multiprocessing import resource_tracker, util
+from multiprocessing import util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -410,15 +410,18 @@ class _Workers:
         self._initargs = initargs
         self._most_tasks = most_tasks
 
-    def start(self, seat: int) -> Any:
-        args = (self.address, seat, self._initializer, self._initargs, self._most_tasks)
+    def start(self, seat: int, bell: int) -> Any:
+        address = _worker.Address(self.address.pool, bell)
+        args = (address, seat, self._initializer, self._initargs, self._most_tasks)
         process = self._ctx.Process(target=_worker.main, args=args)
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         process._is_pool_worker = True
         if self._ctx.get_start_method() != "fork":
+            from .spawn import tracker_descriptor
+
             # Whoever starts the tracker has SIGINT let in afterwards.
-            resource_tracker.ensure_running()
+            tracker_descriptor()
         # A Ctrl-C that reaches the worker before it can deal with it would have it write a traceback.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

@@ -6,9 +6,9 @@ use crate::error;
 use crate::pickling;
 use manyhands::family::{self, Family, FamilyError, Place};
 use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
-use manyhands::process::Process;
+use manyhands::process::{Process, Sentinel};
 use manyhands::queue_watch;
-use manyhands::{Deadline, Handle, Waited, adopt_descriptor};
+use manyhands::{Deadline, Handle, Remembered, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -54,12 +54,13 @@ impl PyStart {
     /// The child's end of its life pipe.
     #[getter]
     fn life(&self) -> PyResult<i32> {
-        Ok(self.start()?.life().as_raw_fd())
+        self.start()?.life().map(|life| life.as_raw_fd()).map_err(error::os)
     }
 
     /// In a forked child: takes the slot; the life pipe is the caller's from then on.
     fn in_child(&mut self) -> PyResult<i32> {
-        let life = adopt_descriptor(self.start()?.life().as_raw_fd()).map_err(error::os)?;
+        let life =
+            self.start()?.life().and_then(|life| adopt_descriptor(life.as_raw_fd())).map_err(error::os)?;
         let place = self.start()?.place();
         self.0 = None;
         take_place(Family::current().map_err(error::family)?, place)?;
@@ -135,13 +136,13 @@ fn environment() -> PyResult<Vec<CString>> {
 pub(crate) struct PyProcess {
     pid: u32,
     /// Apart from the process, so that waiting holds no lock.
-    sentinel: Arc<OwnedFd>,
+    sentinel: Arc<Sentinel>,
     process: Mutex<Process>,
 }
 
 impl From<Process> for PyProcess {
     fn from(process: Process) -> Self {
-        let sentinel = process.shared_sentinel();
+        let sentinel = Arc::clone(process.sentinel());
         Self { pid: process.pid(), sentinel, process: Mutex::new(process) }
     }
 }
@@ -157,7 +158,7 @@ impl PyProcess {
     /// A descriptor that becomes readable when the process has ended.
     #[getter]
     fn sentinel(&self) -> i32 {
-        self.sentinel.as_raw_fd()
+        self.sentinel.number()
     }
 
     /// The exit code, or minus the signal; `None` while it runs.
@@ -173,8 +174,7 @@ impl PyProcess {
             if let Some(status) = self.poll()? {
                 return Ok(Some(status));
             }
-            let waited =
-                py.detach(|| manyhands::process::wait_for(self.pid, self.sentinel.as_fd(), deadline));
+            let waited = py.detach(|| manyhands::process::wait_for(&self.sentinel, deadline));
             match waited.map_err(error::os)? {
                 Waited::Ready => {}
                 Waited::TimedOut => return self.poll(),
@@ -308,7 +308,8 @@ impl PyZygote {
 /// The number of the family's descriptor; founds the family if there is none.
 #[pyfunction]
 pub(crate) fn family_descriptor() -> PyResult<i32> {
-    Ok(Family::current().map_err(error::family)?.descriptor().as_raw_fd())
+    let family = Family::current().map_err(error::family)?;
+    family.descriptor().map(Remembered::number).map_err(error::os)
 }
 
 /// Joins the family behind an inherited descriptor, on the slot the parent reserved.
@@ -341,6 +342,18 @@ pub(crate) fn carrying<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, 
 #[pyfunction]
 pub(crate) fn job_descriptor(bytes: &[u8]) -> PyResult<i32> {
     launch::job_descriptor(bytes).map(IntoRawFd::into_raw_fd).map_err(error::os)
+}
+
+/// The number of a descriptor behind which this process's children keep something for one another.
+#[pyfunction]
+pub(crate) fn notebook_descriptor() -> PyResult<i32> {
+    launch::notebook_descriptor().map_err(error::os)
+}
+
+/// Whether a number that was passed to this process is such a descriptor, and no user's file.
+#[pyfunction]
+pub(crate) fn is_notebook(number: i32) -> bool {
+    launch::is_notebook(number)
 }
 
 /// The kernel kills this process when its parent is gone; `False` when it is gone already.

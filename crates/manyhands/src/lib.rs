@@ -53,5 +53,5 @@ pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
 pub use semaphore::Semaphore;
 pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
-pub use sys::OsError;
 pub use sys::memory::adopt as adopt_descriptor;
+pub use sys::{OsError, Remembered};

@@ -3,12 +3,15 @@
 use crate::family::Slot;
 use crate::sys::life_pipe::LifeEnd;
 use crate::sys::pidfd::{self, Ended};
-use crate::sys::{OsError, memory};
+use crate::sys::{OsError, Remembered, memory};
+
+pub use crate::sys::pidfd::Sentinel;
+
 use crate::waiting;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::wait_word::{Patience, Waited};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ const PATIENCE_WITH_ZYGOTE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
-    pidfd: Arc<OwnedFd>,
+    sentinel: Arc<Sentinel>,
     source: Source,
     slot: Slot,
     /// Dropping it tells the child that its parent is gone.
@@ -36,12 +39,19 @@ pub(crate) enum Source {
     /// The kernel: it is our own child.
     Kernel,
     /// The fork server that forked it, through this pipe.
-    Zygote(OwnedFd),
+    Zygote(Remembered),
 }
 
 impl Process {
-    pub(crate) fn new(pid: u32, pidfd: OwnedFd, source: Source, slot: Slot, life: Arc<LifeEnd>) -> Self {
-        Self { pid, pidfd: Arc::new(pidfd), source, slot, _life: life, status: None }
+    pub(crate) fn new(
+        pid: u32,
+        pidfd: OwnedFd,
+        source: Source,
+        slot: Slot,
+        life: Arc<LifeEnd>,
+    ) -> Result<Self, OsError> {
+        let sentinel = Arc::new(Sentinel::new(pid, pidfd)?);
+        Ok(Self { pid, sentinel, source, slot, _life: life, status: None })
     }
 
     /// Its process id.
@@ -50,16 +60,10 @@ impl Process {
         self.pid
     }
 
-    /// A descriptor that becomes readable when the process has ended.
+    /// By what others watch the process.
     #[must_use]
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// The same descriptor, for who waits while somebody else polls.
-    #[must_use]
-    pub fn shared_sentinel(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.pidfd)
+    pub fn sentinel(&self) -> &Arc<Sentinel> {
+        &self.sentinel
     }
 
     /// How the process ended: its exit code, or minus the signal; `None` while it runs.
@@ -72,9 +76,9 @@ impl Process {
     pub fn poll(&mut self) -> Result<Option<i32>, OsError> {
         if self.status.is_none() {
             self.status = match &self.source {
-                Source::Kernel => pidfd::reap(self.sentinel())?.map(|ended| self.status_of(ended)),
-                Source::Zygote(pipe) if pidfd::has_ended(self.sentinel())? => {
-                    Some(self.status_of(told_by_zygote(pipe.as_fd())?))
+                Source::Kernel => self.sentinel.reap()?.map(|ended| self.status_of(ended)),
+                Source::Zygote(pipe) if self.sentinel.has_ended()? => {
+                    Some(self.status_of(told_by_zygote(pipe)?))
                 }
                 Source::Zygote(_) => None,
             };
@@ -100,7 +104,7 @@ impl Process {
         if self.status.is_some() {
             return Ok(Waited::Ready);
         }
-        wait_for(self.pid, self.sentinel(), deadline)
+        wait_for(&self.sentinel, deadline)
     }
 
     /// Sends a signal; nothing happens when the process has ended.
@@ -111,34 +115,37 @@ impl Process {
         if self.status.is_some() {
             return Ok(());
         }
-        pidfd::signal(self.sentinel(), signal)
+        self.sentinel.signal(signal)
     }
 }
 
-/// Waits until the process with that pid, behind that sentinel, has ended, the deadline passes or a signal arrives in this thread.
+/// Waits until the process behind that sentinel has ended, the deadline passes or a signal arrives in this thread.
 ///
 /// # Errors
 /// When the kernel refuses to poll.
-pub fn wait_for(pid: u32, sentinel: BorrowedFd<'_>, deadline: Deadline) -> Result<Waited, OsError> {
+pub fn wait_for(sentinel: &Sentinel, deadline: Deadline) -> Result<Waited, OsError> {
     // Who asks without wanting to wait, or late, gets the answer and leaves no note.
-    if deadline.passed() || pidfd::has_ended(sentinel)? {
-        return pidfd::wait(sentinel, deadline);
+    if deadline.passed() || sentinel.has_ended()? {
+        return sentinel.wait(deadline);
     }
-    let _noted = waiting::note(WaitKind::End, u64::from(pid), &mut Patience::new(), deadline);
-    pidfd::wait(sentinel, deadline)
+    let _noted = waiting::note(WaitKind::End, u64::from(sentinel.pid()), &mut Patience::new(), deadline);
+    sentinel.wait(deadline)
 }
 
-/// The status comes right after the end. A pipe that ends without it belonged to a fork server that is gone.
-fn told_by_zygote(pipe: BorrowedFd<'_>) -> Result<Ended, OsError> {
+/// The status comes right after the end. A pipe that ends without it belonged to a fork server that is gone; one that other
+/// code has closed tells nothing.
+fn told_by_zygote(pipe: &Remembered) -> Result<Ended, OsError> {
     let deadline = Deadline::after(PATIENCE_WITH_ZYGOTE);
     loop {
-        match pidfd::wait(pipe, deadline)? {
+        let Ok(descriptor) = pipe.get() else { return Ok(Ended::Unknown) };
+        match pidfd::wait(descriptor, deadline)? {
             Waited::Ready => break,
             Waited::TimedOut => return Ok(Ended::Unknown),
             Waited::Interrupted => {}
         }
     }
     let mut bytes = [0; 4];
-    let read = memory::read(pipe, &mut bytes)?;
+    let Ok(descriptor) = pipe.get() else { return Ok(Ended::Unknown) };
+    let read = memory::read(descriptor, &mut bytes)?;
     Ok(if read == bytes.len() { Ended::With(i32::from_le_bytes(bytes)) } else { Ended::Unknown })
 }

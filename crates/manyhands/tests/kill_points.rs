@@ -12,10 +12,11 @@ use manyhands::launch::Start;
 use manyhands::pool::{
     Answer, AnswerBatch, Function, Next, Payload, Phase, Pool, Status, Task, TaskBatch, Woken, Worker,
 };
+use manyhands::process::Sentinel;
 use manyhands::queue::{Queue, ReceiveError, Received};
 use manyhands::{Deadline, Handle, Locking, Patience};
 use manyhands_sync::kill_point::{KillPoint, arm};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -147,7 +148,7 @@ const TASKS: u32 = 60;
 
 /// A worker: answers each task with its own arguments.
 fn work(family: &Family, pool: &Pool, seat: usize, slowly: bool) {
-    let bell = manyhands::adopt_descriptor(pool.bell().unwrap().as_raw_fd()).unwrap();
+    let bell = manyhands::adopt_descriptor(pool.bell().unwrap().number()).unwrap();
     let mut worker = Worker::sit(family, pool.handle(), seat, bell).unwrap();
     worker.enter(Phase::Ready);
     let mut arguments = Vec::new();
@@ -209,6 +210,7 @@ fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
     assert!(pidfd >= 0, "pidfd_open");
     // SAFETY: a new descriptor that nobody else knows.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
+    let sentinel = Sentinel::new(pid as u32, pidfd).unwrap();
     let mut patience = Patience::new();
     let (mut answered, mut deadline) = (0, Deadline::after(Duration::from_secs(10)));
     loop {
@@ -217,7 +219,7 @@ fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
         if now_answered > answered {
             (answered, deadline) = (now_answered, Deadline::after(Duration::from_secs(10)));
         }
-        match pool.wait(&[pidfd.as_fd()], &mut patience, deadline).unwrap() {
+        match pool.wait(&[&sentinel], &mut patience, deadline).unwrap() {
             Woken::Exited(0) => break,
             Woken::TimedOut => panic!("neither answers nor an exit for ten seconds"),
             _ => {}

@@ -206,8 +206,8 @@ impl PyPool {
     fn sleep(&self, py: Python<'_>, patience: &mut Patience, deadline: Deadline) -> PyResult<Woken> {
         let watched = self.state().workers.watched();
         let woken = py.detach(|| {
-            let pidfds: Vec<_> = watched.iter().map(|w| w.descriptor()).collect();
-            self.engine.wait(&pidfds, patience, deadline)
+            let sentinels: Vec<_> = watched.iter().map(|w| w.sentinel()).collect();
+            self.engine.wait(&sentinels, patience, deadline)
         });
         let woken = woken.map_err(error::os)?;
         if let Woken::Exited(place) = woken {

@@ -42,7 +42,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use settling::Concluded;
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use stream::Stream;
@@ -70,7 +69,7 @@ pub(crate) struct PyPool {
 /// What Python does for the pool; see `manyhands.pool._Workers`.
 #[derive(Debug)]
 struct Hooks {
-    /// `start(seat) -> Process`
+    /// `start(seat, bell) -> Process`
     start: Py<PyAny>,
     /// `died(process, item) -> WorkerDied`
     died: Py<PyAny>,
@@ -163,8 +162,7 @@ impl PyPool {
     /// By what workers find the pool, and the descriptor they must inherit.
     fn _address(&self) -> ((u64, u32), i32) {
         let Handle { offset, generation } = self.engine.handle();
-        let bell = self.engine.bell().map_or(-1, |bell| bell.as_raw_fd());
-        ((offset, generation), bell)
+        ((offset, generation), self.bell())
     }
 
     /// Starts a worker for every seat.
@@ -172,7 +170,7 @@ impl PyPool {
         let seats = self.state().workers.seats();
         let mut started = Vec::with_capacity(seats);
         for seat in 0..seats {
-            match self.hooks.start.bind(py).call1((seat,)) {
+            match self.hooks.start.bind(py).call1((seat, self.bell())) {
                 Ok(process) => started.push(process),
                 Err(refused) => {
                     for process in &started {

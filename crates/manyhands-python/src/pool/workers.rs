@@ -5,13 +5,13 @@ use super::calls::NO_JOB;
 use super::job::PyJob;
 use crate::error;
 use manyhands::pool::{Estate, Event, Phase, State, Task};
+use manyhands::process::Sentinel;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// A worker's process and its sentinel.
-type Seated = (Py<PyAny>, Arc<OwnedFd>);
+type Seated = (Py<PyAny>, Arc<Sentinel>);
 
 /// The workers' processes, by seat.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Workers {
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     seat: usize,
-    sentinel: Arc<OwnedFd>,
+    sentinel: Arc<Sentinel>,
 }
 
 impl Watched {
@@ -33,8 +33,8 @@ impl Watched {
         self.seat
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.sentinel.as_fd()
+    pub(super) fn sentinel(&self) -> &Sentinel {
+        &self.sentinel
     }
 }
 
@@ -76,16 +76,23 @@ impl Workers {
 }
 
 impl PyPool {
+    /// The number of the bell's descriptor, which a worker must inherit; -1 when there is none any more.
+    pub(super) fn bell(&self) -> i32 {
+        self.engine.bell().map_or(-1, |bell| bell.number())
+    }
+
     /// Starts a worker for an empty seat.
     pub(super) fn start_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
-        let process = self.hooks.start.bind(py).call1((seat,))?;
+        let process = self.hooks.start.bind(py).call1((seat, self.bell()))?;
         self.seat_worker(seat, &process)
     }
 
     /// A started process takes its seat.
     pub(super) fn seat_worker(&self, seat: usize, process: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sentinel: i32 = process.getattr("sentinel")?.extract()?;
-        let sentinel = manyhands::adopt_descriptor(sentinel).map_err(error::os)?;
+        let (pid, sentinel): (u32, i32) =
+            (process.getattr("pid")?.extract()?, process.getattr("sentinel")?.extract()?);
+        let sentinel = manyhands::adopt_descriptor(sentinel).and_then(|own| Sentinel::new(pid, own));
+        let sentinel = sentinel.map_err(error::os)?;
         self.state().workers.seat(seat, Some((process.clone().unbind(), Arc::new(sentinel))));
         Ok(())
     }
@@ -111,8 +118,8 @@ impl PyPool {
     /// The seat of a worker that has ended and is not buried.
     pub(super) fn exited_worker(&self) -> Option<usize> {
         let watched = self.state().workers.watched();
-        let pidfds: Vec<_> = watched.iter().map(Watched::descriptor).collect();
-        manyhands::pool::first_exited(&pidfds).map(|place| watched[place].seat())
+        let sentinels: Vec<_> = watched.iter().map(Watched::sentinel).collect();
+        manyhands::pool::first_exited(&sentinels).map(|place| watched[place].seat())
     }
 
     /// A worker has ended: what it had answered counts, what it was doing is lost, what it had not begun goes back.

@@ -165,7 +165,7 @@ impl Family {
     /// Before a fork, whoever asks for it: takes the references that the child will hold.
     pub fn before_fork(&self) {
         let (arena, announced) = (self.arena(), lock(&ANNOUNCED).take());
-        alone::before_fork(arena.backing().descriptor());
+        alone::before_fork(|| arena.backing().descriptor().ok());
         let holdings = lock(&HOLDINGS);
         // A pool belongs to the process that made it: a forked child cannot use it.
         let mut shared =

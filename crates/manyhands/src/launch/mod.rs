@@ -11,11 +11,11 @@ pub use zygote::{Request, Zygote, ZygoteClient};
 use crate::family::{self, Family, FamilyError, Slot};
 use crate::process::{Process, Source};
 use crate::sys::life_pipe::{self, LifeEnd};
-use crate::sys::{OsError, memory, pidfd, posix_spawn};
+use crate::sys::{OsError, Remembered, memory, pidfd, posix_spawn};
 use manyhands_sync::arena::Handle;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why no process was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl From<FamilyError> for LaunchError {
 #[derive(Debug)]
 pub struct Start {
     slot: Slot,
-    life_read: OwnedFd,
+    life_read: Remembered,
     life: Arc<LifeEnd>,
 }
 
@@ -71,7 +71,7 @@ impl Start {
     pub fn prepare() -> Result<Self, LaunchError> {
         let slot = Family::current()?.reserve_slot()?;
         let (life_read, life) = life_pipe::create()?;
-        Ok(Self { slot, life_read, life })
+        Ok(Self { slot, life_read: Remembered::new(life_read)?, life })
     }
 
     /// The child's slot, as a number ([`Place::to_number`]); the child takes it with [`Family::take_slot`].
@@ -97,9 +97,11 @@ impl Start {
     }
 
     /// The child's end of the life pipe, to be inherited or passed.
-    #[must_use]
-    pub fn life(&self) -> BorrowedFd<'_> {
-        self.life_read.as_fd()
+    ///
+    /// # Errors
+    /// When other code of this program has closed it since.
+    pub fn life(&self) -> Result<BorrowedFd<'_>, OsError> {
+        self.life_read.get()
     }
 
     /// The child was forked from this process.
@@ -108,7 +110,7 @@ impl Start {
     /// When the kernel refuses a descriptor for it.
     pub fn forked(self, pid: u32) -> Result<Process, LaunchError> {
         let pidfd = pidfd::open(pid)?;
-        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life))
+        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life)?)
     }
 
     /// Starts a fresh program, which inherits the descriptors in `passed` under their numbers.
@@ -136,9 +138,10 @@ impl Start {
         job: BorrowedFd<'_>,
         passed: &[BorrowedFd<'_>],
     ) -> Result<Process, LaunchError> {
-        match zygote.request(self.place(), self.life(), job, passed) {
+        match zygote.request(self.place(), self.life()?, job, passed) {
             Ok((pid, pidfd, status)) => {
-                Ok(Process::new(pid, pidfd, Source::Zygote(status), self.slot, self.life))
+                let source = Source::Zygote(Remembered::new(status)?);
+                Ok(Process::new(pid, pidfd, source, self.slot, self.life)?)
             }
             Err(LaunchError::ZygoteGone) => self.orphan(),
             Err(error) => Err(error),
@@ -151,7 +154,7 @@ impl Start {
         let Some(pid) = self.slot.cancel() else { return Err(LaunchError::ZygoteGone) };
         let pidfd = pidfd::open(pid)?;
         // Whoever reaps it now: its status is what it notes itself.
-        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life))
+        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life)?)
     }
 }
 
@@ -175,4 +178,26 @@ pub fn die_with_parent(life: BorrowedFd<'_>) -> Result<bool, OsError> {
 /// When the kernel refuses the memory.
 pub fn job_descriptor(bytes: &[u8]) -> Result<OwnedFd, OsError> {
     memory::file_of("manyhands-job", bytes)
+}
+
+/// What this process's children keep for one another, see [`notebook_descriptor`].
+static NOTEBOOK: Mutex<Option<Remembered>> = Mutex::new(None);
+
+/// The number of a descriptor behind which this process's children keep something for one another: empty at first, and
+/// when other code of this program has closed it.
+///
+/// # Errors
+/// When the kernel refuses the memory.
+pub fn notebook_descriptor() -> Result<RawFd, OsError> {
+    let mut notebook = NOTEBOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    match &mut *notebook {
+        Some(known) if known.is_ours() => Ok(known.number()),
+        lost => Ok(lost.insert(Remembered::new(memory::notebook("manyhands-notebook")?)?).number()),
+    }
+}
+
+/// Whether a number that was passed to this process is a notebook's, and no user's file.
+#[must_use]
+pub fn is_notebook(number: RawFd) -> bool {
+    memory::adopt(number).is_ok_and(|fd| memory::is_sealed_against_shrinking(fd.as_fd()))
 }

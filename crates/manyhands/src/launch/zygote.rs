@@ -18,7 +18,7 @@ use super::LaunchError;
 use crate::family::Family;
 use crate::process::UNKNOWN_EXIT;
 use crate::sys::pidfd::{self, Ended};
-use crate::sys::{OsError, memory, passing};
+use crate::sys::{OsError, Remembered, memory, passing};
 use crate::waiting;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::{Role, WaitKind};
@@ -35,7 +35,7 @@ const OWN_DESCRIPTORS: usize = 3;
 /// The client's end.
 #[derive(Debug)]
 pub struct ZygoteClient {
-    socket: OwnedFd,
+    socket: Remembered,
 }
 
 impl ZygoteClient {
@@ -45,7 +45,7 @@ impl ZygoteClient {
     /// When the kernel refuses a descriptor.
     pub fn new() -> Result<(Self, OwnedFd), OsError> {
         let (socket, servers) = passing::pair()?;
-        Ok((Self { socket }, servers))
+        Ok((Self { socket: Remembered::new(socket)? }, servers))
     }
 
     /// One request at a time: the caller keeps others off.
@@ -62,10 +62,12 @@ impl ZygoteClient {
         let (status_read, status_write) = memory::pipe()?;
         let mut fds = vec![job, life, status_write.as_fd()];
         fds.extend_from_slice(passed);
-        passing::send(self.socket.as_fd(), &place.to_le_bytes(), &fds)
-            .map_err(|_| LaunchError::ZygoteGone)?;
+        // A socket that other code has closed: the server has seen its end, and is gone.
+        let socket = self.socket.get().map_err(|_| LaunchError::ZygoteGone)?;
+        passing::send(socket, &place.to_le_bytes(), &fds).map_err(|_| LaunchError::ZygoteGone)?;
         let mut reply = [0; 4];
-        let (len, mut fds) = passing::receive(self.socket.as_fd(), &mut reply)?;
+        let socket = self.socket.get().map_err(|_| LaunchError::ZygoteGone)?;
+        let (len, mut fds) = passing::receive(socket, &mut reply)?;
         match (len, fds.pop()) {
             (4, Some(pidfd)) => Ok((u32::from_le_bytes(reply), pidfd, status_read)),
             _ => Err(LaunchError::ZygoteGone),

@@ -21,7 +21,6 @@ use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::Patience;
 use outcomes::Outcomes;
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
 
 /// What became of one item.
 pub type Outcome = Result<Vec<u8>, TaskError>;
@@ -194,8 +193,8 @@ impl ProcessPool {
             }
             return Ok(Woken::Exited(0));
         }
-        let pidfds: Vec<_> = self.workers.iter().flatten().map(Process::sentinel).collect();
-        Ok(self.pool.wait(&pidfds, &mut self.patience, Deadline::NEVER)?)
+        let watched: Vec<_> = self.workers.iter().flatten().map(|worker| &**worker.sentinel()).collect();
+        Ok(self.pool.wait(&watched, &mut self.patience, Deadline::NEVER)?)
     }
 
     fn bury_the_dead(&mut self, outcomes: &mut Outcomes) -> Result<(), ProcessPoolError> {
@@ -238,7 +237,7 @@ impl ProcessPool {
                 Action::Start { seat } => {
                     let bell = self.pool.bell().ok_or(ProcessPoolError::Broken)?;
                     let seat_number = u32::try_from(seat).unwrap_or(u32::MAX);
-                    let worker = program::spawn_worker(self.pool.handle(), seat_number, bell.as_raw_fd())?;
+                    let worker = program::spawn_worker(self.pool.handle(), seat_number, bell.number())?;
                     self.workers[seat] = Some(worker);
                 }
                 Action::Dismiss => self.pool.dismiss(),

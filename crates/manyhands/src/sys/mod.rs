@@ -10,14 +10,18 @@ mod extents;
 mod huge_pages;
 pub(crate) mod inherited;
 pub(crate) mod life_pipe;
+pub(crate) mod lost_memory;
 pub(crate) mod memory;
+pub(crate) mod pages;
 pub(crate) mod passing;
 pub(crate) mod pidfd;
 pub(crate) mod plain;
 pub(crate) mod posix_spawn;
 pub(crate) mod quiet_thread;
+pub(crate) mod remembered;
 pub(crate) mod shared_bytes;
 pub(crate) mod stat;
 
 pub use error::OsError;
 pub use extents::Extents;
+pub use remembered::Remembered;
