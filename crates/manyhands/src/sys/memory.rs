@@ -171,11 +171,6 @@ pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(
     unsafe { memory.copy_out_to(offset, to.len(), to.cast()) }
 }
 
-/// `read(fd, bytes)`.
-pub(crate) fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, OsError> {
-    rustix::io::read(fd, bytes).map_err(OsError::new("read"))
-}
-
 /// `write(fd, bytes)`, all of them.
 pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), OsError> {
     while !bytes.is_empty() {
@@ -192,9 +187,4 @@ pub(crate) fn file_of(name: &str, bytes: &[u8]) -> Result<OwnedFd, OsError> {
     write_all(fd.as_fd(), bytes)?;
     rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0)).map_err(OsError::new("lseek"))?;
     Ok(fd)
-}
-
-/// `pipe2(O_CLOEXEC)`: read end, write end.
-pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), OsError> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(OsError::new("pipe2"))
 }

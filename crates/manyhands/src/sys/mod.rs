@@ -10,6 +10,7 @@ mod extents;
 mod huge_pages;
 pub(crate) mod inherited;
 pub(crate) mod life_pipe;
+pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod passing;
 pub(crate) mod pidfd;
