@@ -87,12 +87,14 @@ mod tests {
         send(ours.as_fd(), b"longer", &[ours.as_fd()]).expect("room in a socket");
         send(ours.as_fd(), b"whole", &[ours.as_fd(), theirs.as_fd()]).expect("room in a socket");
         let mut bytes = [0; 5];
-        let message = receive(theirs.as_fd(), &mut bytes).expect("a message");
-        assert_eq!((message.len, message.fds.len(), message.is_whole), (5, 1, false));
-        let message = receive_now(theirs.as_fd(), &mut bytes).expect("a message");
-        assert_eq!((message.len, message.fds.len(), message.is_whole), (5, 2, true));
-        assert_eq!(receive_now(theirs.as_fd(), &mut bytes).expect_err("none").errno, libc::EAGAIN);
-        drop((message, ours));
+        let mut of_the_next = || {
+            let Message { len, fds, is_whole } = receive_now(theirs.as_fd(), &mut bytes)?;
+            Ok((len, fds.len(), is_whole))
+        };
+        assert_eq!(of_the_next(), Ok((5, 1, false)));
+        assert_eq!(of_the_next(), Ok((5, 2, true)));
+        assert_eq!(of_the_next(), Err(OsError { call: "recvmsg", errno: libc::EAGAIN }));
+        drop(ours);
         assert_eq!(receive(theirs.as_fd(), &mut bytes).expect("the end").len, 0);
     }
 }

@@ -218,8 +218,11 @@ mod tests {
 
     #[test]
     fn a_process_that_is_no_child_is_none() {
-        let mut parent = Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]);
-        let mut parent = parent.stdout(std::process::Stdio::piped()).spawn().expect("a process");
+        let mut parent = Command::new("sh")
+            .args(["-c", "sleep 60 & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a process");
         let mut line = String::new();
         let mut output = std::io::BufReader::new(parent.stdout.take().expect("a pipe"));
         std::io::BufRead::read_line(&mut output, &mut line).expect("a pid");
