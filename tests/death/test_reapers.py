@@ -31,7 +31,8 @@ if __name__ == "__main__":
     argv = [sys.executable, "-c", program]
     if inherit_ignored:
         # Not every shell can.
-        code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+        code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+        code += "; os.execv(sys.argv[1], sys.argv[1:])"
         argv = [sys.executable, "-c", code, *argv]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=110)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,7 @@
-"""Where manyhands is installed, names that modules take out of `multiprocessing` are ours in every child, as in the parent:
-in the main module, in modules that a fork server preloads, in children of children, whatever is imported first."""
+"""Where manyhands is installed, names that modules take out of `multiprocessing` are ours in every child, too.
+
+In the main module, in modules that a fork server preloads, in children of children, whatever is imported first.
+"""
 
 from __future__ import annotations
 

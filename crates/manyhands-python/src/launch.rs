@@ -92,8 +92,7 @@ impl PyStart {
         let passed =
             passed.into_iter().map(adopt_descriptor).collect::<Result<Vec<_>, _>>().map_err(error::os)?;
         let passed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
-        let mut asked =
-            self.take()?.ask(&zygote.client, job.as_fd(), &passed).map_err(error::launch)?;
+        let mut asked = self.take()?.ask(&zygote.client, job.as_fd(), &passed).map_err(error::launch)?;
         // With the GIL: no fork in another thread takes along the server's end of the channel.
         asked.send().map_err(error::launch)?;
         while py.detach(|| asked.wait(Deadline::NEVER)).map_err(error::launch)? != Waited::Ready {
@@ -188,8 +187,7 @@ impl PyProcess {
             if let Some(status) = self.poll(py)? {
                 return Ok(Some(status));
             }
-            let waited =
-                py.detach(|| process::wait_for(self.pid, self.sentinel.as_fd(), deadline));
+            let waited = py.detach(|| process::wait_for(self.pid, self.sentinel.as_fd(), deadline));
             match waited.map_err(error::os)? {
                 Waited::Ready => {}
                 Waited::TimedOut => return self.poll(py),

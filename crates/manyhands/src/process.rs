@@ -152,9 +152,9 @@ impl Process {
     fn status_of(&self, ended: Ended) -> i32 {
         match ended {
             Ended::With(status) => status,
-            Ended::Unknown => pidfd::exit_status(self.sentinel())
-                .or_else(|| self.slot.noted_exit())
-                .unwrap_or(UNKNOWN_EXIT),
+            Ended::Unknown => {
+                pidfd::exit_status(self.sentinel()).or_else(|| self.slot.noted_exit()).unwrap_or(UNKNOWN_EXIT)
+            }
         }
     }
 

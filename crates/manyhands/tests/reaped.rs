@@ -13,7 +13,10 @@ fn has_ended(mut process: Process) {
     assert_eq!(process.wait(Deadline::NEVER), Ok(Waited::Ready));
     process.signal(libc::SIGKILL).unwrap();
     assert_eq!(process.poll(), Ok(Some(UNKNOWN_EXIT)));
-    assert_eq!(manyhands::process::wait_for(process.pid(), process.sentinel(), Deadline::NEVER), Ok(Waited::Ready));
+    assert_eq!(
+        manyhands::process::wait_for(process.pid(), process.sentinel(), Deadline::NEVER),
+        Ok(Waited::Ready)
+    );
 }
 
 #[test]
@@ -27,7 +30,8 @@ fn a_child_that_is_gone_has_ended() {
 
 #[test]
 fn somebody_elses_process_is_not_taken_for_a_child() {
-    let mut parent = Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut parent =
+        Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
     has_ended(Start::prepare().unwrap().forked(line.trim().parse().unwrap()).unwrap());

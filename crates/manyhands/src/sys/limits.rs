@@ -20,7 +20,8 @@ impl Descriptors {
     pub(crate) fn restore(self) {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         // Of the two the lower; no number is the highest there is.
-        let current = self.before.map_or(maximum, |before| Some(maximum.map_or(before, |most| before.min(most))));
+        let current =
+            self.before.map_or(maximum, |before| Some(maximum.map_or(before, |most| before.min(most))));
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
     }
 }

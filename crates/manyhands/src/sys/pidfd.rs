@@ -196,7 +196,8 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// A process of this test's that has ended with that status and was not waited for.
+    /// A process of this test's that has ended with that status and was not waited for: each test does it in its way.
+    #[allow(clippy::zombie_processes)]
     fn ended(script: &str) -> (u32, OwnedFd) {
         let child = Command::new("sh").args(["-c", script]).spawn().expect("a process");
         let pidfd = open_child(child.id()).expect("no refusal").expect("a child that nobody has reaped");

@@ -45,7 +45,8 @@ impl ZygoteClient {
     fn is_leaving(&self) -> Result<bool, OsError> {
         let deadline = Deadline::after(LONGEST);
         loop {
-            match pidfd::wait_any(&[(self.socket.as_fd(), Watch::Closed)], self.server(), deadline, LONGEST)? {
+            match pidfd::wait_any(&[(self.socket.as_fd(), Watch::Closed)], self.server(), deadline, LONGEST)?
+            {
                 Waited::Ready => return Ok(true),
                 Waited::TimedOut => return Ok(false),
                 Waited::Interrupted => {}
@@ -143,7 +144,8 @@ impl<'a> Asked<'a> {
     /// runs then.
     pub fn finish(mut self) -> Result<Process, LaunchError> {
         self.room = None;
-        let reply = if self.outgoing.is_some() { Reply::Gone } else { message::receive_reply(self.channel.as_fd())? };
+        let reply =
+            if self.outgoing.is_some() { Reply::Gone } else { message::receive_reply(self.channel.as_fd())? };
         if matches!(reply, Reply::Cut) {
             // Dropping this ends the child.
             return Err(OsError { call: "recvmsg", errno: libc::EMFILE }.into());

@@ -91,7 +91,11 @@ const STARTED: u32 = 0;
 const GONE_ALREADY: u32 = 1;
 const REFUSED: u32 = 2;
 
-pub(super) fn send_started(channel: BorrowedFd<'_>, pid: u32, pidfd: Option<&OwnedFd>) -> Result<(), OsError> {
+pub(super) fn send_started(
+    channel: BorrowedFd<'_>,
+    pid: u32,
+    pidfd: Option<&OwnedFd>,
+) -> Result<(), OsError> {
     let bytes = reply(if pidfd.is_some() { STARTED } else { GONE_ALREADY }, pid, 0);
     passing::send(channel, &bytes, pidfd.map(AsFd::as_fd).as_slice())
 }
