@@ -261,6 +261,10 @@ impl Slot {
 
     /// The pid of the child, and when it took the slot, if it has come so far; if not, it never will.
     pub fn cancel(&self) -> Option<(u32, u64)> {
+        if self.owner != std::process::id() {
+            // A forked child's copy: the start is its parent's.
+            return None;
+        }
         let table = self.family.process_table();
         let held = table.holds(self.place.index);
         if table.cancel(self.place.index) {

@@ -104,10 +104,11 @@ fn end_of(process: &mut Process) -> i32 {
     }
 }
 
-/// Orphans come to this process from now on.
-fn adopt_orphans() {
+/// Whether orphans come to this process from now on.
+fn adopt_orphans(adopt: bool) {
     // SAFETY: no memory is involved.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
+    let set = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(adopt), 0, 0, 0) };
+    assert_eq!(set, 0);
 }
 
 /// Collects all children and orphans, which all have to end.
@@ -128,7 +129,7 @@ fn collect_everybody() {
 fn each_request_is_answered_or_lost_whoever_dies_of_server_and_reserve() {
     use KillPoint::*;
     let _alone = ONE_AT_A_TIME.lock();
-    adopt_orphans();
+    adopt_orphans(true);
     Family::current().unwrap();
     let words = shared_words();
     for point in [ZygoteForked, ZygoteHandedOver, ZygoteTold, ZygoteReserved, ReserveAsked] {
@@ -169,12 +170,13 @@ fn each_request_is_answered_or_lost_whoever_dies_of_server_and_reserve() {
         }
         print_deaths(point, &format!(", {ran} children ran, {lost} requests were lost"));
     }
+    adopt_orphans(false);
 }
 
 #[test]
 fn a_server_ends_when_its_client_dies_over_a_request() {
     let _alone = ONE_AT_A_TIME.lock();
-    adopt_orphans();
+    adopt_orphans(true);
     Family::current().unwrap();
     let words = shared_words();
     let point = KillPoint::ZygoteAsked;
@@ -189,5 +191,6 @@ fn a_server_ends_when_its_client_dies_over_a_request() {
         assert_eq!(reap(client), libc::SIGKILL);
         collect_everybody();
     }
+    adopt_orphans(false);
     print_deaths(point, ", every server ended");
 }
