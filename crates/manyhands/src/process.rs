@@ -57,21 +57,24 @@ impl Process {
         Self { pid, sentinel: Arc::new(pidfd), source, slot, _life: life, status: None }
     }
 
-    /// A child of this process, which somebody else may have reaped: then it has ended.
+    /// A child of this process, which somebody else may have reaped: then it has ended. Another child of this process may
+    /// even have its id: one that is fast is looked at more closely.
     pub(crate) fn child(pid: u32, slot: Slot, life: Arc<LifeEnd>) -> Result<Self, OsError> {
+        let taken = slot.taken();
         match pidfd::open_child(pid)? {
-            Some(pidfd) => Ok(Self::new(pid, pidfd, Source::Kernel, slot, life)),
-            None => Self::gone(pid, slot, life),
+            Some(pidfd) if !taken.is_some_and(|(_, at)| began_after(pid, at)) => {
+                Ok(Self::new(pid, pidfd, Source::Kernel, slot, life))
+            }
+            _ => Self::gone(pid, slot, life),
         }
     }
 
     /// The child of a fork server that is gone, which has taken its slot at that moment. Whoever reaps it.
     pub(crate) fn orphan(pid: u32, registered: u64, slot: Slot, life: Arc<LifeEnd>) -> Result<Self, OsError> {
-        let pidfd = pidfd::open(pid)?;
-        // What was started later has its id only.
-        let is_another = stat::of(pid).is_some_and(|stat| stat.started > registered);
-        match pidfd {
-            Some(pidfd) if !is_another => Ok(Self::new(pid, pidfd, Source::Kernel, slot, life)),
+        match pidfd::open(pid)? {
+            Some(pidfd) if !began_after(pid, registered) => {
+                Ok(Self::new(pid, pidfd, Source::Kernel, slot, life))
+            }
             _ => Self::gone(pid, slot, life),
         }
     }
@@ -179,6 +182,11 @@ impl Process {
         }
         pidfd::signal(self.sentinel(), signal)
     }
+}
+
+/// Whether the process with that id was started after a child took its slot: then it is another one. Clock ticks apart.
+fn began_after(pid: u32, taken: u64) -> bool {
+    stat::of(pid).is_some_and(|stat| stat.started > taken)
 }
 
 /// Waits until the process with that pid, behind that sentinel, has ended, the deadline passes or a signal arrives in this thread.

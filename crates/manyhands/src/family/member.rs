@@ -259,7 +259,12 @@ impl Slot {
         self.give_back();
     }
 
-    /// The pid of the child, and when it took the slot, if it has come so far; if not, it never will.
+    /// The pid of the child, and when it took the slot, if it has come so far.
+    pub(crate) fn taken(&self) -> Option<(u32, u64)> {
+        self.family.process_table().member(self.place.index)
+    }
+
+    /// As for `taken`; if it has not come so far, it never will.
     pub fn cancel(&self) -> Option<(u32, u64)> {
         if self.owner != std::process::id() {
             // A forked child's copy: the start is its parent's.
@@ -271,7 +276,7 @@ impl Slot {
             self.left_behind(held);
             return None;
         }
-        table.member(self.place.index)
+        self.taken()
     }
 }
 
