@@ -336,8 +336,7 @@ def client_out_of_descriptors(_folder: str) -> None:
 
 
 def children_have_the_clients_limit(_folder: str) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert (soft, hard) != (hard, hard) or soft > 64
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     for _ in range(3):
         parent, child = CTX.Pipe()
