@@ -224,13 +224,24 @@ def _compile(source: bytes, path: str) -> CodeType:
     return _manyhands.compile_source(source, os.fsencode(path))
 
 
+#: Whether manyhands stands in for `multiprocessing` in this child, from when that is asked for a name on.
+installs = False
+
+#: The submodules in which it does.
+_REPLACED = ("context", "queues", "connection", "synchronize", "pool", "forkserver")
+
+
 def _install_when_loaded() -> None:
+    global installs
+    installs = True
+
     def install(_package: Any) -> None:
         from . import _install
 
         _install.install()
 
     _lazy.when_loaded(_PACKAGE, install)
+    _lazy.ask_first([f"{_PACKAGE}.{name}" for name in _REPLACED], _PACKAGE)
 
 
 def _make_package_lazy(tracker: int) -> None:

@@ -230,7 +230,8 @@ def _become(process_obj: Any, parent_sentinel: int | None) -> Any:
     """This process is that one now; what is imported of ``multiprocessing.util``."""
     util: Any = sys.modules.get("multiprocessing.util")
     context: Any = sys.modules.get("multiprocessing.context")
-    if context is not None and process_obj._start_method is not None:
+    # One that has not run is told when it does.
+    if "_force_start_method" in vars(context or _std) and process_obj._start_method is not None:
         context._force_start_method(process_obj._start_method)
     module: Any = _std
     module._process_counter = itertools.count(1)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["freeze_support", "get_executable", "get_preparation_data", "set_executable"]
 
 
-def job_of(popen: Any, process_obj: Any) -> int:
+def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
     """A descriptor from which the child reads what it needs to know and what it is to do.
 
     `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
@@ -38,7 +38,7 @@ def job_of(popen: Any, process_obj: Any) -> int:
     finally:
         popen._job = None
         set_spawning_popen(None)
-    return _manyhands.job_descriptor(job)
+    return _manyhands.JobDescriptor(job)
 
 
 def _dumps(obj: object) -> bytes:

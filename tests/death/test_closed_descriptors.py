@@ -188,6 +188,104 @@ def test_received_arrays_stay_the_process_s_own_over_a_fork(
     assert run_program(tmp_path, ctx, first + ARRAYS.replace("CLOSE", CLOSES[way])) == "done\n"
 
 
+TAKES_ALL = """
+def take_all(kind):
+    numbers = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+    users = [strangers.Stranger(kind) for _ in numbers]
+    os.closerange(3, strangers.OUT_OF_REACH)
+    for number, stranger in zip(numbers, users):
+        stranger.take(number)
+    return users
+
+def check(users):
+    for stranger in users:
+        stranger.check()
+"""
+
+IN_A_REQUEST = """
+import signal, threading, time
+import manyhands.forkserver
+forkserver = manyhands.forkserver._forkserver
+forkserver.ensure_running()
+if UP:
+    first = ctx.Process(target=strangers.seven)
+    first.start()
+    first.join()
+    del first
+server = forkserver._forkserver_pid
+os.kill(server, signal.SIGSTOP)
+said = []
+
+def start():
+    process = ctx.Process(target=strangers.seven)
+    try:
+        process.start()
+        process.join(30)
+        said.append(process.exitcode)
+    except OSError as error:
+        said.append(str(error))
+
+starter = threading.Thread(target=start)
+starter.start()
+while forkserver._lock.acquire(blocking=False):
+    forkserver._lock.release()
+    time.sleep(0.01)
+time.sleep(0.5)
+users = take_all(KIND)
+starter.join(40)
+check(users)
+assert not starter.is_alive(), "it waits for ever"
+del starter
+forkserver._stop()
+check(users)
+for stranger in users:
+    stranger.end()
+try:
+    os.kill(server, signal.SIGCONT)
+except ProcessLookupError:
+    pass
+print(said[0])
+"""
+
+
+@pytest.mark.methods("forkserver")
+@pytest.mark.parametrize("up", [True, False], ids=["up", "coming-up"])
+@pytest.mark.parametrize("kind", ["file", "socket", "pidfd"])
+def test_a_start_that_waits_for_a_stopped_server(ctx: Any, tmp_path: Path, kind: str, up: bool) -> None:
+    """Its channel, its socket and what it knows the server by are lost meanwhile."""
+    body = IN_A_REQUEST.replace("KIND", repr(kind)).replace("UP", repr(up))
+    said = run_program(tmp_path, ctx, TAKES_ALL + body).strip()
+    # An administrator's process has the memory's descriptor anew, and a new server.
+    assert said == "0" or "other code of this program has closed" in said or "closed the descriptor" in said
+
+
+GONE = """
+import signal
+signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))
+gone = []
+while len(gone) < 3:
+    process = ctx.Process(target=strangers.seven)
+    process.start()
+    gone.append(process)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+users = take_all("pipe")
+for process in gone:
+    process.join(20)
+    print(process.exitcode)
+check(users)
+del process
+gone.clear()
+check(users)
+for stranger in users:
+    stranger.end()
+"""
+
+
+@pytest.mark.methods("fork")
+def test_children_that_others_have_reaped_have_ended(ctx: Any, tmp_path: Path) -> None:
+    assert run_program(tmp_path, ctx, TAKES_ALL + GONE).split() == ["0"] * 3
+
+
 def test_a_child_that_is_passed_a_user_s_file_says_so_and_leaves_it(tmp_path: Path) -> None:
     """As when another thread closes and opens between the look and the start."""
     import manyhands._manyhands as extension

@@ -50,9 +50,8 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "fcntl_get_seals": (2, "changes nothing"),
         "ftruncate": (1, RIGHT_AFTER),
         "mmap": (1, RIGHT_AFTER),
-        "read": (1, LOOKED_AT),
         "seek": (1, RIGHT_AFTER),
-        "write": (1, f"{RIGHT_AFTER}; or a status pipe of the fork server's, which runs nobody's code"),
+        "write": (1, RIGHT_AFTER),
     },
     "pages.rs": {"fallocate": (1, f"before Linux 5.14; {LOOKED_AT}; keeps a file's length and bytes")},
     "passing.rs": {
@@ -60,13 +59,16 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "sendmsg": (1, f"{LOOKED_AT}, or the fork server's own, which runs nobody's code"),
     },
     "pidfd.rs": {
+        "ioctl": (1, f"{LOOKED_AT}; reads; what is no pidfd refuses this one"),
         "pidfd_send_signal": (1, f"{LOOKED_AT}; what is no pidfd is refused"),
-        "waitid": (2, f"{LOOKED_AT}; what is no pidfd is refused"),
+        "shutdown": (1, RIGHT_AFTER),
+        "waitid": (2, f"{LOOKED_AT}, or {RIGHT_AFTER}; what is no pidfd is refused"),
     },
     "remembered.rs": {
         "fcntl": (2, "marks what was given just now; asks for the mark"),
         "fcntl_dupfd_cloexec": (1, RIGHT_AFTER),
     },
+    "sentinel.rs": {"waitid": (1, RIGHT_AFTER)},
 }
 
 PYTHON_CALLS = re.compile(
@@ -79,8 +81,6 @@ PYTHON_ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "pwrite": (1, "found to be a notebook"),
     },
     "_zygote.py": {"close": (3, "passed to this process, or the zygote's, in a child that has only begun")},
-    "popen_forkserver.py": {"close": (1, "the job, made by the same call")},
-    "popen_spawn_posix.py": {"close": (1, "the job, made by the same call")},
     "process.py": {"close": (1, "opened just before")},
 }
 
@@ -89,7 +89,9 @@ OWNERS = re.compile(
     r"^ +(?:pub(?:\([\w ]+\))? )?(\w+): [^;(={]*\b(?:OwnedFd|RawFd|File)\b[^;={]*,$", re.MULTILINE
 )
 ALLOWED_OWNERS = {
-    "crates/manyhands/src/launch/zygote.rs": "the fork server's: it runs nobody's code once it has them",
+    "crates/manyhands/src/launch/zygote/message.rs": "a request, as the fork server has just received it",
+    "crates/manyhands/src/launch/zygote/server.rs": "the fork server's: it runs nobody's code once it has them",
+    "crates/manyhands/src/sys/passing.rs": "what has just been received",
     "crates/manyhands/src/sys/remembered.rs": "Remembered itself",
     "crates/manyhands-python/src/launch.rs": "the fork server's; and its end of the socket, until it is started",
 }

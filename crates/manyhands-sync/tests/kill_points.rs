@@ -237,7 +237,21 @@ fn check_arena(
 /// Steps of the crate above, tried by its own test of this name.
 const ABOVE: &[KillPoint] = {
     use KillPoint::*;
-    &[PayloadFilled, PayloadTaken, BellTaken, PoolSeatPlaced, PoolDismissed, SlotReserved, SlotRegistered]
+    &[
+        PayloadFilled,
+        PayloadTaken,
+        BellTaken,
+        PoolSeatPlaced,
+        PoolDismissed,
+        SlotReserved,
+        SlotRegistered,
+        ZygoteAsked,
+        ZygoteForked,
+        ZygoteHandedOver,
+        ZygoteTold,
+        ZygoteReserved,
+        ReserveAsked,
+    ]
 };
 
 #[test]

@@ -2,10 +2,11 @@
 
 use crate::family::Slot;
 use crate::sys::life_pipe::LifeEnd;
+use crate::sys::passing::{self, Message};
 use crate::sys::pidfd::{self, Ended};
-use crate::sys::{OsError, Remembered, memory};
+use crate::sys::{OsError, Remembered, stat};
 
-pub use crate::sys::pidfd::Sentinel;
+pub use crate::sys::sentinel::Sentinel;
 
 use crate::waiting;
 use manyhands_sync::deadline::Deadline;
@@ -25,6 +26,7 @@ const PATIENCE_WITH_ZYGOTE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
+    /// The process's pidfd; of a process that was gone before it could be opened, something that is readable as well.
     sentinel: Arc<Sentinel>,
     source: Source,
     slot: Slot,
@@ -38,8 +40,19 @@ pub struct Process {
 pub(crate) enum Source {
     /// The kernel: it is our own child.
     Kernel,
-    /// The fork server that forked it, through this pipe.
-    Zygote(Remembered),
+    /// The fork server that forked it, over this channel; and how long it may take to, once the child has ended.
+    Zygote(Arc<Remembered>, Option<Deadline>),
+}
+
+/// What is known of a process.
+#[derive(Debug)]
+pub enum Look {
+    /// It runs.
+    Runs,
+    /// It has ended: with this exit code, or by this signal, as a negative number.
+    Ended(i32),
+    /// It has ended, and its fork server will tell how: this becomes readable then, before the deadline.
+    Awaited(Arc<Remembered>, Deadline),
 }
 
 impl Process {
@@ -54,6 +67,36 @@ impl Process {
         Ok(Self { pid, sentinel, source, slot, _life: life, status: None })
     }
 
+    /// A child of this process, which somebody else may have reaped: then it has ended. Another child of this process may
+    /// even have its id: one that is fast is looked at more closely.
+    pub(crate) fn child(pid: u32, slot: Slot, life: Arc<LifeEnd>) -> Result<Self, OsError> {
+        let taken = slot.taken();
+        match pidfd::open_child(pid)? {
+            Some(pidfd) if !taken.is_some_and(|(_, at)| began_after(pid, at)) => {
+                Self::new(pid, pidfd, Source::Kernel, slot, life)
+            }
+            _ => Self::gone(pid, slot, life),
+        }
+    }
+
+    /// The child of a fork server that is gone, which has taken its slot at that moment. Whoever reaps it.
+    pub(crate) fn orphan(pid: u32, registered: u64, slot: Slot, life: Arc<LifeEnd>) -> Result<Self, OsError> {
+        match pidfd::open(pid)? {
+            Some(pidfd) if !began_after(pid, registered) => Self::new(pid, pidfd, Source::Kernel, slot, life),
+            _ => Self::gone(pid, slot, life),
+        }
+    }
+
+    /// A child that has ended and was reaped before anybody here had a descriptor of it.
+    pub(crate) fn gone(pid: u32, mut slot: Slot, life: Arc<LifeEnd>) -> Result<Self, OsError> {
+        let sentinel = pidfd::of_the_ended()?;
+        let status = slot.noted_exit().unwrap_or(UNKNOWN_EXIT);
+        slot.note_end();
+        let mut gone = Self::new(pid, sentinel, Source::Kernel, slot, life)?;
+        gone.status = Some(status);
+        Ok(gone)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -66,33 +109,57 @@ impl Process {
         &self.sentinel
     }
 
-    /// How the process ended: its exit code, or minus the signal; `None` while it runs.
+    /// How the process ended: its exit code, or minus the signal; `None` while it runs. Waits for a fork server that has to
+    /// tell it, two seconds at most.
     ///
-    /// A status that somebody else has collected from the kernel is taken from what the process itself noted before it
-    /// ended; failing that it is [`UNKNOWN_EXIT`].
+    /// A status that somebody else has collected is what the kernel still knows of it (since Linux 6.15), or else what the
+    /// process itself noted before it ended; failing that it is [`UNKNOWN_EXIT`].
     ///
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn poll(&mut self) -> Result<Option<i32>, OsError> {
-        if self.status.is_none() {
-            self.status = match &self.source {
-                Source::Kernel => self.sentinel.reap()?.map(|ended| self.status_of(ended)),
-                Source::Zygote(pipe) if self.sentinel.has_ended()? => {
-                    Some(self.status_of(told_by_zygote(pipe)?))
-                }
-                Source::Zygote(_) => None,
-            };
-            if self.status.is_some() {
-                self.slot.note_end();
+        loop {
+            match self.look()? {
+                Look::Runs => return Ok(None),
+                Look::Ended(status) => return Ok(Some(status)),
+                Look::Awaited(channel, deadline) => _ = wait_for_zygote(&channel, deadline)?,
             }
         }
-        Ok(self.status)
+    }
+
+    /// As [`poll`](Self::poll), for a caller who wants to wait for the fork server in a way of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn look(&mut self) -> Result<Look, OsError> {
+        if let Some(status) = self.status {
+            return Ok(Look::Ended(status));
+        }
+        let ended = match &mut self.source {
+            Source::Kernel => self.sentinel.reap()?,
+            Source::Zygote(channel, deadline) if self.sentinel.has_ended()? => {
+                let deadline = *deadline.get_or_insert_with(|| Deadline::after(PATIENCE_WITH_ZYGOTE));
+                let told = told_by_zygote(channel)?;
+                if told.is_none() && !deadline.passed() {
+                    return Ok(Look::Awaited(Arc::clone(channel), deadline));
+                }
+                Some(told.unwrap_or(Ended::Unknown))
+            }
+            Source::Zygote(..) => None,
+        };
+        let Some(ended) = ended else { return Ok(Look::Runs) };
+        let status = self.status_of(ended);
+        self.status = Some(status);
+        self.slot.note_end();
+        Ok(Look::Ended(status))
     }
 
     fn status_of(&self, ended: Ended) -> i32 {
         match ended {
             Ended::With(status) => status,
-            Ended::Unknown => self.slot.noted_exit().unwrap_or(UNKNOWN_EXIT),
+            Ended::Unknown => {
+                self.sentinel.exit_status().or_else(|| self.slot.noted_exit()).unwrap_or(UNKNOWN_EXIT)
+            }
         }
     }
 
@@ -119,6 +186,11 @@ impl Process {
     }
 }
 
+/// Whether the process with that id was started after a child took its slot: then it is another one. Clock ticks apart.
+fn began_after(pid: u32, taken: u64) -> bool {
+    stat::of(pid).is_some_and(|stat| stat.started > taken)
+}
+
 /// Waits until the process behind that sentinel has ended, the deadline passes or a signal arrives in this thread.
 ///
 /// # Errors
@@ -132,20 +204,25 @@ pub fn wait_for(sentinel: &Sentinel, deadline: Deadline) -> Result<Waited, OsErr
     sentinel.wait(deadline)
 }
 
-/// The status comes right after the end. A pipe that ends without it belonged to a fork server that is gone; one that other
-/// code has closed tells nothing.
-fn told_by_zygote(pipe: &Remembered) -> Result<Ended, OsError> {
-    let deadline = Deadline::after(PATIENCE_WITH_ZYGOTE);
-    loop {
-        let Ok(descriptor) = pipe.get() else { return Ok(Ended::Unknown) };
-        match pidfd::wait(descriptor, deadline)? {
-            Waited::Ready => break,
-            Waited::TimedOut => return Ok(Ended::Unknown),
-            Waited::Interrupted => {}
-        }
-    }
+/// Waits until a channel on which a fork server will tell how its child ended is readable.
+///
+/// # Errors
+/// When the kernel refuses to poll.
+pub fn wait_for_zygote(channel: &Remembered, deadline: Deadline) -> Result<Waited, OsError> {
+    // One that other code has closed tells nothing: a look at the process says so.
+    let Ok(descriptor) = channel.get() else { return Ok(Waited::Ready) };
+    pidfd::wait(descriptor, deadline)
+}
+
+/// The status comes right after the end; `None` before. A channel that ends without it belonged to a fork server that is
+/// gone, or from which somebody else has taken the status; one that other code has closed tells nothing.
+fn told_by_zygote(channel: &Remembered) -> Result<Option<Ended>, OsError> {
+    let Ok(descriptor) = channel.get() else { return Ok(Some(Ended::Unknown)) };
     let mut bytes = [0; 4];
-    let Ok(descriptor) = pipe.get() else { return Ok(Ended::Unknown) };
-    let read = memory::read(descriptor, &mut bytes)?;
-    Ok(if read == bytes.len() { Ended::With(i32::from_le_bytes(bytes)) } else { Ended::Unknown })
+    match passing::receive_now(descriptor, &mut bytes) {
+        Ok(Message { len: 4, .. }) => Ok(Some(Ended::With(i32::from_le_bytes(bytes)))),
+        Ok(_) => Ok(Some(Ended::Unknown)),
+        Err(OsError { errno: libc::EAGAIN, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -1,11 +1,15 @@
 //! A member dies at each numbered step of queues with long messages, of a pool's workers, of making and dismissing a
-//! pool, and of reserving a place for a child; the survivor does what the engine does then, and checks what must hold.
+//! pool, of reserving a place for a child, and of a fork server's requests; the survivor does what the engine does then,
+//! and checks what must hold.
 //!
 //! `cargo test -p manyhands --features kill-points --test kill_points`; `MANYHANDS_KILL_ROUNDS` says how often at each
 //! step (5 if unset). The steps of ring, arena and seat alone are tried in `manyhands-sync`.
 #![cfg(feature = "kill-points")]
 #![allow(unsafe_code)] // forks, and maps the notes that outlive the killed
 #![allow(clippy::unwrap_used)]
+
+#[path = "kill_points/zygote.rs"]
+mod zygote;
 
 use manyhands::family::{Family, Place};
 use manyhands::launch::Start;

@@ -259,10 +259,24 @@ impl Slot {
         self.give_back();
     }
 
-    /// The pid of the child, if it has come so far as to take the slot; if not, it never will.
-    pub fn cancel(&self) -> Option<u32> {
+    /// The pid of the child, and when it took the slot, if it has come so far.
+    pub(crate) fn taken(&self) -> Option<(u32, u64)> {
+        self.family.process_table().member(self.place.index)
+    }
+
+    /// As for `taken`; if it has not come so far, it never will.
+    pub fn cancel(&self) -> Option<(u32, u64)> {
+        if self.owner != std::process::id() {
+            // A forked child's copy: the start is its parent's.
+            return None;
+        }
         let table = self.family.process_table();
-        if table.cancel(self.place.index) { None } else { table.member(self.place.index).map(|(pid, _)| pid) }
+        let held = table.holds(self.place.index);
+        if table.cancel(self.place.index) {
+            self.left_behind(held);
+            return None;
+        }
+        self.taken()
     }
 }
 
@@ -283,13 +297,18 @@ impl Slot {
             // It runs: whoever needs the slot finds out when it does not any more.
             return table.disown(index);
         }
+        self.left_behind(held);
+        reclaim::trim_at_end();
+    }
+
+    /// What the child held, or was packed, is nobody's.
+    fn left_behind(&self, held: bool) {
         if held {
             self.family.arena().note_left_behind();
             if self.family.arena().wants_sweep() {
                 self.family.sweep();
             }
         }
-        reclaim::trim_at_end();
     }
 }
 

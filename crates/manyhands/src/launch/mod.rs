@@ -6,12 +6,12 @@
 
 mod zygote;
 
-pub use zygote::{Request, Zygote, ZygoteClient};
+pub use zygote::{Asked, Request, Zygote, ZygoteClient};
 
 use crate::family::{self, Family, FamilyError, Slot};
 use crate::process::{Process, Source};
 use crate::sys::life_pipe::{self, LifeEnd};
-use crate::sys::{OsError, Remembered, memory, pidfd, posix_spawn};
+use crate::sys::{OsError, Remembered, memory, posix_spawn};
 use manyhands_sync::arena::Handle;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -26,6 +26,8 @@ pub enum LaunchError {
     Family(FamilyError),
     /// The fork server is gone, or did not answer as it should.
     ZygoteGone,
+    /// The kernel refused the fork server what it needs.
+    ZygoteRefused(OsError),
     /// More descriptors than one message can carry.
     TooManyDescriptors,
 }
@@ -36,6 +38,7 @@ impl std::fmt::Display for LaunchError {
             Self::Os(error) => error.fmt(f),
             Self::Family(error) => error.fmt(f),
             Self::ZygoteGone => f.write_str("the fork server is gone"),
+            Self::ZygoteRefused(error) => write!(f, "the fork server could not start it: {error}"),
             Self::TooManyDescriptors => f.write_str("too many descriptors for one child"),
         }
     }
@@ -104,13 +107,12 @@ impl Start {
         self.life_read.get()
     }
 
-    /// The child was forked from this process.
+    /// The child was forked from this process. It may have ended, and somebody else may have reaped it.
     ///
     /// # Errors
     /// When the kernel refuses a descriptor for it.
     pub fn forked(self, pid: u32) -> Result<Process, LaunchError> {
-        let pidfd = pidfd::open(pid)?;
-        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life)?)
+        Ok(Process::child(pid, self.slot, self.life)?)
     }
 
     /// Starts a fresh program, which inherits the descriptors in `passed` under their numbers.
@@ -128,33 +130,37 @@ impl Start {
         self.forked(pid)
     }
 
-    /// Has a fork server start it. `job` and `passed` reach the child.
+    /// Has a fork server start it. `job` reaches the child. What follows is up to the caller: to send the request and wait
+    /// until it is answered, or to drop it.
     ///
     /// # Errors
-    /// When the fork server is gone or the kernel refuses.
-    pub fn request(
-        self,
-        zygote: &ZygoteClient,
-        job: BorrowedFd<'_>,
-        passed: &[BorrowedFd<'_>],
-    ) -> Result<Process, LaunchError> {
-        match zygote.request(self.place(), self.life()?, job, passed) {
-            Ok((pid, pidfd, status)) => {
-                let source = Source::Zygote(Remembered::new(status)?);
-                Ok(Process::new(pid, pidfd, source, self.slot, self.life)?)
-            }
-            Err(LaunchError::ZygoteGone) => self.orphan(),
-            Err(error) => Err(error),
-        }
+    /// When the kernel refuses a descriptor. Nothing was sent then.
+    pub fn ask<'a>(self, zygote: &'a ZygoteClient, job: &'a Remembered) -> Result<Asked<'a>, LaunchError> {
+        Asked::new(zygote, self, job)
+    }
+
+    fn by_zygote(self, pid: u32, pidfd: OwnedFd, source: Source) -> Result<Process, OsError> {
+        Process::new(pid, pidfd, source, self.slot, self.life)
+    }
+
+    fn gone(self, pid: u32) -> Result<Process, OsError> {
+        Process::gone(pid, self.slot, self.life)
     }
 
     /// The fork server died over the request. Either its child has taken its slot, and runs; or the slot is taken back, and
     /// the child, should there be one, ends when it wants it.
     fn orphan(self) -> Result<Process, LaunchError> {
-        let Some(pid) = self.slot.cancel() else { return Err(LaunchError::ZygoteGone) };
-        let pidfd = pidfd::open(pid)?;
-        // Whoever reaps it now: its status is what it notes itself.
-        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life)?)
+        let begun = self.cancel().ok_or(LaunchError::ZygoteGone)?;
+        Ok(self.adopt(begun)?)
+    }
+
+    /// Takes the slot back; if the child has it already, its pid and when it took it.
+    fn cancel(&self) -> Option<(u32, u64)> {
+        self.slot.cancel()
+    }
+
+    fn adopt(self, (pid, registered): (u32, u64)) -> Result<Process, OsError> {
+        Process::orphan(pid, registered, self.slot, self.life)
     }
 }
 

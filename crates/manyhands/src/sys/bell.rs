@@ -1,8 +1,8 @@
 //! A bell: an eventfd on which one side sleeps, together with pidfds, and which the other side rings.
 
 use super::OsError;
-use super::pidfd::Sentinel;
 use super::remembered::{self, CLOSED_BY_OTHERS, Remembered};
+use super::sentinel::Sentinel;
 use crate::pool::Woken;
 use manyhands_sync::deadline::Deadline;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};

@@ -243,11 +243,6 @@ pub(crate) fn copy_out<M: manyhands_sync::memory::Memory>(
     unsafe { memory.copy_out_to(offset, to.len(), to.cast()) }
 }
 
-/// `read(fd, bytes)`.
-pub(crate) fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, OsError> {
-    rustix::io::read(fd, bytes).map_err(OsError::new("read"))
-}
-
 /// `write(fd, bytes)`, all of them.
 pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), OsError> {
     while !bytes.is_empty() {
@@ -273,9 +268,4 @@ pub(crate) fn notebook(name: &str) -> Result<OwnedFd, OsError> {
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::SEAL)
         .map_err(OsError::new("fcntl(F_ADD_SEALS)"))?;
     Ok(fd)
-}
-
-/// `pipe2(O_CLOEXEC)`: read end, write end.
-pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), OsError> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(OsError::new("pipe2"))
 }

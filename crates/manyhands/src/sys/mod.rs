@@ -10,6 +10,7 @@ mod extents;
 mod huge_pages;
 pub(crate) mod inherited;
 pub(crate) mod life_pipe;
+pub(crate) mod limits;
 pub(crate) mod lost_memory;
 pub(crate) mod memory;
 pub(crate) mod pages;
@@ -19,6 +20,7 @@ pub(crate) mod plain;
 pub(crate) mod posix_spawn;
 pub(crate) mod quiet_thread;
 pub(crate) mod remembered;
+pub(crate) mod sentinel;
 pub(crate) mod shared_bytes;
 pub(crate) mod stat;
 

@@ -58,15 +58,19 @@ pub struct Remembered {
 pub(crate) struct FileIdentity {
     device: u64,
     inode: u64,
-    /// Whether it has no file type: then others may have its inode, and it is marked.
-    anonymous: bool,
+    /// Its file type. With none, others may have its inode, and it is marked.
+    kind: u32,
 }
 
 impl FileIdentity {
     /// `fstat`.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self, OsError> {
         let Stat { st_dev, st_ino, st_mode, .. } = rustix::fs::fstat(fd).map_err(OsError::new("fstat"))?;
-        Ok(Self { device: st_dev, inode: st_ino, anonymous: st_mode & libc::S_IFMT == 0 })
+        Ok(Self { device: st_dev, inode: st_ino, kind: st_mode & libc::S_IFMT })
+    }
+
+    fn is_anonymous(self) -> bool {
+        self.kind == 0
     }
 }
 
@@ -78,7 +82,7 @@ impl Remembered {
     pub fn new(fd: OwnedFd) -> Result<Self, OsError> {
         let fd = out_of_the_way(fd);
         let file = FileIdentity::of(fd.as_fd())?;
-        if file.anonymous {
+        if file.is_anonymous() {
             mark(fd.as_fd())?;
         }
         let number = fd.as_raw_fd();
@@ -117,10 +121,15 @@ impl Remembered {
         self.get().is_ok()
     }
 
+    /// Whether it is a socket, whatever its number means by now.
+    pub(super) fn is_socket(&self) -> bool {
+        self.file.kind == libc::S_IFSOCK
+    }
+
     fn is_meant_by(&self, fd: &OwnedFd) -> bool {
         holder_of(self.number).is_none_or(|place| place.load(Ordering::Acquire) == self.holder)
             && FileIdentity::of(fd.as_fd()) == Ok(self.file)
-            && (!self.file.anonymous || is_marked(fd.as_fd()))
+            && (!self.file.is_anonymous() || is_marked(fd.as_fd()))
     }
 }
 
@@ -200,7 +209,7 @@ mod tests {
         // Valgrind knows no pidfds.
         let pidfd = super::super::pidfd::open(std::process::id());
         assert!(pidfd.as_ref().err().is_none_or(|error| error.errno == libc::ENOSYS), "{pidfd:?}");
-        [read, write, one, other, eventfd].into_iter().chain(pidfd).collect()
+        [read, write, one, other, eventfd].into_iter().chain(pidfd.ok().flatten()).collect()
     }
 
     #[test]
