@@ -142,6 +142,12 @@ def _prepare(data: dict[str, Any], compiled: int) -> None:
     sys.argv = data["sys_argv"]
     os.chdir(data["dir"])
     process.ORIGINAL_DIR = data["orig_dir"]  # type: ignore[attr-defined]
+    if "init_main_from_path" in data:
+        path = data["init_main_from_path"]
+        _unguarded.import_main(lambda: import_main_from_path(path, compiled))
+        return
+    # Before the main module runs: afterwards the number may be a file of its own.
+    os.close(compiled)
     if "init_main_from_name" in data:
         # What waits for the package imports many of its submodules: not while one of them is being imported.
         _lazy.load(_PACKAGE)
@@ -149,18 +155,20 @@ def _prepare(data: dict[str, Any], compiled: int) -> None:
 
         name = data["init_main_from_name"]
         _unguarded.import_main(lambda: spawn._fixup_main_from_name(name))  # type: ignore[attr-defined]
-    elif "init_main_from_path" in data:
-        path = data["init_main_from_path"]
-        _unguarded.import_main(lambda: import_main_from_path(path, compiled))
-    os.close(compiled)
 
 
 def import_main_from_path(path: str, compiled: int | None = None) -> None:
-    """The script is run again as ``__mp_main__``, by the rules of ``multiprocessing.spawn``."""
+    """The script is run again as ``__mp_main__``, by the rules of ``multiprocessing.spawn``; closes ``compiled``."""
     name = os.path.splitext(os.path.basename(path))[0]
-    if name == "ipython" or getattr(sys.modules["__main__"], "__file__", None) == path:
+    runs = name != "ipython" and getattr(sys.modules["__main__"], "__file__", None) != path
+    try:
+        code = _main_code(path, compiled) if runs and path.endswith(".py") else None
+    finally:
+        if compiled is not None:
+            os.close(compiled)
+    if not runs:
         return
-    if not path.endswith(".py"):
+    if code is None:
         _lazy.load(_PACKAGE)
         from multiprocessing import spawn
 
@@ -168,7 +176,6 @@ def import_main_from_path(path: str, compiled: int | None = None) -> None:
         return
     main = type(sys)("__mp_main__")
     main.__dict__.update(__file__=path, __package__="", __cached__=None, __builtins__=__builtins__)
-    code = _main_code(path, compiled)
     sys.modules["__mp_main__"] = main
     # The package's body gives that name to what is `__main__` when it runs; dataclasses look the name up meanwhile.
     _lazy.when_loaded(_PACKAGE, lambda _package: sys.modules.update(__mp_main__=main), at_once=True)
@@ -185,7 +192,7 @@ def _main_code(path: str, compiled: int | None) -> CodeType:
     """
     with open(path, "rb") as file:
         source = file.read()
-    if compiled is None:
+    if compiled is None or not _is_notebook(compiled):
         return _compile(source, path)
     about = f"{path}\0{sys.version}\0{sys.flags.optimize}\0".encode("utf-8", "surrogateescape")
     key = _imp.source_hash(_HASH_KEY, about + source)
@@ -201,6 +208,12 @@ def _main_code(path: str, compiled: int | None) -> CodeType:
     return code
 
 
+def _is_notebook(compiled: int) -> bool:
+    from . import _manyhands
+
+    return _manyhands.is_notebook(compiled)
+
+
 def _compile(source: bytes, path: str) -> CodeType:
     from . import _manyhands
 
@@ -211,13 +224,24 @@ def _compile(source: bytes, path: str) -> CodeType:
     return _manyhands.compile_source(source, os.fsencode(path))
 
 
+#: Whether manyhands stands in for `multiprocessing` in this child, from when that is asked for a name on.
+installs = False
+
+#: The submodules in which it does.
+_REPLACED = ("context", "queues", "connection", "synchronize", "pool", "forkserver")
+
+
 def _install_when_loaded() -> None:
+    global installs
+    installs = True
+
     def install(_package: Any) -> None:
         from . import _install
 
         _install.install()
 
     _lazy.when_loaded(_PACKAGE, install)
+    _lazy.ask_first([f"{_PACKAGE}.{name}" for name in _REPLACED], _PACKAGE)
 
 
 def _make_package_lazy(tracker: int) -> None:

@@ -42,7 +42,7 @@ _KEPT: dict[str, list[str]] = {"queues": [], "pool": ["ThreadPool"]}
 
 def installed() -> bool:
     """Whether `install` was called in this process, or in one it descends from."""
-    return _installed
+    return _installed or getattr(sys.modules.get(f"{__package__}._child"), "installs", False)
 
 
 def install() -> None:
@@ -104,10 +104,17 @@ def put_shared() -> None:
 
 
 def _replace(name: str, attributes: str) -> None:
-    module = importlib.import_module(f"multiprocessing.{name}")
+    module = _standard(name)
     replacement = importlib.import_module(f"manyhands.{name}")
     for attribute in attributes.split():
         setattr(module, attribute, getattr(replacement, attribute))
+
+
+def _standard(name: str) -> ModuleType:
+    """A submodule of `multiprocessing` whose body has run: what is put into one before would be overwritten by it."""
+    module = importlib.import_module(f"multiprocessing.{name}")
+    _lazy.load(module.__name__)
+    return module
 
 
 class _ExecutorModule(ModuleType):
@@ -148,7 +155,7 @@ def standard_queues() -> Any:
 
 def _keep(name: str, classes: list[str]) -> None:
     """Load a second copy of a standard module, whose classes refer to the originals, and take some from there."""
-    module = importlib.import_module(f"multiprocessing.{name}")
+    module = _standard(name)
     spec = importlib.util.spec_from_file_location(f"multiprocessing._standard_{name}", module.__file__)
     assert spec is not None
     assert spec.loader is not None

@@ -13,7 +13,7 @@ from _frozen_importlib_external import PathFinder
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
     from types import ModuleType as _Module
     from typing import Any
@@ -65,6 +65,18 @@ def load(name: str) -> None:
     body = getattr(vars(sys.modules[name]).get("__getattr__"), "__self__", None)
     if isinstance(body, _Body):
         body.load()
+
+
+def ask_first(names: Iterable[str], package: str) -> None:
+    """Have the package's body and hooks run before one of these submodules of its gives out a name to other packages.
+
+    They are put into ``sys.modules`` for that, where they are not there; their own bodies run as `put` says.
+    """
+    body = getattr(vars(sys.modules[package]).get("__getattr__"), "__self__", None)
+    if isinstance(body, _Body):
+        for name in names:
+            put(name)
+            body.wait_in(sys.modules[name])
 
 
 def _nothing(name: str) -> object:
@@ -126,15 +138,32 @@ class _Body:
         with self._lock:
             under_way = _under_way() if self.hooks else []
             for module in (self._module, *under_way) if under_way else ():
-                if type(module) is _Module:
-                    module.__class__ = _asking(self)
-                    self._waiting.append(module)
+                self.wait_in(module)
             if under_way:
                 return
             while self._waiting:
                 self._waiting.pop().__class__ = _Module
             while self.hooks:
                 self.hooks.pop(0)(self._module)
+
+    def wait_in(self, module: ModuleType) -> None:
+        """The hooks run when this module is asked for a name."""
+        if type(module) is _Module:
+            module.__class__ = _asking(self)
+            self._waiting.append(module)
+
+    def ask(self) -> None:
+        """Somebody wants a name that hooks may change."""
+        if self._running:
+            return
+        under_way = _under_way()
+        for module in under_way:
+            # It may hand out what it takes now. One of ours wants the originals.
+            if module.__name__.partition(".")[0] != __package__:
+                self.wait_in(module)
+        if not under_way:
+            self.load()
+            self.run_hooks()
 
     def _stands_in(self) -> bool:
         return getattr(vars(self._module).get("__getattr__"), "__self__", None) is self
@@ -161,7 +190,7 @@ def _asking(body: _Body) -> type[ModuleType]:
     class Asking(_Module):
         def __getattribute__(self, name: str) -> Any:
             if not name.startswith("__"):
-                body.run_hooks()
+                body.ask()
             return _Module.__getattribute__(self, name)
 
     return Asking

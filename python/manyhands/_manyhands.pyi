@@ -20,6 +20,7 @@ __all__ = [
     "Connection",
     "Event",
     "Job",
+    "JobDescriptor",
     "Lock",
     "Parcel",
     "Pool",
@@ -47,12 +48,13 @@ __all__ = [
     "drivers_after_fork_in_parent",
     "drivers_before_fork",
     "family_descriptor",
-    "job_descriptor",
+    "is_notebook",
     "join_family",
     "keep_locks",
     "note_exit",
     "note_label",
     "note_offer",
+    "notebook_descriptor",
     "offers_so_far",
     "pipe",
     "sending",
@@ -589,7 +591,7 @@ class Pool:
     def __new__(
         cls,
         seats: int,
-        make: Callable[[int], tuple[BaseProcess, tuple[bool, bool]]],
+        make: Callable[[int, int], tuple[BaseProcess, tuple[bool, bool]]],
         died: Callable[[BaseProcess, int | None], BaseException],
         decode_error: Callable[[bytes], BaseException],
         undecodable: Callable[[BaseException], BaseException],
@@ -598,8 +600,9 @@ class Pool:
 
         Args:
             seats: how many workers.
-            make: makes the worker for a seat, to be started; and says whether SIGINT, which stays blocked in the
-                worker, and whether every signal, is kept away from this thread meanwhile.
+            make: makes the worker for a seat, to be started, given the number of the bell that it must inherit; and
+                says whether SIGINT, which stays blocked in the worker, and whether every signal, is kept away from this
+                thread meanwhile.
             died: the exception for an item whose worker died; the item's index, or ``None`` for a single call.
             decode_error: the exception that a worker sent.
             undecodable: the exception for an item whose result cannot be unpickled, from why not.
@@ -802,9 +805,9 @@ class Start:
         """Starts a program with this process's environment; it inherits the descriptors with the numbers in
         ``passed``."""
 
-    def request(self, zygote: ZygoteClient, job: int, passed: Sequence[int]) -> Process:
+    def request(self, zygote: ZygoteClient, job: JobDescriptor, passed: Sequence[int]) -> Process:
         """Has a fork server start it; ``job`` and the descriptors in ``passed`` reach the child. ``BrokenPipeError``
-        when the server is gone."""
+        when the server is gone. When a signal handler raises meanwhile, there is no child, or it is ended."""
 
 @final
 class Process:
@@ -826,6 +829,17 @@ class Process:
         """Sends a signal; nothing happens when the process has ended."""
 
 @final
+class JobDescriptor:
+    """A descriptor from which a child reads its job."""
+
+    def __new__(cls, bytes: bytes) -> Self:
+        """Puts these bytes behind it."""
+
+    @property
+    def number(self) -> int:
+        """Its number; it is this object's. ``OSError`` when other code of this program has closed it."""
+
+@final
 class ZygoteClient:
     """The client's end of a connection to a fork server."""
 
@@ -834,8 +848,8 @@ class ZygoteClient:
     def servers_end(self) -> int | None:
         """The number of the socket that the fork server must inherit; ``None`` when it was closed here."""
 
-    def close_servers_end(self) -> None:
-        """The fork server has its socket: this process needs it no more."""
+    def started(self, server: Process) -> None:
+        """The fork server is that process, and has its socket: this process needs it no more."""
 
 @final
 class Zygote:
@@ -850,8 +864,14 @@ class Zygote:
     def hand_over(self) -> bool:
         """Has the child in reserve carry out the request; ``False`` when there is none, so that one must be forked."""
 
+    def make_room(self) -> None:
+        """In the server: a child is about to be forked for the request."""
+
     def forked(self, pid: int) -> None:
         """In the server: the request became this child."""
+
+    def refuse(self, errno: int) -> None:
+        """In the server: no child can be forked for the request."""
 
     def prepare_reserve(self) -> None:
         """In the server: the next child is forked before there is a request for it."""
@@ -859,10 +879,13 @@ class Zygote:
     def reserved(self, pid: int) -> None:
         """In the server: this child waits in reserve."""
 
+    def not_reserved(self) -> None:
+        """In the server: none was forked."""
+
     def in_child(self) -> tuple[int, int, list[int]] | None:
         """In the child, which keeps nothing of the server's: its request. A child in reserve waits for it; ``None``
-        when the server is gone. The slot is taken; the descriptors of the job, the life pipe and what was passed are
-        the caller's."""
+        when nobody wants it any more. The slot is taken; the descriptors of the job, the life pipe and what was passed
+        are the caller's."""
 
 def pipe(duplex: bool) -> tuple[int, int]:
     """The descriptors of a new connection; if it is not duplex, to read from and to write to."""
@@ -877,8 +900,12 @@ def family_descriptor() -> int:
 def join_family(descriptor: int, place: int) -> None:
     """Joins the family behind an inherited descriptor, on the slot the parent reserved."""
 
-def job_descriptor(bytes: bytes) -> int:
-    """A descriptor from which a child reads these bytes; it is the caller's."""
+def notebook_descriptor() -> int:
+    """The number of a descriptor behind which this process's children keep something for one another: empty at first,
+    and when other code of this program has closed it."""
+
+def is_notebook(number: int) -> bool:
+    """Whether a number that was passed to this process is such a descriptor, and no user's file."""
 
 def compile_source(source: bytes, path: bytes) -> CodeType:
     """The code of a script whose file is named ``path`` and contains ``source``, which has no null bytes."""

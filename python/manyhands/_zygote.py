@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import signal
 import sys
 from multiprocessing import process, resource_tracker, spawn, util
 
-from . import _child, _manyhands, _unguarded, forkserver
+from . import _child, _install, _manyhands, _unguarded, forkserver
 
 # What almost every child needs, imported once here.
 from . import _worker as _worker
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
-def main(place: int, family: int, socket: int, life: int, preload: list[str], data: dict[str, Any]) -> None:
+def main(
+    place: int,
+    family: int,
+    socket: int,
+    life: int,
+    installed: bool,
+    preload: list[str],
+    data: dict[str, Any],
+) -> None:
     """Serve until the client is gone."""
     _manyhands.join_family(family, place)
     os.close(family)
@@ -29,9 +38,14 @@ def main(place: int, family: int, socket: int, life: int, preload: list[str], da
         return
     # An unguarded start in the main module must not fork this server.
     _child._force_start_method("forkserver")
+    if installed:
+        # Before anything is imported that takes names out of `multiprocessing`.
+        _install.install()
     _import(preload, data)
     util._close_stdin()  # type: ignore[attr-defined]
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The children's ends are the server's to collect, whatever it inherited or its modules did. The children have back
+    # what there was, as the standard library's.
+    handlers = {number: signal.signal(number, ours) for number, ours in _HANDLERS.items()}
     # A child lets it in when it can deal with it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     server = _manyhands.Zygote(socket)
@@ -39,19 +53,41 @@ def main(place: int, family: int, socket: int, life: int, preload: list[str], da
     forkserver.freeze()
     while server.next_request():
         if not server.hand_over():
-            pid = os.fork()
-            if pid == 0:
-                _be_a_child(server, life, interrupt)
-            server.forked(pid)
+            _fork_for_request(server, life, handlers)
         # While that child works, the next one is made.
+        _fork_reserve(server, life, handlers)
+
+
+#: What the server itself does about signals.
+_HANDLERS = {signal.SIGINT: signal.SIG_IGN, signal.SIGCHLD: signal.SIG_DFL}
+
+
+def _fork_for_request(server: _manyhands.Zygote, life: int, handlers: dict[signal.Signals, Any]) -> None:
+    try:
+        server.make_room()
+        pid = os.fork()
+    except (OSError, MemoryError) as error:
+        server.refuse(getattr(error, "errno", None) or errno.ENOMEM)
+        return
+    if pid == 0:
+        _be_a_child(server, life, handlers)
+    server.forked(pid)
+
+
+def _fork_reserve(server: _manyhands.Zygote, life: int, handlers: dict[signal.Signals, Any]) -> None:
+    """What cannot be had is done without: the next request will be told, should it be the same then."""
+    try:
         server.prepare_reserve()
         pid = os.fork()
-        if pid == 0:
-            _be_a_child(server, life, interrupt)
-        server.reserved(pid)
+    except (OSError, MemoryError):
+        server.not_reserved()
+        return
+    if pid == 0:
+        _be_a_child(server, life, handlers)
+    server.reserved(pid)
 
 
-def _be_a_child(server: _manyhands.Zygote, life: int, interrupt: Any) -> NoReturn:
+def _be_a_child(server: _manyhands.Zygote, life: int, handlers: dict[signal.Signals, Any]) -> NoReturn:
     code = 1
     try:
         atexit._clear()
@@ -62,7 +98,10 @@ def _be_a_child(server: _manyhands.Zygote, life: int, interrupt: Any) -> NoRetur
             os._exit(0)
         # A Ctrl-C before the request is not meant for this process: what is ignored is forgotten.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, interrupt)
+        for number, handler in handlers.items():
+            # One that was not set from Python cannot be set again from there.
+            if handler is not None:
+                signal.signal(number, handler)
         code = _serve(*request)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)

@@ -13,7 +13,7 @@ import signal
 import threading
 from multiprocessing import spawn as _spawn
 
-from . import _manyhands, _unguarded, spawn
+from . import _install, _manyhands, _unguarded, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -36,10 +36,15 @@ class ForkServer:
     """This process's fork server, as its client sees it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal handler that runs while its thread waits for the server may start a process, too.
+        self._lock = threading.RLock()
         self._owner = os.getpid()
         self._client: _manyhands.ZygoteClient | None = None
         self._process: _manyhands.Process | None = None
+        #: Whether it was told to install manyhands.
+        self._installed = False
+        #: Servers that get no requests any more, and still have to tell how their children end.
+        self._retired: list[tuple[_manyhands.ZygoteClient, _manyhands.Process]] = []
         self._preload_modules = ["__main__"]
         self._ended_by_main = False
         self._inherited_fds: list[int] | None = None
@@ -63,7 +68,9 @@ class ForkServer:
         with self._lock:
             self._ensure_running()
 
-    def start(self, job: int, fds: list[int], carried: list[tuple[int, int]]) -> _manyhands.Process:
+    def start(
+        self, job: _manyhands.JobDescriptor, fds: list[int], carried: list[tuple[int, int]]
+    ) -> _manyhands.Process:
         """Start a child that reads its job from ``job``, is passed ``fds`` and opens the queues in ``carried``."""
         with self._lock:
             client = self._ensure_running()
@@ -74,7 +81,11 @@ class ForkServer:
                 return self._request(self._launch(), job, fds, carried)
 
     def _request(
-        self, client: _manyhands.ZygoteClient, job: int, fds: list[int], carried: list[tuple[int, int]]
+        self,
+        client: _manyhands.ZygoteClient,
+        job: _manyhands.JobDescriptor,
+        fds: list[int],
+        carried: list[tuple[int, int]],
     ) -> _manyhands.Process:
         start = _manyhands.Start()
         start.pack(carried)
@@ -83,11 +94,17 @@ class ForkServer:
     def _ensure_running(self) -> _manyhands.ZygoteClient:
         if self._client is None or self._process is None or self._process.poll() is not None:
             return self._launch()
+        if self._installed != _install.installed():
+            # What it has imported took its names from the standard library.
+            self._retired.append((self._client, self._process))
+            self._client = self._process = None
+            return self._launch()
         return self._client
 
     def _launch(self) -> _manyhands.ZygoteClient:
         _unguarded.about_to_start()
-        preload = self._what_to_preload()
+        before = self._client
+        preload, installed = self._what_to_preload(), _install.installed()
         data: dict[str, Any] = {}
         if preload:
             known = spawn.without_missing_main(_spawn.get_preparation_data("ignore"))
@@ -97,17 +114,20 @@ class ForkServer:
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life)
         arguments = ", ".join(map(str, (start.place, *fds)))
-        call = f"manyhands._zygote.main({arguments}, {preload!r}, {data!r})"
+        call = f"manyhands._zygote.main({arguments}, {installed}, {preload!r}, {data!r})"
         program, argv = spawn.command(call)
         # Ctrl-C is not the server's affair, not even while it comes up. It inherits the mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
+            process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
+            client.started(process)
+            if self._client is before:
+                self._process, self._client, self._installed = process, client, installed
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        client.close_servers_end()
-        self._client = client
-        return client
+        # Another one, if a signal handler has started a process meanwhile; this one ends, then.
+        assert self._client is not None, "somebody has started one"
+        return self._client
 
     def _what_to_preload(self) -> list[str]:
         # A server that has ended of itself did so in the main module: children run it, and report to who starts them.
@@ -117,15 +137,21 @@ class ForkServer:
 
     def _stop(self) -> None:
         with self._lock:
-            process, self._process, self._client = self._process, None, None
-            if process is not None and self._owner == os.getpid():
-                process.wait()
+            processes = [process for _, process in self._retired]
+            if self._process is not None:
+                processes.append(self._process)
+            self._process = self._client = None
+            self._retired.clear()
+            if self._owner == os.getpid():
+                for process in processes:
+                    process.wait()
 
     def _forget(self) -> None:
         """In a forked child: the server is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._owner = os.getpid()
         self._client = self._process = None
+        self._retired = []
 
 
 _forkserver = ForkServer()

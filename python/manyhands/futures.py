@@ -415,9 +415,10 @@ class _Workers:
         self._initargs = executor._initargs
         self._most_calls = min(executor._max_tasks_per_child or 0, sys.maxsize)
 
-    def make(self, seat: int) -> tuple[Any, tuple[bool, bool]]:
+    def make(self, seat: int, bell: int) -> tuple[Any, tuple[bool, bool]]:
         """As `manyhands.pool._Workers.make`."""
-        args = (self.address, seat, self._initializer, self._initargs, self._most_calls)
+        address = _worker.Address(self.address.pool, bell)
+        args = (address, seat, self._initializer, self._initargs, self._most_calls)
         process = self._context.Process(target=_worker.serve_calls, args=args, die_with_parent=True)
         return process, (False, self._context.get_start_method() == "fork")
 

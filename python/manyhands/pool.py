@@ -14,7 +14,7 @@ import threading
 import warnings
 from _operator import index
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from multiprocessing import resource_tracker, util
+from multiprocessing import util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -434,9 +434,10 @@ class _Workers:
         self._initargs = initargs
         self._most_tasks = most_tasks
 
-    def make(self, seat: int) -> tuple[Any, tuple[bool, bool]]:
+    def make(self, seat: int, bell: int) -> tuple[Any, tuple[bool, bool]]:
         """A process to be started; whether SIGINT, and all signals, are kept away from this thread meanwhile."""
-        args = (self.address, seat, self._initializer, self._initargs, self._most_tasks)
+        address = _worker.Address(self.address.pool, bell)
+        args = (address, seat, self._initializer, self._initargs, self._most_tasks)
         process = self._process(self._ctx, target=_worker.main, args=args)
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
@@ -446,8 +447,10 @@ class _Workers:
         util.debug("added worker")
         method = self._ctx.get_start_method()
         if method != "fork":
+            from .spawn import tracker_descriptor
+
             # Whoever starts the tracker has SIGINT let in afterwards.
-            resource_tracker.ensure_running()
+            tracker_descriptor()
         # A Ctrl-C that reaches the worker before it can deal with it would have it write a traceback.
         return process, (True, method == "fork")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from . import _manyhands, _unguarded, forkserver, popen_fork, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -45,7 +43,4 @@ class Popen(popen_fork.Popen):
     def _launch(self, process_obj: Any) -> None:
         _unguarded.about_to_start()
         job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
-        try:
-            self._process = forkserver.start(job, [spawn.tracker_descriptor(), *self._fds], carried)
-        finally:
-            os.close(job)
+        self._process = forkserver.start(job, [spawn.tracker_descriptor(), *self._fds], carried)

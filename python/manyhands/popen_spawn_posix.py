@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from . import _manyhands, _unguarded, popen_fork, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -46,13 +44,10 @@ class Popen(popen_fork.Popen):
         family = _manyhands.family_descriptor()
         start = _manyhands.Start()
         job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
-        try:
-            start.pack(carried)
-            fds = (family, job, start.life, tracker, spawn.compiled_descriptor())
-            arguments = ", ".join(map(str, (start.place, *fds)))
-            program, argv = spawn.command(f"manyhands._child.spawned({arguments})")
-            # The resource tracker's pipe can also be one that the job needs.
-            passed = list(dict.fromkeys([*fds, *self._fds]))
-            self._process = start.spawn(program, argv, passed)
-        finally:
-            os.close(job)
+        start.pack(carried)
+        fds = (family, job.number, start.life, tracker, spawn.compiled_descriptor())
+        arguments = ", ".join(map(str, (start.place, *fds)))
+        program, argv = spawn.command(f"manyhands._child.spawned({arguments})")
+        # The resource tracker's pipe can also be one that the job needs.
+        passed = list(dict.fromkeys([*fds, *self._fds]))
+        self._process = start.spawn(program, argv, passed)

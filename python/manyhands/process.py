@@ -165,13 +165,24 @@ def label(process_obj: Any) -> str:
 
 #: What the next forked child has for its standard input; made by its parent, see `make_stdin`.
 _stdin: Any = None
+#: Which file that was when it was opened: other code may have closed it and have the number for another one by now.
+_stdin_is: tuple[int, int] | None = None
 
 
 def make_stdin() -> None:
     """Open the null device for the children that this process is going to fork, which would each open it again."""
-    global _stdin
-    if _stdin is None:
+    global _stdin, _stdin_is
+    if _stdin is None or _file_of(_stdin) != _stdin_is:
         _stdin = _null_stdin()
+        _stdin_is = _file_of(_stdin)
+
+
+def _file_of(stream: Any) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _null_stdin() -> Any:
@@ -219,7 +230,8 @@ def _become(process_obj: Any, parent_sentinel: int | None) -> Any:
     """This process is that one now; what is imported of ``multiprocessing.util``."""
     util: Any = sys.modules.get("multiprocessing.util")
     context: Any = sys.modules.get("multiprocessing.context")
-    if context is not None and process_obj._start_method is not None:
+    # One that has not run is told when it does.
+    if "_force_start_method" in vars(context or _std) and process_obj._start_method is not None:
         context._force_start_method(process_obj._start_method)
     module: Any = _std
     module._process_counter = itertools.count(1)

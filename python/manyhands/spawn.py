@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["freeze_support", "get_executable", "get_preparation_data", "set_executable"]
 
 
-def job_of(popen: Any, process_obj: Any) -> int:
+def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
     """A descriptor from which the child reads what it needs to know and what it is to do.
 
     `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
@@ -38,7 +38,7 @@ def job_of(popen: Any, process_obj: Any) -> int:
     finally:
         popen._job = None
         set_spawning_popen(None)
-    return _manyhands.job_descriptor(job)
+    return _manyhands.JobDescriptor(job)
 
 
 def _dumps(obj: object) -> bytes:
@@ -62,22 +62,42 @@ def without_missing_main(preparation: dict[str, Any]) -> dict[str, Any]:
     return preparation
 
 
+#: The resource tracker's process and the pipe to it, as they were when it was last asked for.
+_tracker: tuple[int, int, int, int] | None = None
+
+
 def tracker_descriptor() -> int:
     """The resource tracker's pipe: one tracker serves the whole family, as in the standard library."""
+    global _tracker
+    tracker: Any = resource_tracker._resource_tracker
+    if tracker._fd is not None and not _is_trackers_pipe(tracker._pid, tracker._fd):
+        # Other code has closed it, as daemons do: asked now, the tracker would write to whatever has its number.
+        tracker._fd = tracker._pid = None
     descriptor = resource_tracker.getfd()
     assert descriptor is not None, "getfd starts the tracker"
+    status = os.fstat(descriptor)
+    _tracker = (tracker._pid or 0, descriptor, status.st_dev, status.st_ino)
     return descriptor
 
 
-_compiled: int | None = None
+def _is_trackers_pipe(pid: int | None, descriptor: int) -> bool:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    now = (pid or 0, descriptor, status.st_dev, status.st_ino)
+    # Of one that the standard library has started since, no more is known than that it is a pipe.
+    same = _tracker is None or _tracker[:2] != now[:2] or _tracker == now
+    return same and status.st_mode & _TYPE_OF_FILE == _PIPE
+
+
+#: As in ``stat``, which children would import for them.
+_TYPE_OF_FILE, _PIPE = 0o170000, 0o010000
 
 
 def compiled_descriptor() -> int:
     """Memory in which the children of this process keep the compiled main module for one another."""
-    global _compiled
-    if _compiled is None:
-        _compiled = _manyhands.job_descriptor(b"")
-    return _compiled
+    return _manyhands.notebook_descriptor()
 
 
 #: Where this package lies: a child must find it before it is told the parent's path.

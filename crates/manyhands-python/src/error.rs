@@ -54,6 +54,10 @@ pub(crate) fn launch(error: LaunchError) -> PyErr {
     match error {
         LaunchError::Os(error) => os(error),
         LaunchError::Family(error) => family(error),
+        LaunchError::ZygoteRefused(error) => {
+            let OsError { call, errno } = error;
+            PyOSError::new_err((errno, format!("{} ({call} in the fork server)", reason(error))))
+        }
         LaunchError::TooManyDescriptors => PyValueError::new_err(error.to_string()),
         // EPIPE: Python makes it a BrokenPipeError.
         LaunchError::ZygoteGone => PyOSError::new_err((32, error.to_string())),

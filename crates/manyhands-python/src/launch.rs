@@ -8,10 +8,10 @@ use crate::launched;
 use crate::offers;
 use crate::pickling;
 use manyhands::family::{self, Family, FamilyError, Place};
-use manyhands::launch::{self, Request, Start, Zygote, ZygoteClient};
-use manyhands::process::Process;
+use manyhands::launch::{self, Asked, Request, Start, Zygote, ZygoteClient};
+use manyhands::process::{self, Look, Process, Sentinel};
 use manyhands::queue_watch;
-use manyhands::{Handle, Waited, adopt_descriptor};
+use manyhands::{Deadline, Handle, OsError, Remembered, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -63,12 +63,13 @@ impl PyStart {
     /// The child's end of its life pipe.
     #[getter]
     fn life(&self) -> PyResult<i32> {
-        Ok(self.start()?.life().as_raw_fd())
+        self.start()?.life().map(|life| life.as_raw_fd()).map_err(error::os)
     }
 
     /// In a forked child: takes the slot; the life pipe is the caller's from then on.
     fn in_child(&mut self) -> PyResult<i32> {
-        let life = adopt_descriptor(self.start()?.life().as_raw_fd()).map_err(error::os)?;
+        let life =
+            self.start()?.life().and_then(|life| adopt_descriptor(life.as_raw_fd())).map_err(error::os)?;
         let place = self.start()?.place();
         self.0 = None;
         take_place(Family::current().map_err(error::family)?, place)?;
@@ -88,23 +89,24 @@ impl PyStart {
         process.map(PyProcess::from).map_err(error::launch)
     }
 
-    /// Has a fork server start it; `job` and the descriptors in `passed` reach the child.
+    /// Has a fork server start it; `job` and the descriptors in `passed` reach the child. When a signal handler raises
+    /// meanwhile, there is no child, or it is ended.
     fn request(
         &mut self,
         py: Python<'_>,
         zygote: &PyZygoteClient,
-        job: i32,
+        job: &PyJobDescriptor,
         passed: Vec<i32>,
     ) -> PyResult<PyProcess> {
-        let job = adopt_descriptor(job).map_err(error::os)?;
-        let passed =
-            passed.into_iter().map(adopt_descriptor).collect::<Result<Vec<_>, _>>().map_err(error::os)?;
-        let start = self.take()?;
-        let process = py.detach(|| {
-            let fds: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
-            start.request(&zygote.client, job.as_fd(), &fds)
-        });
-        process.map(PyProcess::from).map_err(error::launch)
+        let mut asked = self.take()?.ask(&zygote.client, &job.0).map_err(error::launch)?;
+        loop {
+            // With the GIL: no fork in another thread takes along the server's end of the channel.
+            send(&mut asked, &passed)?;
+            if py.detach(|| asked.wait(Deadline::NEVER)).map_err(error::launch)? == Waited::Ready {
+                return asked.finish().map(PyProcess::from).map_err(error::launch);
+            }
+            py.check_signals()?;
+        }
     }
 }
 
@@ -116,6 +118,18 @@ impl PyStart {
     fn take(&mut self) -> PyResult<Start> {
         self.0.take().ok_or_else(already_started)
     }
+}
+
+/// Sends a request, unless it was sent. The numbers are made descriptors for this one call: while it waits for room, the
+/// user may close them.
+fn send(asked: &mut Asked<'_>, passed: &[i32]) -> PyResult<()> {
+    if asked.is_sent() {
+        return Ok(());
+    }
+    let passed: Result<Vec<_>, _> = passed.iter().map(|&number| adopt_descriptor(number)).collect();
+    let passed = passed.map_err(error::os)?;
+    let passed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
+    asked.send(&passed).map_err(error::launch)
 }
 
 fn already_started() -> PyErr {
@@ -144,13 +158,13 @@ fn environment() -> PyResult<Vec<CString>> {
 pub(crate) struct PyProcess {
     pid: u32,
     /// Apart from the process, so that waiting holds no lock.
-    sentinel: Arc<OwnedFd>,
+    sentinel: Arc<Sentinel>,
     process: Mutex<Process>,
 }
 
 impl From<Process> for PyProcess {
     fn from(process: Process) -> Self {
-        let sentinel = process.shared_sentinel();
+        let sentinel = Arc::clone(process.sentinel());
         launched::note(&sentinel);
         Self { pid: process.pid(), sentinel, process: Mutex::new(process) }
     }
@@ -167,12 +181,23 @@ impl PyProcess {
     /// A descriptor that becomes readable when the process has ended.
     #[getter(sentinel)]
     fn sentinel_number(&self) -> i32 {
-        self.sentinel.as_raw_fd()
+        self.sentinel.number()
     }
 
     /// The exit code, or minus the signal; `None` while it runs.
-    fn poll(&self) -> PyResult<Option<i32>> {
-        self.process().poll().map_err(error::os)
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {
+        loop {
+            let look = self.process().look().map_err(error::os)?;
+            let (channel, deadline) = match look {
+                Look::Runs => return Ok(None),
+                Look::Ended(status) => return Ok(Some(status)),
+                Look::Awaited(channel, deadline) => (channel, deadline),
+            };
+            let waited = py.detach(|| process::wait_for_zygote(&channel, deadline));
+            if waited.map_err(error::os)? == Waited::Interrupted {
+                py.check_signals()?;
+            }
+        }
     }
 
     /// Waits for the end, at most `timeout` seconds; then as `poll`.
@@ -181,14 +206,13 @@ impl PyProcess {
         let limit = Limit::of_poll(timeout)?;
         let deadline = limit.deadline()?.unwrap_or_else(|| blocking::after(0.0));
         loop {
-            if let Some(status) = self.poll()? {
+            if let Some(status) = self.poll(py)? {
                 return Ok(Some(status));
             }
-            let waited =
-                py.detach(|| manyhands::process::wait_for(self.pid, self.sentinel.as_fd(), deadline));
+            let waited = py.detach(|| process::wait_for(&self.sentinel, deadline));
             match waited.map_err(error::os)? {
                 Waited::Ready => {}
-                Waited::TimedOut => return self.poll(),
+                Waited::TimedOut => return self.poll(py),
                 Waited::Interrupted => py.check_signals()?,
             }
         }
@@ -202,7 +226,7 @@ impl PyProcess {
 
 impl PyProcess {
     /// For who waits while somebody else polls.
-    pub(crate) fn sentinel(&self) -> Arc<OwnedFd> {
+    pub(crate) fn sentinel(&self) -> Arc<Sentinel> {
         Arc::clone(&self.sentinel)
     }
 
@@ -233,8 +257,9 @@ impl PyZygoteClient {
         self.end().as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    /// The fork server has its socket: this process needs it no more.
-    fn close_servers_end(&self) {
+    /// The fork server is that process, and has its socket: this process needs it no more.
+    fn started(&self, server: &PyProcess) {
+        self.client.watch(&server.process());
         self.end().take();
     }
 }
@@ -267,7 +292,7 @@ impl PyZygote {
     /// Waits for a request; `False` when the client is gone.
     fn next_request(&mut self, py: Python<'_>) -> PyResult<bool> {
         let zygote = self.zygote()?;
-        let request = py.detach(|| zygote.next_request()).map_err(error::os)?;
+        let request = py.detach(|| zygote.next_request());
         self.request = request;
         Ok(self.request.is_some())
     }
@@ -275,32 +300,53 @@ impl PyZygote {
     /// Has the child in reserve carry out the request; `False` when there is none, and one must be forked for it.
     fn hand_over(&mut self) -> PyResult<bool> {
         let request = self.request.take().ok_or_else(already_started)?;
-        self.request = self.zygote()?.hand_over(request).map_err(error::os)?;
+        self.request = self.zygote()?.hand_over(request);
         Ok(self.request.is_none())
+    }
+
+    /// In the zygote: a child is about to be forked for the request.
+    fn make_room(&mut self) -> PyResult<()> {
+        self.zygote()?.make_room().map_err(error::os)
     }
 
     /// In the zygote: the request became this child.
     fn forked(&mut self, pid: u32) -> PyResult<()> {
         let request = self.request.take().ok_or_else(already_started)?;
-        self.zygote()?.forked(request, pid).map_err(error::os)
+        self.zygote()?.forked(request, pid);
+        Ok(())
+    }
+
+    /// In the zygote: no child can be forked for the request.
+    fn refuse(&mut self, errno: i32) -> PyResult<()> {
+        let request = self.request.take().ok_or_else(already_started)?;
+        self.zygote()?.refuse(request, OsError { call: "fork", errno });
+        Ok(())
     }
 
     /// In the zygote: the next child is forked before there is a request for it.
     fn prepare_reserve(&mut self) -> PyResult<()> {
-        self.channel = Some(Zygote::channel().map_err(error::os)?);
+        self.channel = Some(self.zygote()?.channel().map_err(error::os)?);
         Ok(())
     }
 
     /// In the zygote: this child waits in reserve.
     fn reserved(&mut self, pid: u32) -> PyResult<()> {
         let (socket, _) = self.channel.take().ok_or_else(already_started)?;
-        self.zygote()?.reserved(pid, socket).map_err(error::os)
+        self.zygote()?.reserved(pid, socket);
+        Ok(())
     }
 
-    /// In the child, which keeps nothing of the zygote's: its request. A child in reserve waits for it; `None` when the
-    /// zygote is gone. The slot is taken; the descriptors of the job, the life pipe and what was passed are the caller's.
+    /// In the zygote: none was forked.
+    fn not_reserved(&mut self) {
+        self.channel = None;
+    }
+
+    /// In the child, which keeps nothing of the zygote's: its request. A child in reserve waits for it; `None` when nobody
+    /// wants it any more. The slot is taken; the descriptors of the job, the life pipe and what was passed are the caller's.
     fn in_child(&mut self, py: Python<'_>) -> PyResult<Option<(i32, i32, Vec<i32>)>> {
-        self.zygote = None;
+        if let Some(zygote) = self.zygote.take() {
+            zygote.let_go();
+        }
         let request = match (self.request.take(), self.channel.take()) {
             (None, Some((zygotes, socket))) => {
                 drop(zygotes);
@@ -309,7 +355,12 @@ impl PyZygote {
             (request, _) => request,
         };
         let Some(request) = request else { return Ok(None) };
-        take_place(Family::current().map_err(error::family)?, request.place)?;
+        let place = Place::from_number(request.place).ok_or(FamilyError::Unwanted);
+        match place.and_then(|place| Family::current()?.take_slot(place)) {
+            // Its client has given it up: a handler of a signal raised, or the zygote is gone.
+            Err(FamilyError::Unwanted) => return Ok(None),
+            taken => taken.map_err(error::family)?,
+        }
         let passed = request.passed.into_iter().map(IntoRawFd::into_raw_fd).collect();
         Ok(Some((request.job.into_raw_fd(), request.life.into_raw_fd(), passed)))
     }
@@ -324,7 +375,8 @@ impl PyZygote {
 /// The number of the family's descriptor; founds the family if there is none.
 #[pyfunction]
 pub(crate) fn family_descriptor() -> PyResult<i32> {
-    Ok(Family::current().map_err(error::family)?.descriptor().as_raw_fd())
+    let family = Family::current().map_err(error::family)?;
+    family.descriptor().map(Remembered::number).map_err(error::os)
 }
 
 /// Joins the family behind an inherited descriptor, on the slot the parent reserved.
@@ -354,10 +406,35 @@ pub(crate) fn carrying<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, 
     Ok((pickled, carried.handles.into_iter().map(|handle| (handle.offset, handle.generation)).collect()))
 }
 
-/// A descriptor from which a child reads these bytes.
+/// A descriptor from which a child reads its job.
+#[pyclass(name = "JobDescriptor", module = "manyhands._manyhands", frozen)]
+#[derive(Debug)]
+pub(crate) struct PyJobDescriptor(Remembered);
+
+#[pymethods]
+impl PyJobDescriptor {
+    #[new]
+    fn new(bytes: &[u8]) -> PyResult<Self> {
+        launch::job_descriptor(bytes).and_then(Remembered::new).map(Self).map_err(error::os)
+    }
+
+    /// Its number.
+    #[getter]
+    fn number(&self) -> PyResult<i32> {
+        self.0.get().map(|job| job.as_raw_fd()).map_err(error::os)
+    }
+}
+
+/// The number of a descriptor behind which this process's children keep something for one another.
 #[pyfunction]
-pub(crate) fn job_descriptor(bytes: &[u8]) -> PyResult<i32> {
-    launch::job_descriptor(bytes).map(IntoRawFd::into_raw_fd).map_err(error::os)
+pub(crate) fn notebook_descriptor() -> PyResult<i32> {
+    launch::notebook_descriptor().map_err(error::os)
+}
+
+/// Whether a number that was passed to this process is such a descriptor, and no user's file.
+#[pyfunction]
+pub(crate) fn is_notebook(number: i32) -> bool {
+    launch::is_notebook(number)
 }
 
 /// The kernel kills this process when its parent is gone; `False` when it is gone already.

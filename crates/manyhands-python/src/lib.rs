@@ -39,9 +39,9 @@ mod _manyhands {
     use super::event::PyEvent;
     #[pymodule_export]
     use super::launch::{
-        PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child, after_fork_in_parent, before_fork,
-        carrying, die_with_parent, family_descriptor, job_descriptor, join_family, keep_locks, note_exit,
-        unpack,
+        PyJobDescriptor, PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child,
+        after_fork_in_parent, before_fork, carrying, die_with_parent, family_descriptor, is_notebook,
+        join_family, keep_locks, note_exit, notebook_descriptor, unpack,
     };
     #[pymodule_export]
     use super::lock::PyLock;

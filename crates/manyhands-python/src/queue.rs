@@ -9,12 +9,11 @@ use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
 use manyhands::queue_watch::{self, Doorbell};
-use manyhands::{Block, Deadline, Handle, Locking, Message, Patience};
+use manyhands::{Block, Deadline, Handle, Locking, Message, Patience, Remembered};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::cell::Cell;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, OnceLock};
 
 /// A queue in shared memory; `manyhands.queues` gives it the standard library's face.
@@ -35,7 +34,7 @@ struct Own {
     used: bool,
     patience: Patience,
     doorbell: Option<Doorbell>,
-    writable: Option<OwnedFd>,
+    writable: Option<Remembered>,
 }
 
 /// One end of one object of a queue; `manyhands._queue_ends` gives them the standard library's face.
@@ -274,11 +273,11 @@ impl PyQueue {
     /// The number of a descriptor that is always writable.
     fn _always_writable(&self) -> PyResult<i32> {
         let mut own = self.own_open(End::Writer)?;
-        if let Some(descriptor) = &own.writable {
-            return Ok(descriptor.as_raw_fd());
+        if let Some(descriptor) = own.writable.as_ref().filter(|descriptor| descriptor.is_ours()) {
+            return Ok(descriptor.number());
         }
         let descriptor = queue_watch::always_writable().map_err(error::os)?;
-        Ok(own.writable.insert(descriptor).as_raw_fd())
+        Ok(own.writable.insert(descriptor).number())
     }
 
     /// How many items lie in the queue.

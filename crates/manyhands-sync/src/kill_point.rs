@@ -128,6 +128,12 @@ steps! {
     ForkAnnounced = 143, "launch: a child's references are taken, it is not forked";
     ForkPlaced = 144, "launch: a forked child has taken its place, its references are not noted";
     QueueTaskDone = 113, "queue: an item is counted as done, nobody has been woken";
+    ZygoteAsked = 150, "fork server: its client has sent a request and not waited for the reply";
+    ZygoteForked = 151, "fork server: a child is forked for a request, its client has not been told";
+    ZygoteHandedOver = 152, "fork server: the child in reserve has the request, the client has not been told";
+    ZygoteTold = 153, "fork server: the client is told of its child, no other one is in reserve";
+    ZygoteReserved = 154, "fork server: a child waits in reserve, its server does not watch it yet";
+    ReserveAsked = 155, "fork server: the child in reserve has its request and has not taken its slot";
 }
 
 #[cfg(loom)]

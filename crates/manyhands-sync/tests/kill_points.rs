@@ -255,6 +255,12 @@ const ABOVE: &[KillPoint] = {
         ForkAnnounced,
         ForkPlaced,
         SlotJudged,
+        ZygoteAsked,
+        ZygoteForked,
+        ZygoteHandedOver,
+        ZygoteTold,
+        ZygoteReserved,
+        ReserveAsked,
     ]
 };
 

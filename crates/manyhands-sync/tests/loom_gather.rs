@@ -56,7 +56,7 @@ fn model_of_few_units(name: &str, check: impl Fn(Arena<Watched>) + Sync + Send +
     let units = units_of_a_chunk();
     model(name, 1, move |arena| {
         for _ in UNITS..units {
-            arena.allocate_kind(Kind::Seat, 4_096 - 256).unwrap();
+            arena.allocate_kind(Kind::Seat, 4_096 - 256).unwrap().share();
         }
         check(arena);
     });

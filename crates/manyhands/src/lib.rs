@@ -53,10 +53,10 @@ pub use program::{Child, Entry, SpawnError, init};
 pub use queue::Queue;
 pub use semaphore::Semaphore;
 pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
-pub use sys::OsError;
 pub use sys::changing::Changing;
 pub use sys::memory::adopt as adopt_descriptor;
 pub use sys::signal_mask::{BlockedSignals, Signals, take_on_in_child};
+pub use sys::{OsError, Remembered};
 
 /// How many bytes the system has just refused to map, if that is what an error of damaged memory means.
 #[must_use]

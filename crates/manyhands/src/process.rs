@@ -2,13 +2,17 @@
 
 use crate::family::Slot;
 use crate::sys::life_pipe::LifeEnd;
+use crate::sys::passing::{self, Message};
 use crate::sys::pidfd::{self, Ended};
-use crate::sys::{OsError, memory};
+use crate::sys::{OsError, Remembered, stat};
+
+pub use crate::sys::sentinel::Sentinel;
+
 use crate::waiting;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::wait_word::{Patience, Waited};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +26,8 @@ const PATIENCE_WITH_ZYGOTE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
-    pidfd: Arc<OwnedFd>,
+    /// The process's pidfd; of a process that was gone before it could be opened, something that is readable as well.
+    sentinel: Arc<Sentinel>,
     source: Source,
     slot: Slot,
     /// Dropping it tells the child that its parent is gone.
@@ -35,13 +40,70 @@ pub struct Process {
 pub(crate) enum Source {
     /// The kernel: it is our own child.
     Kernel,
-    /// The fork server that forked it, through this pipe.
-    Zygote(OwnedFd),
+    /// The fork server that forked it, over this channel; and how long it may take to, once the child has ended.
+    Zygote(Arc<Remembered>, Option<Deadline>),
+}
+
+/// What is known of a process.
+#[derive(Debug)]
+pub enum Look {
+    /// It runs.
+    Runs,
+    /// It has ended: with this exit code, or by this signal, as a negative number.
+    Ended(i32),
+    /// It has ended, and its fork server will tell how: this becomes readable then, before the deadline.
+    Awaited(Arc<Remembered>, Deadline),
 }
 
 impl Process {
-    pub(crate) fn new(pid: u32, pidfd: OwnedFd, source: Source, slot: Slot, life: Arc<LifeEnd>) -> Self {
-        Self { pid, pidfd: Arc::new(pidfd), source, slot, _life: life, status: None }
+    pub(crate) fn new(
+        pid: u32,
+        pidfd: OwnedFd,
+        source: Source,
+        slot: Slot,
+        life: Arc<LifeEnd>,
+    ) -> Result<Self, OsError> {
+        let sentinel = Arc::new(Sentinel::new(pid, pidfd)?);
+        Ok(Self { pid, sentinel, source, slot, _life: life, status: None })
+    }
+
+    /// A child of this process; without a pidfd, one that somebody else has reaped: then it has ended. Another child of this
+    /// process may even have its id: one that is fast is looked at more closely.
+    pub(crate) fn child(
+        pid: u32,
+        pidfd: Option<OwnedFd>,
+        slot: Slot,
+        life: Arc<LifeEnd>,
+    ) -> Result<Self, OsError> {
+        let taken = slot.taken();
+        match pidfd {
+            Some(pidfd) if !taken.is_some_and(|(_, at)| began_after(pid, at)) => {
+                Self::new(pid, pidfd, Source::Kernel, slot, life)
+            }
+            _ => Self::gone(pid, slot, life),
+        }
+    }
+
+    /// The child of a fork server that is gone, which has taken its slot at that moment. Whoever reaps it.
+    pub(crate) fn orphan(pid: u32, registered: u64, slot: Slot, life: Arc<LifeEnd>) -> Result<Self, OsError> {
+        if pid == 0 {
+            // It counts pids in another namespace: nobody here can watch it.
+            return Err(OsError { call: "pidfd_open", errno: libc::ESRCH });
+        }
+        match pidfd::open(pid)? {
+            Some(pidfd) if !began_after(pid, registered) => Self::new(pid, pidfd, Source::Kernel, slot, life),
+            _ => Self::gone(pid, slot, life),
+        }
+    }
+
+    /// A child that has ended and was reaped before anybody here had a descriptor of it.
+    pub(crate) fn gone(pid: u32, mut slot: Slot, life: Arc<LifeEnd>) -> Result<Self, OsError> {
+        let sentinel = pidfd::of_the_ended()?;
+        let status = slot.noted_exit().unwrap_or(UNKNOWN_EXIT);
+        slot.note_end();
+        let mut gone = Self::new(pid, sentinel, Source::Kernel, slot, life)?;
+        gone.status = Some(status);
+        Ok(gone)
     }
 
     /// Its process id.
@@ -50,45 +112,63 @@ impl Process {
         self.pid
     }
 
-    /// A descriptor that becomes readable when the process has ended.
+    /// By what others watch the process.
     #[must_use]
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    pub fn sentinel(&self) -> &Arc<Sentinel> {
+        &self.sentinel
     }
 
-    /// The same descriptor, for who waits while somebody else polls.
-    #[must_use]
-    pub fn shared_sentinel(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.pidfd)
-    }
-
-    /// How the process ended: its exit code, or minus the signal; `None` while it runs.
+    /// How the process ended: its exit code, or minus the signal; `None` while it runs. Waits for a fork server that has to
+    /// tell it, two seconds at most.
     ///
-    /// A status that somebody else has collected from the kernel is taken from what the process itself noted before it
-    /// ended; failing that it is [`UNKNOWN_EXIT`].
+    /// A status that somebody else has collected is what the kernel still knows of it (since Linux 6.15), or else what the
+    /// process itself noted before it ended; failing that it is [`UNKNOWN_EXIT`].
     ///
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn poll(&mut self) -> Result<Option<i32>, OsError> {
-        if self.status.is_none() {
-            self.status = match &self.source {
-                Source::Kernel => pidfd::reap(self.sentinel())?.map(|ended| self.status_of(ended)),
-                Source::Zygote(pipe) if pidfd::has_ended(self.sentinel())? => {
-                    Some(self.status_of(told_by_zygote(pipe.as_fd())?))
-                }
-                Source::Zygote(_) => None,
-            };
-            if self.status.is_some() {
-                self.slot.note_end();
+        loop {
+            match self.look()? {
+                Look::Runs => return Ok(None),
+                Look::Ended(status) => return Ok(Some(status)),
+                Look::Awaited(channel, deadline) => _ = wait_for_zygote(&channel, deadline)?,
             }
         }
-        Ok(self.status)
+    }
+
+    /// As [`poll`](Self::poll), for a caller who wants to wait for the fork server in a way of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn look(&mut self) -> Result<Look, OsError> {
+        if let Some(status) = self.status {
+            return Ok(Look::Ended(status));
+        }
+        let ended = match &mut self.source {
+            Source::Kernel => self.sentinel.reap()?,
+            Source::Zygote(channel, deadline) if self.sentinel.has_ended()? => {
+                let deadline = *deadline.get_or_insert_with(|| Deadline::after(PATIENCE_WITH_ZYGOTE));
+                let told = told_by_zygote(channel)?;
+                if told.is_none() && !deadline.passed() {
+                    return Ok(Look::Awaited(Arc::clone(channel), deadline));
+                }
+                Some(told.unwrap_or(Ended::Unknown))
+            }
+            Source::Zygote(..) => None,
+        };
+        let Some(ended) = ended else { return Ok(Look::Runs) };
+        let status = self.status_of(ended);
+        self.status = Some(status);
+        self.slot.note_end();
+        Ok(Look::Ended(status))
     }
 
     fn status_of(&self, ended: Ended) -> i32 {
         match ended {
             Ended::With(status) => status,
-            Ended::Unknown => self.slot.noted_exit().unwrap_or(UNKNOWN_EXIT),
+            Ended::Unknown => {
+                self.sentinel.exit_status().or_else(|| self.slot.noted_exit()).unwrap_or(UNKNOWN_EXIT)
+            }
         }
     }
 
@@ -100,7 +180,7 @@ impl Process {
         if self.status.is_some() {
             return Ok(Waited::Ready);
         }
-        wait_for(self.pid, self.sentinel(), deadline)
+        wait_for(&self.sentinel, deadline)
     }
 
     /// Sends a signal; nothing happens when the process has ended.
@@ -111,21 +191,26 @@ impl Process {
         if self.status.is_some() {
             return Ok(());
         }
-        pidfd::signal(self.sentinel(), signal)
+        self.sentinel.signal(signal)
     }
 }
 
-/// Waits until the process with that pid, behind that sentinel, has ended, the deadline passes or a signal arrives in this thread.
+/// Whether the process with that id was started after a child took its slot: then it is another one. Clock ticks apart.
+fn began_after(pid: u32, taken: u64) -> bool {
+    stat::of(pid).is_some_and(|stat| stat.started > taken)
+}
+
+/// Waits until the process behind that sentinel has ended, the deadline passes or a signal arrives in this thread.
 ///
 /// # Errors
 /// When the kernel refuses to poll.
-pub fn wait_for(pid: u32, sentinel: BorrowedFd<'_>, deadline: Deadline) -> Result<Waited, OsError> {
+pub fn wait_for(sentinel: &Sentinel, deadline: Deadline) -> Result<Waited, OsError> {
     // Who asks without wanting to wait, or late, gets the answer and leaves no note.
-    if deadline.passed() || pidfd::has_ended(sentinel)? {
-        return pidfd::wait(sentinel, deadline);
+    if deadline.passed() || sentinel.has_ended()? {
+        return sentinel.wait(deadline);
     }
-    let _noted = waiting::note(WaitKind::End, u64::from(pid), &mut Patience::new(), deadline);
-    pidfd::wait(sentinel, deadline)
+    let _noted = waiting::note(WaitKind::End, u64::from(sentinel.pid()), &mut Patience::new(), deadline);
+    sentinel.wait(deadline)
 }
 
 /// Kills the process behind that sentinel, which nobody else has a handle on, and waits until it is gone: a child of ours
@@ -133,25 +218,33 @@ pub fn wait_for(pid: u32, sentinel: BorrowedFd<'_>, deadline: Deadline) -> Resul
 ///
 /// # Errors
 /// When the kernel refuses to signal it or to tell.
-pub fn end(sentinel: BorrowedFd<'_>) -> Result<(), OsError> {
-    pidfd::signal(sentinel, libc::SIGKILL)?;
-    while pidfd::reap(sentinel)?.is_none() {
-        pidfd::wait(sentinel, Deadline::NEVER)?;
+pub fn end(sentinel: &Sentinel) -> Result<(), OsError> {
+    sentinel.signal(libc::SIGKILL)?;
+    while sentinel.reap()?.is_none() {
+        sentinel.wait(Deadline::NEVER)?;
     }
     Ok(())
 }
 
-/// The status comes right after the end. A pipe that ends without it belonged to a fork server that is gone.
-fn told_by_zygote(pipe: BorrowedFd<'_>) -> Result<Ended, OsError> {
-    let deadline = Deadline::after(PATIENCE_WITH_ZYGOTE);
-    loop {
-        match pidfd::wait(pipe, deadline)? {
-            Waited::Ready => break,
-            Waited::TimedOut => return Ok(Ended::Unknown),
-            Waited::Interrupted => {}
-        }
-    }
+/// Waits until a channel on which a fork server will tell how its child ended is readable.
+///
+/// # Errors
+/// When the kernel refuses to poll.
+pub fn wait_for_zygote(channel: &Remembered, deadline: Deadline) -> Result<Waited, OsError> {
+    // One that other code has closed tells nothing: a look at the process says so.
+    let Ok(descriptor) = channel.get() else { return Ok(Waited::Ready) };
+    pidfd::wait(descriptor, deadline)
+}
+
+/// The status comes right after the end; `None` before. A channel that ends without it belonged to a fork server that is
+/// gone, or from which somebody else has taken the status; one that other code has closed tells nothing.
+fn told_by_zygote(channel: &Remembered) -> Result<Option<Ended>, OsError> {
+    let Ok(descriptor) = channel.get() else { return Ok(Some(Ended::Unknown)) };
     let mut bytes = [0; 4];
-    let read = memory::read(pipe, &mut bytes)?;
-    Ok(if read == bytes.len() { Ended::With(i32::from_le_bytes(bytes)) } else { Ended::Unknown })
+    match passing::receive_now(descriptor, &mut bytes) {
+        Ok(Message { len: 4, .. }) => Ok(Some(Ended::With(i32::from_le_bytes(bytes)))),
+        Ok(_) => Ok(Some(Ended::Unknown)),
+        Err(OsError { errno: libc::EAGAIN, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -11,9 +11,9 @@
 //! The lock of the list of doorbells is taken before that of one's state, and by no thread of theirs.
 
 use crate::queue::Queue;
-use crate::sys::{OsError, bell, quiet_thread};
+use crate::sys::{OsError, Remembered, bell, quiet_thread};
 use manyhands_sync::arena::Handle;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -34,7 +34,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    bell: Option<OwnedFd>,
+    bell: Option<Remembered>,
     thread: Option<Watcher>,
 }
 
@@ -107,12 +107,13 @@ impl Doorbell {
         let doorbells = doorbells();
         let mut state = self.shared.state();
         let number = match &state.bell {
-            Some(bell) => bell.as_raw_fd(),
-            None => {
+            Some(bell) if bell.is_ours() => bell.number(),
+            // None yet, or other code of this program has closed it.
+            _ => {
                 let bell = bell::create()?;
-                let number = bell.as_raw_fd();
+                let number = bell.number();
                 self.shared.rung.store(false, Ordering::Release);
-                *state = State { bell: Some(bell), thread: None };
+                state.bell = Some(bell);
                 number
             }
         };
@@ -196,7 +197,7 @@ impl Shared {
 ///
 /// # Errors
 /// When there can be no descriptor.
-pub fn always_writable() -> Result<OwnedFd, OsError> {
+pub fn always_writable() -> Result<Remembered, OsError> {
     bell::create()
 }
 

@@ -200,7 +200,9 @@ impl World {
 
     fn work(&self, seat: usize) {
         let family = self.family;
-        let Some(bell) = self.pool.bell().and_then(|bell| bell.try_clone().ok()) else { return };
+        let Some(bell) = self.pool.bell().and_then(|bell| bell.get().ok()?.try_clone_to_owned().ok()) else {
+            return;
+        };
         let Ok(mut worker) = Worker::sit(family, self.pool.handle(), seat, bell) else { return };
         worker.enter(Phase::Ready);
         while !self.stop.load(Ordering::Relaxed) {

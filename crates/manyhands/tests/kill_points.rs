@@ -1,5 +1,6 @@
 //! A member dies at each numbered step of queues with long messages, of a pool's workers, of making and dismissing a
-//! pool, and of reserving a place for a child; the survivor does what the engine does then, and checks what must hold.
+//! pool, of reserving a place for a child, and of a fork server's requests; the survivor does what the engine does then,
+//! and checks what must hold.
 //!
 //! `cargo test -p manyhands --features kill-points --test kill_points`; `MANYHANDS_KILL_ROUNDS` says how often at each
 //! step (5 if unset). The steps of ring, arena and seat alone are tried in `manyhands-sync`.
@@ -7,15 +8,19 @@
 #![allow(unsafe_code)] // forks, and maps the notes that outlive the killed
 #![allow(clippy::unwrap_used)]
 
+#[path = "kill_points/zygote.rs"]
+mod zygote;
+
 use manyhands::family::{self, Family, Place};
 use manyhands::launch::Start;
 use manyhands::pool::{
     Answer, AnswerBatch, Function, Next, Payload, Phase, Pool, Status, Task, TaskBatch, Woken, Worker,
 };
+use manyhands::process::Sentinel;
 use manyhands::queue::{Queue, ReceiveError, Received};
 use manyhands::{Deadline, Locking, Patience};
 use manyhands_sync::kill_point::{KillPoint, arm};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -147,7 +152,7 @@ const TASKS: u32 = 60;
 
 /// A worker: answers each task with its own arguments.
 fn work(family: &Family, pool: &Pool, seat: usize, slowly: bool) {
-    let bell = manyhands::adopt_descriptor(pool.bell().unwrap().as_raw_fd()).unwrap();
+    let bell = manyhands::adopt_descriptor(pool.bell().unwrap().number()).unwrap();
     let mut worker = Worker::sit(family, pool.handle(), seat, bell).unwrap();
     worker.enter(Phase::Ready);
     let mut arguments = Vec::new();
@@ -209,6 +214,7 @@ fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
     assert!(pidfd >= 0, "pidfd_open");
     // SAFETY: a new descriptor that nobody else knows.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
+    let sentinel = Sentinel::new(pid as u32, pidfd).unwrap();
     let mut patience = Patience::new();
     let (mut answered, mut deadline) = (0, Deadline::after(Duration::from_secs(10)));
     loop {
@@ -217,7 +223,7 @@ fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
         if now_answered > answered {
             (answered, deadline) = (now_answered, Deadline::after(Duration::from_secs(10)));
         }
-        match pool.wait(&[pidfd.as_fd()], &mut patience, deadline).unwrap() {
+        match pool.wait(&[&sentinel], &mut patience, deadline).unwrap() {
             Woken::Exited(0) => break,
             Woken::TimedOut => panic!("neither answers nor an exit for ten seconds"),
             _ => {}

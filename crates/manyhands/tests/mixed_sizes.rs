@@ -39,7 +39,7 @@ fn messages() -> u64 {
 fn memory_for_mixed_sizes_is_a_small_multiple_of_what_is_held() {
     let family = Family::current().unwrap();
     let arena = family.arena();
-    let memory = File::from(family.descriptor().try_clone_to_owned().unwrap());
+    let memory = File::from(family.descriptor().unwrap().get().unwrap().try_clone_to_owned().unwrap());
     let resident = || memory.metadata().unwrap().blocks() * 512;
     let mut random = Random(0x1234_5678_9abc_def1);
     let mut live: Vec<(_, u64)> = Vec::new();

@@ -1,5 +1,6 @@
 //! The Rust face: what becomes of items that fail, panic, abort or leave, and what is refused. Children are this test
 //! program started again, so it has a `main` of its own instead of the usual harness.
+#![allow(unsafe_code)] // ignores a signal
 #![allow(clippy::unwrap_used)]
 
 use manyhands::{Child, Deadline, Entry, ProcessPool, ProcessPoolError, SpawnError, TaskError};
@@ -37,6 +38,7 @@ fn main() {
     a_pool_outlives_every_one_of_its_workers();
     a_worker_that_cannot_be_replaced_at_once_is_replaced_later();
     long_items_and_long_results_travel();
+    ends_are_known_where_the_kernel_reaps();
     println!("the Rust face: all as it should be");
 }
 
@@ -61,6 +63,24 @@ fn children_end_as_they_end() {
     let folder = format!("/proc/{}", dropped.pid());
     drop(dropped);
     assert!(!std::path::Path::new(&folder).exists());
+}
+
+/// Where SIGCHLD is ignored there is no status to be had from `wait`: what a child noted counts, or what the kernel knows.
+fn ends_are_known_where_the_kernel_reaps() {
+    // SAFETY: no handler is installed, and this program has none.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let end = |how: &[u8]| Child::spawn("end_as_told", how).unwrap().wait(Deadline::NEVER).unwrap();
+    for _ in 0..20 {
+        assert_eq!(end(b""), Some(0));
+        assert_eq!(end(b"panic"), Some(101));
+        // It leaves without a note.
+        assert!(matches!(end(&[7]), Some(7 | 255)));
+    }
+    each_item_has_its_own_outcome();
+    a_pool_outlives_every_one_of_its_workers();
+    drop(Child::spawn("end_as_told", b"sleep").unwrap());
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 fn what_is_not_listed_is_refused() {

@@ -216,8 +216,8 @@ impl PyPool {
         };
         let deadline = retry.map_or(deadline, |retry| deadline.or_sooner(retry));
         let woken = py.detach(|| {
-            let pidfds: Vec<_> = watched.iter().map(|w| w.descriptor()).collect();
-            self.engine.wait(&pidfds, patience, deadline)
+            let sentinels: Vec<_> = watched.iter().map(|w| w.sentinel()).collect();
+            self.engine.wait(&sentinels, patience, deadline)
         });
         let woken = woken.map_err(error::os)?;
         if let Woken::Exited(place) = woken {

@@ -48,7 +48,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use settling::Concluded;
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use stream::Stream;
@@ -76,7 +75,7 @@ pub(crate) struct PyPool {
 /// What Python does for the pool; see `manyhands.pool._Workers`.
 #[derive(Debug)]
 struct Hooks {
-    /// `make(seat) -> (Process, kept away)`: a process to be started, and which signals are kept from this thread
+    /// `make(seat, bell) -> (Process, kept away)`: a process to be started, and which signals are kept from this thread
     /// meanwhile.
     make: Py<PyAny>,
     /// `died(process, item) -> WorkerDied`
@@ -182,8 +181,7 @@ impl PyPool {
     /// By what workers find the pool, and the descriptor they must inherit.
     fn _address(&self) -> ((u64, u32), i32) {
         let Handle { offset, generation } = self.engine.handle();
-        let bell = self.engine.bell().map_or(-1, |bell| bell.as_raw_fd());
-        ((offset, generation), bell)
+        ((offset, generation), self.bell())
     }
 
     /// Starts a worker for every seat, or none.

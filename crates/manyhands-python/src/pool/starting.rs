@@ -48,7 +48,7 @@ impl PyPool {
     /// Starts a worker for an empty seat. What a signal's handler raises when it has been started is held.
     pub(super) fn start_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
         let (process, kept_away): (Bound<'_, PyAny>, (bool, bool)) =
-            self.hooks.make.bind(py).call1((seat,))?.extract()?;
+            self.hooks.make.bind(py).call1((seat, self.bell()))?.extract()?;
         let (interrupt, all) = kept_away;
         let listening = Listening::new();
         let blocked = KeptAway { interrupt, all }.block()?;

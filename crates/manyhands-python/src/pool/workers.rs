@@ -7,13 +7,13 @@ use super::starting::is_lost;
 use crate::error;
 use crate::launch::PyProcess;
 use manyhands::pool::{Estate, Event, Phase, State, Task};
+use manyhands::process::Sentinel;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// A worker's process and its sentinel.
-type Seated = (Py<PyAny>, Arc<OwnedFd>);
+type Seated = (Py<PyAny>, Arc<Sentinel>);
 
 /// The workers' processes, by seat.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Workers {
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     seat: usize,
-    sentinel: Arc<OwnedFd>,
+    sentinel: Arc<Sentinel>,
 }
 
 impl Watched {
@@ -35,8 +35,8 @@ impl Watched {
         self.seat
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.sentinel.as_fd()
+    pub(super) fn sentinel(&self) -> &Sentinel {
+        &self.sentinel
     }
 }
 
@@ -83,21 +83,28 @@ impl Workers {
 }
 
 /// The process's own sentinel; of a process of somebody else's a descriptor of the same, for which there must be room.
-pub(super) fn sentinel_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<OwnedFd>> {
+pub(super) fn sentinel_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<Sentinel>> {
     let ours = process.getattr("_popen").and_then(|popen| popen.getattr("_process"));
     if let Some(ours) = ours.ok().and_then(|ours| ours.cast_into::<PyProcess>().ok()) {
         return Ok(ours.get().sentinel());
     }
-    let sentinel: i32 = process.getattr("sentinel")?.extract()?;
-    Ok(Arc::new(manyhands::adopt_descriptor(sentinel).map_err(error::os)?))
+    let (pid, sentinel): (u32, i32) =
+        (process.getattr("pid")?.extract()?, process.getattr("sentinel")?.extract()?);
+    let sentinel = manyhands::adopt_descriptor(sentinel).and_then(|own| Sentinel::new(pid, own));
+    Ok(Arc::new(sentinel.map_err(error::os)?))
 }
 
 impl PyPool {
+    /// The number of the bell's descriptor, which a worker must inherit; -1 when there is none any more.
+    pub(super) fn bell(&self) -> i32 {
+        self.engine.bell().map_or(-1, |bell| bell.number())
+    }
+
     /// The seat of a worker that has ended and is not buried.
     pub(super) fn exited_worker(&self) -> Option<usize> {
         let watched = self.state().workers.watched();
-        let pidfds: Vec<_> = watched.iter().map(Watched::descriptor).collect();
-        manyhands::pool::first_exited(&pidfds).map(|place| watched[place].seat())
+        let sentinels: Vec<_> = watched.iter().map(Watched::sentinel).collect();
+        manyhands::pool::first_exited(&sentinels).map(|place| watched[place].seat())
     }
 
     /// A worker has ended: what it had answered counts, what it was doing is lost, what it had not begun goes back.

@@ -130,7 +130,7 @@ fn prepare() {
     let mut alone = alone::lock_for_fork();
     let mut absent = absent::list();
     let coming = coming.map(|mut coming| {
-        alone::before_fork(&mut alone, family.descriptor());
+        alone::before_fork(&mut alone, || family.whole_arena().backing().descriptor().ok());
         family.provide(&mut coming, &holdings, me, &mut absent);
         coming
     });

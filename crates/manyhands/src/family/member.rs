@@ -261,18 +261,32 @@ impl Slot {
         self.give_back();
     }
 
-    /// The pid of the child, if it has come so far as to take the slot; if not, it never will. 0 when it has, and counts
-    /// pids in another namespace than this process: here nobody has its pid.
-    pub fn cancel(&self) -> Option<u32> {
-        let table = self.family.process_table();
-        if table.cancel(self.place) {
-            return None;
-        }
-        let seen = table.look(self.place.index);
-        let child = table.identity(seen).filter(|_| seen.place() == self.place)?;
+    /// The pid of the child, and when it took the slot, if it has come so far. The pid is 0 when the child counts pids in
+    /// another namespace than this process: here nobody has its pid.
+    pub(crate) fn taken(&self) -> Option<(u32, u64)> {
+        let seen = self.family.process_table().look(self.place.index);
+        let child = self.family.process_table().identity(seen).filter(|_| seen.place() == self.place)?;
         let here = namespaces::own();
         let shared = here.pids == 0 || child.namespaces.pids == 0 || here.pids == child.namespaces.pids;
-        Some(if shared { child.pid } else { 0 })
+        let clock = here.clock != 0 && here.clock == child.namespaces.clock;
+        // While it registers, and by another clock, nobody here knows when it began.
+        let registered_at = child.registered_at.filter(|_| clock).unwrap_or(u64::MAX);
+        Some((if shared { child.pid } else { 0 }, registered_at))
+    }
+
+    /// As for `taken`; if it has not come so far, it never will.
+    pub fn cancel(&self) -> Option<(u32, u64)> {
+        if own_place().map(|place| owner_of(place).to_word()) != Some(self.owner) {
+            // A forked child's copy: the start is its parent's.
+            return None;
+        }
+        let table = self.family.process_table();
+        let held = table.holds(self.place);
+        if table.cancel(self.place) {
+            self.left_behind(held);
+            return None;
+        }
+        self.taken()
     }
 }
 
@@ -294,13 +308,18 @@ impl Slot {
             table.disown(place);
             return;
         }
+        self.left_behind(held);
+        reclaim::trim_at_end();
+    }
+
+    /// What the child held, or was packed, is nobody's.
+    fn left_behind(&self, held: bool) {
         if held {
             self.family.whole_arena().note_left_behind();
             if self.family.whole_arena().wants_sweep() {
                 self.family.sweep();
             }
         }
-        reclaim::trim_at_end();
     }
 }
 

@@ -20,11 +20,11 @@ pub use member::{Place, Slot, process_identity};
 pub(crate) use orphans::Round;
 pub(crate) use taker::{is_gone, is_gone_in, known_taker};
 
-use crate::sys::{OsError, arena, memory};
+use crate::sys::{OsError, Remembered, arena, lost_memory, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
 use manyhands_sync::notes::Role;
 use manyhands_sync::process_table::{MOST_MEMBERS, ProcessTable};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 static FAMILY: OnceLock<Family> = OnceLock::new();
@@ -168,8 +168,8 @@ impl Family {
         if FAMILY.get().is_some() {
             return Err(FamilyError::AlreadyInAFamily);
         }
-        let size = memory::size_of(std::os::fd::AsFd::as_fd(&descriptor))?;
-        if size < CHUNK_BYTES {
+        // Looked at before anything of it is mapped: a number that was passed may have become a user's file.
+        if !memory::is_sealed(descriptor.as_fd()) || memory::size_of(descriptor.as_fd())? < CHUNK_BYTES {
             return Err(FamilyError::NotAFamily);
         }
         let extents = Extents::new(descriptor)?;
@@ -208,9 +208,21 @@ impl Family {
         self.arena
     }
 
-    /// The descriptor by which a child joins: inherited by `fork`, passed on by the other ways to start.
-    pub fn descriptor(&self) -> BorrowedFd<'static> {
-        self.arena.backing().descriptor()
+    /// The descriptor by which a child joins: inherited by `fork`, passed on by the other ways to start. One that other code
+    /// of this program has closed is had anew: from this process's mapping, which is for administrators, or from another
+    /// member that has it still.
+    ///
+    /// # Errors
+    /// When it was closed, and cannot be had anew.
+    pub fn descriptor(&self) -> Result<&'static Remembered, OsError> {
+        let extents = self.arena.backing();
+        let known = extents.descriptor();
+        if known.is_ok() {
+            return known;
+        }
+        let table = self.process_table();
+        let pids = table.members().map(|(_, member)| member.pid);
+        extents.adopt_again(pids.flat_map(|pid| lost_memory::of_process(pid, MEMORY_NAME)))
     }
 
     /// The table of the family's processes.

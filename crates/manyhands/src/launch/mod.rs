@@ -6,17 +6,17 @@
 
 mod zygote;
 
-pub use zygote::{Request, Zygote, ZygoteClient};
+pub use zygote::{Asked, Request, Zygote, ZygoteClient};
 
 use crate::family::{Family, FamilyError, Slot};
 use crate::process::{Process, Source};
 use crate::sys::life_pipe::{self, LifeEnd};
-use crate::sys::{OsError, memory, pidfd, posix_spawn};
+use crate::sys::{OsError, Remembered, memory, pidfd, posix_spawn};
 use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Why no process was started.
@@ -28,6 +28,8 @@ pub enum LaunchError {
     Family(FamilyError),
     /// The fork server is gone, or did not answer as it should.
     ZygoteGone,
+    /// The kernel refused the fork server what it needs.
+    ZygoteRefused(OsError),
     /// More descriptors than one message can carry.
     TooManyDescriptors,
 }
@@ -38,6 +40,7 @@ impl std::fmt::Display for LaunchError {
             Self::Os(error) => error.fmt(f),
             Self::Family(error) => error.fmt(f),
             Self::ZygoteGone => f.write_str("the fork server is gone"),
+            Self::ZygoteRefused(error) => write!(f, "the fork server could not start it: {error}"),
             Self::TooManyDescriptors => f.write_str("too many descriptors for one child"),
         }
     }
@@ -61,7 +64,7 @@ impl From<FamilyError> for LaunchError {
 #[derive(Debug)]
 pub struct Start {
     slot: Slot,
-    life_read: OwnedFd,
+    life_read: Remembered,
     life: Arc<LifeEnd>,
 }
 
@@ -73,7 +76,7 @@ impl Start {
     pub fn prepare() -> Result<Self, LaunchError> {
         let slot = Family::current()?.reserve_slot()?;
         let (life_read, life) = life_pipe::create()?;
-        Ok(Self { slot, life_read, life })
+        Ok(Self { slot, life_read: Remembered::new(life_read)?, life })
     }
 
     /// The child's slot, as a number ([`Place::to_number`]); the child takes it with [`Family::take_slot`].
@@ -110,12 +113,14 @@ impl Start {
     }
 
     /// The child's end of the life pipe, to be inherited or passed.
-    #[must_use]
-    pub fn life(&self) -> BorrowedFd<'_> {
-        self.life_read.as_fd()
+    ///
+    /// # Errors
+    /// When other code of this program has closed it since.
+    pub fn life(&self) -> Result<BorrowedFd<'_>, OsError> {
+        self.life_read.get()
     }
 
-    /// The child was forked from this process.
+    /// The child was forked from this process. It may have ended, and somebody else may have reaped it.
     ///
     /// # Errors
     /// When the kernel refuses a descriptor for it; it was killed then, and there is nothing left of it.
@@ -124,10 +129,10 @@ impl Start {
         // The child has it. Here it was what kept a number free for the child's own descriptor, before there was a child.
         drop(life_read);
         match pidfd_of_child(pid) {
-            Ok(pidfd) => Ok(Process::new(pid, pidfd, Source::Kernel, slot, life)),
+            Ok(pidfd) => Ok(Process::child(pid, pidfd, slot, life)?),
             Err(error) => {
                 if error.is_want_of_room() {
-                    pidfd::end_child(pid);
+                    pidfd::end_unwatched_child(pid);
                     slot.note_end();
                 }
                 Err(error.into())
@@ -150,43 +155,48 @@ impl Start {
         self.forked(pid)
     }
 
-    /// Has a fork server start it. `job` and `passed` reach the child.
+    /// Has a fork server start it. `job` reaches the child. What follows is up to the caller: to send the request and wait
+    /// until it is answered, or to drop it.
     ///
     /// # Errors
-    /// When the fork server is gone or the kernel refuses.
-    pub fn request(
-        self,
-        zygote: &ZygoteClient,
-        job: BorrowedFd<'_>,
-        passed: &[BorrowedFd<'_>],
-    ) -> Result<Process, LaunchError> {
-        match zygote.request(self.place(), self.life(), job, passed) {
-            Ok((pid, pidfd, status)) => {
-                Ok(Process::new(pid, pidfd, Source::Zygote(status), self.slot, self.life))
-            }
-            Err(LaunchError::ZygoteGone) => self.orphan(),
-            Err(error) => Err(error),
-        }
+    /// When the kernel refuses a descriptor. Nothing was sent then.
+    pub fn ask<'a>(self, zygote: &'a ZygoteClient, job: &'a Remembered) -> Result<Asked<'a>, LaunchError> {
+        Asked::new(zygote, self, job)
+    }
+
+    fn by_zygote(self, pid: u32, pidfd: OwnedFd, source: Source) -> Result<Process, OsError> {
+        Process::new(pid, pidfd, source, self.slot, self.life)
+    }
+
+    fn gone(self, pid: u32) -> Result<Process, OsError> {
+        Process::gone(pid, self.slot, self.life)
     }
 
     /// The fork server died over the request. Either its child has taken its slot, and runs; or the slot is taken back, and
     /// the child, should there be one, ends when it wants it.
     fn orphan(self) -> Result<Process, LaunchError> {
-        let Some(pid) = self.slot.cancel() else { return Err(LaunchError::ZygoteGone) };
-        let pidfd = pidfd::open(pid)?;
-        // Whoever reaps it now: its status is what it notes itself.
-        Ok(Process::new(pid, pidfd, Source::Kernel, self.slot, self.life))
+        let begun = self.cancel().ok_or(LaunchError::ZygoteGone)?;
+        Ok(self.adopt(begun)?)
+    }
+
+    /// Takes the slot back; if the child has it already, its pid and when it took it.
+    fn cancel(&self) -> Option<(u32, u64)> {
+        self.slot.cancel()
+    }
+
+    fn adopt(self, (pid, registered): (u32, u64)) -> Result<Process, OsError> {
+        Process::orphan(pid, registered, self.slot, self.life)
     }
 }
 
 /// How long room for a descriptor is waited for that another thread has taken in the instant in which it was free.
 const ROOM_WITHIN: Duration = Duration::from_secs(1);
 
-/// A descriptor for a child of this process, which is there.
-fn pidfd_of_child(pid: u32) -> Result<OwnedFd, OsError> {
+/// A descriptor for a child of this process; `None` when somebody else has reaped it.
+fn pidfd_of_child(pid: u32) -> Result<Option<OwnedFd>, OsError> {
     let deadline = Deadline::after(ROOM_WITHIN);
     loop {
-        match pidfd::open(pid) {
+        match pidfd::open_child(pid) {
             Err(error) if error.is_want_of_room() && !deadline.passed() => {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -215,4 +225,26 @@ pub fn die_with_parent(life: BorrowedFd<'_>) -> Result<bool, OsError> {
 /// When the kernel refuses the memory.
 pub fn job_descriptor(bytes: &[u8]) -> Result<OwnedFd, OsError> {
     memory::file_of("manyhands-job", bytes)
+}
+
+/// What this process's children keep for one another, see [`notebook_descriptor`].
+static NOTEBOOK: Mutex<Option<Remembered>> = Mutex::new(None);
+
+/// The number of a descriptor behind which this process's children keep something for one another: empty at first, and
+/// when other code of this program has closed it.
+///
+/// # Errors
+/// When the kernel refuses the memory.
+pub fn notebook_descriptor() -> Result<RawFd, OsError> {
+    let mut notebook = NOTEBOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    match &mut *notebook {
+        Some(known) if known.is_ours() => Ok(known.number()),
+        lost => Ok(lost.insert(Remembered::new(memory::notebook("manyhands-notebook")?)?).number()),
+    }
+}
+
+/// Whether a number that was passed to this process is a notebook's, and no user's file.
+#[must_use]
+pub fn is_notebook(number: RawFd) -> bool {
+    memory::adopt(number).is_ok_and(|fd| memory::is_sealed_against_shrinking(fd.as_fd()))
 }

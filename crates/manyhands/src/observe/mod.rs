@@ -130,7 +130,7 @@ impl Observer {
         if !sealed || memory::size_of(descriptor.as_fd())? < CHUNK_BYTES {
             return Err(ObserveError::NotAMember(pid));
         }
-        let arena = Family::open_arena(Extents::read_only(descriptor)?).map_err(|error| match error {
+        let arena = Family::open_arena(Extents::read_only(&descriptor)?).map_err(|error| match error {
             OpenError::NotAnArena => ObserveError::NotAMember(pid),
             OpenError::OtherBuild => ObserveError::OtherBuild,
         })?;

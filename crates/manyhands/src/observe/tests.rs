@@ -79,7 +79,9 @@ const COPY_NAME: &str = "manyhands-copy";
 /// A copy of a family's memory, to be damaged.
 fn copy_of(family: &Family, bytes: usize) -> (std::fs::File, Observer) {
     let mut copy = vec![0; bytes];
-    std::fs::File::from(memory::duplicate(family.descriptor()).unwrap()).read_exact_at(&mut copy, 0).unwrap();
+    std::fs::File::from(memory::duplicate(family.descriptor().unwrap().get().unwrap()).unwrap())
+        .read_exact_at(&mut copy, 0)
+        .unwrap();
     let fd = memory::create_sealed(COPY_NAME, 4 * CHUNK_BYTES).unwrap();
     let file = std::fs::File::from(memory::duplicate(fd.as_fd()).unwrap());
     file.write_all_at(&copy, 0).unwrap();

@@ -58,7 +58,8 @@ fn random_tasks_fail_the_worker_and_cost_the_pool_that_task() {
     let mut refused = 0;
     for _ in 0..FRAMES / 20 {
         let pool = Pool::create(family, 1).expect("memory");
-        let bell = crate::sys::memory::duplicate(pool.bell().expect("open").as_fd()).expect("a descriptor");
+        let bell = crate::sys::memory::duplicate(pool.bell().expect("open").get().expect("open"))
+            .expect("a descriptor");
         let mut worker = Worker::sit(family, pool.handle(), 0, bell).expect("a seat");
         let frame = if random.below(2) == 0 {
             random.bytes(80)

@@ -22,8 +22,9 @@ pub use worker::{Next, Worker};
 
 use crate::family::{Extents, Family, Hold};
 use crate::payload::{BLOCK, Block, INLINE, Message};
+use crate::process::Sentinel;
 use crate::queue::{OpenError, SendError};
-use crate::sys::{OsError, bell};
+use crate::sys::{OsError, Remembered, bell};
 use crate::waiting;
 use link::Link;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError};
@@ -32,7 +33,6 @@ use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, PutError, TakeError};
 use manyhands_sync::wait_word::Patience;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use task::{ANSWER_BYTES, TASK_BYTES};
@@ -44,7 +44,7 @@ pub struct Pool {
     /// Given up with the bell; the memory goes when every worker has given it up as well, or died.
     hold: Mutex<Option<Hold>>,
     /// Given up with the pool's memory, while results that somebody keeps may still hold this value.
-    bell: Mutex<Option<Arc<OwnedFd>>>,
+    bell: Mutex<Option<Arc<Remembered>>>,
     /// The memory is given back: whoever comes late finds nothing to do.
     destroyed: AtomicBool,
 }
@@ -126,9 +126,21 @@ impl Pool {
         self.link.handle
     }
 
-    /// The descriptor by which workers wake the pool's side; they must inherit it.
+    /// The descriptor by which workers wake the pool's side; they must inherit it. A new one when other code of this
+    /// program has closed it: workers that have the old one are heard within a second.
     #[must_use]
-    pub fn bell(&self) -> Option<Arc<OwnedFd>> {
+    pub fn bell(&self) -> Option<Arc<Remembered>> {
+        let mut bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = bell.as_mut().filter(|known| !known.is_ours())
+            && let Ok(fresh) = bell::create()
+        {
+            *known = Arc::new(fresh);
+        }
+        bell.clone()
+    }
+
+    /// The bell, without a look at it.
+    fn own_bell(&self) -> Option<Arc<Remembered>> {
         self.bell.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -276,11 +288,11 @@ impl Pool {
     /// When the kernel refuses to poll.
     pub fn wait(
         &self,
-        pidfds: &[BorrowedFd<'_>],
+        watched: &[&Sentinel],
         patience: &mut Patience,
         deadline: Deadline,
     ) -> Result<Woken, OsError> {
-        let Some(bell) = self.bell() else { return Ok(Woken::Answers) };
+        let Some(bell) = self.own_bell() else { return Ok(Woken::Answers) };
         let results = &self.link.results;
         if patience.spin_and_yield(&mut || !results.is_empty()) {
             return Ok(Woken::Answers);
@@ -291,9 +303,12 @@ impl Pool {
             return Ok(Woken::Answers);
         }
         let noted = waiting::note(WaitKind::Answers, self.link.handle.offset, patience, deadline);
-        let woken = bell::wait(bell.as_fd(), pidfds, deadline);
+        let woken = bell::wait(&bell, watched, deadline);
         drop(noted);
         results.unwant_bell();
+        if woken.is_err() && !bell.is_ours() && self.bell().is_some_and(|fresh| fresh.is_ours()) {
+            return Ok(Woken::Answers);
+        }
         woken
     }
 
@@ -305,7 +320,7 @@ impl Pool {
 
     /// Rings the bell: whoever sleeps in [`Pool::wait`] comes back.
     pub fn ring(&self) {
-        if let Some(bell) = self.bell() {
+        if let Some(bell) = self.own_bell() {
             bell::ring(&bell);
         }
     }
@@ -422,10 +437,10 @@ pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
     }
 }
 
-/// The first of these processes (by pidfd) that has ended, without waiting.
+/// The first of these processes that has ended, without waiting.
 #[must_use]
-pub fn first_exited(pidfds: &[BorrowedFd<'_>]) -> Option<usize> {
-    bell::first_ended(pidfds)
+pub fn first_exited(watched: &[&Sentinel]) -> Option<usize> {
+    bell::first_ended(watched)
 }
 
 /// Why there is no pool.

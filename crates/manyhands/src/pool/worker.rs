@@ -5,7 +5,7 @@ use super::task::{Answer, Function, Task};
 use crate::family::{Family, Hold};
 use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::queue::{OpenError, SendError};
-use crate::sys::{bell, clock};
+use crate::sys::{Remembered, bell, clock};
 use crate::waiting;
 use manyhands_sync::arena::{Handle, Kind};
 use manyhands_sync::deadline::Deadline;
@@ -28,7 +28,7 @@ pub struct Worker {
     _hold: Hold,
     seat: &'static Seat,
     seat_offset: u64,
-    bell: OwnedFd,
+    bell: Remembered,
     progress: Progress,
     /// How much of the inbox has been read.
     read: u32,
@@ -75,8 +75,9 @@ impl Worker {
     /// Sits down. `bell` is the descriptor by which the pool's side is woken.
     ///
     /// # Errors
-    /// When the pool is gone or has no such seat, or this process sits on it already.
+    /// When the pool is gone or has no such seat, this process sits on it already, or the descriptor is none of a pool's.
     pub fn sit(family: &Family, pool: Handle, seat: usize, bell: OwnedFd) -> Result<Self, OpenError> {
+        let bell = bell::adopt(bell).map_err(|_| OpenError::Stale)?;
         let link = Link::open(family, pool)?;
         let hold = family.hold(Kind::Pool, pool).map_err(|_| OpenError::not_found())?;
         let number = u32::try_from(seat).unwrap_or(u32::MAX);

@@ -21,7 +21,6 @@ use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::Patience;
 use outcomes::Outcomes;
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
 
 /// What became of one item.
 pub type Outcome = Result<Vec<u8>, TaskError>;
@@ -203,9 +202,9 @@ impl ProcessPool {
                 return Ok(Woken::Exited(0));
             }
         }
-        let pidfds: Vec<_> = self.workers.iter().flatten().map(Process::sentinel).collect();
+        let watched: Vec<_> = self.workers.iter().flatten().map(|worker| &**worker.sentinel()).collect();
         let deadline = self.retry.unwrap_or(Deadline::NEVER);
-        Ok(self.pool.wait(&pidfds, &mut self.patience, deadline)?)
+        Ok(self.pool.wait(&watched, &mut self.patience, deadline)?)
     }
 
     /// When the pause after a refused start is over.
@@ -229,7 +228,7 @@ impl ProcessPool {
     fn start_worker(&mut self, seat: usize) -> Result<(), ProcessPoolError> {
         let bell = self.pool.bell().ok_or(ProcessPoolError::Broken)?;
         let number = u32::try_from(seat).unwrap_or(u32::MAX);
-        let worker = program::spawn_worker(self.pool.handle(), number, bell.as_raw_fd())?;
+        let worker = program::spawn_worker(self.pool.handle(), number, bell.number())?;
         self.workers[seat] = Some(worker);
         Ok(())
     }

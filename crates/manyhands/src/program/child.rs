@@ -131,14 +131,14 @@ pub(crate) fn spawn_worker(pool: Handle, seat: u32, bell: RawFd) -> Result<Proce
 }
 
 fn spawn(job: &Job, passed: &[RawFd]) -> Result<Process, SpawnError> {
-    let family = Family::current()?.descriptor();
+    let family = Family::current()?.descriptor()?;
     let start = Start::prepare()?;
     let job = job_descriptor(&job.to_bytes())?;
     let numbers = Passed {
         place: start.place(),
-        family: family.as_raw_fd(),
+        family: family.number(),
         job: job.as_raw_fd(),
-        life: start.life().as_raw_fd(),
+        life: start.life()?.as_raw_fd(),
     };
     let mut descriptors = vec![numbers.family, numbers.job, numbers.life];
     descriptors.extend_from_slice(passed);

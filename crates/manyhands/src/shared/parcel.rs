@@ -6,9 +6,9 @@
 
 use super::block::SharedError;
 use crate::family::{Extents, Family, Hold};
-use crate::sys::alone;
 use crate::sys::changing::Changing;
 use crate::sys::shared_bytes::SharedBytes;
+use crate::sys::{alone, pages};
 use manyhands_sync::arena::{Blank, Handle, Kind, ReferError};
 use std::ptr::NonNull;
 
@@ -32,7 +32,7 @@ pub struct UnheldParcel {
 
 /// Where the bytes begin: on a page of their own, so that they can be mapped by themselves.
 fn start_of(handle: Handle) -> u64 {
-    handle.offset.next_multiple_of(alone::page_bytes())
+    handle.offset.next_multiple_of(pages::page_bytes())
 }
 
 /// How far behind the payload's beginning that is.
@@ -42,7 +42,7 @@ fn before_start(handle: Handle) -> usize {
 
 /// How many bytes a block must have for so many, whole pages that begin at a page; `None` when that is absurd.
 fn room_for(len: usize) -> Option<u64> {
-    let page = alone::page_bytes();
+    let page = pages::page_bytes();
     (len as u64).checked_next_multiple_of(page)?.checked_add(page)
 }
 
@@ -129,7 +129,7 @@ impl Parcel {
         // Also what keeps the handle of a queue from being opened as bytes.
         let room = arena.payload_bytes(handle).map_err(|_| SharedError::not_found())?;
         let start = start_of(handle);
-        let pages = (len as u64).checked_next_multiple_of(alone::page_bytes()).ok_or(SharedError::Stale)?;
+        let pages = (len as u64).checked_next_multiple_of(pages::page_bytes()).ok_or(SharedError::Stale)?;
         if (start - handle.offset).checked_add(pages).is_none_or(|end| end > room) {
             return Err(SharedError::Stale);
         }
@@ -202,11 +202,10 @@ impl Parcel {
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        let Some(family) = Family::existing() else { return };
         if self.given {
             alone::take_back(self.bytes.start());
         }
-        if !alone::leave(self.bytes.start(), family.whole_arena().backing().descriptor()) {
+        if !alone::leave(self.bytes.start()) {
             // Its addresses mean something else here than in the arena: nobody may get them.
             std::mem::forget(self.hold.take());
         }

@@ -5,13 +5,22 @@
 //! fork these ranges are mapped anew, privately: from then on the bytes in the arena stay what they are, and each of the
 //! two processes gets a copy of a page when it writes to it, as with any memory. Before the bytes are given up, the range
 //! is mapped as it was, so that whoever uses this part of the arena next finds it shared.
+//!
+//! Only a descriptor can be mapped privately, and the memory's number may be a user's file by now. So it is mapped at a
+//! place of its own first, which touches no file, and is moved over the range only if the number meant the memory
+//! afterwards: then it did before. Where the descriptor is gone, the range becomes a copy, which this process pays for at
+//! once; what a thread writes to it just then (an extension module's, without the interpreter's lock) may be lost.
+//!
+//! Mapping as it was takes no descriptor: the page in front of a range is the arena's, shared, and of the same mapping.
 #![allow(unsafe_code)] // replaces mappings
 
 use super::OsError;
+use super::pages::page_bytes;
+use super::remembered::{CLOSED_BY_OTHERS, Remembered};
 use manyhands_sync::arena::Handle;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -46,7 +55,8 @@ pub(crate) fn is_full() -> bool {
     ranges().len() >= MOST_RANGES
 }
 
-/// From now on this process uses these bytes alone; `place` and `bytes` are those of whole pages.
+/// From now on this process uses these bytes alone; `place` and `bytes` are those of whole pages, behind the page in which
+/// the block's header lies.
 pub(crate) fn enter(place: NonNull<u8>, handle: Handle, offset: u64, bytes: usize) {
     let mut ranges = ranges();
     let fresh = Range { handle, offset, bytes, users: 0, private: false, given: false };
@@ -56,7 +66,7 @@ pub(crate) fn enter(place: NonNull<u8>, handle: Handle, offset: u64, bytes: usiz
 }
 
 /// Nobody uses them any more, if this was the last object: whether they may be given up.
-pub(crate) fn leave(place: NonNull<u8>, fd: BorrowedFd<'_>) -> bool {
+pub(crate) fn leave(place: NonNull<u8>) -> bool {
     let mut ranges = ranges();
     let Some(range) = ranges.get_mut(&place.addr().get()) else { return true };
     range.users -= 1;
@@ -66,7 +76,7 @@ pub(crate) fn leave(place: NonNull<u8>, fd: BorrowedFd<'_>) -> bool {
     let range = *range;
     ranges.remove(&place.addr().get());
     // What cannot be mapped as it was is kept by this process until it ends.
-    !range.private || remap(place.addr().get(), &range, MapFlags::SHARED, fd).is_ok()
+    !range.private || share(place.addr().get(), range.bytes).is_ok()
 }
 
 /// The block in which `len` bytes at `address` lie and how far behind its range's beginning, if this process uses them
@@ -99,28 +109,73 @@ pub(crate) fn lock_for_fork() -> Locked {
 }
 
 /// Before a fork: what this process uses alone, its child will have a copy of.
-pub(crate) fn before_fork(locked: &mut Locked, fd: BorrowedFd<'_>) {
-    for (&address, range) in locked.0.iter_mut().filter(|(_, range)| !range.private) {
+pub(crate) fn before_fork(locked: &mut Locked, descriptor: impl FnOnce() -> Option<&'static Remembered>) {
+    let mut shared = locked.0.iter_mut().filter(|(_, range)| !range.private).peekable();
+    let memory = shared.peek().and_then(|_| descriptor());
+    for (&address, range) in shared {
+        let mapped = memory.ok_or(CLOSED_BY_OTHERS).and_then(|memory| map_privately(memory, range));
+        let own = mapped
+            .or_else(|error| if error == CLOSED_BY_OTHERS { copy(address, range.bytes) } else { Err(error) });
         // Where the system refuses, parent and child share the bytes.
-        range.private = remap(address, range, MapFlags::PRIVATE, fd).is_ok();
+        range.private = own.and_then(|own| move_over(own, range.bytes, address)).is_ok();
     }
 }
 
-fn remap(address: usize, range: &Range, sharing: MapFlags, fd: BorrowedFd<'_>) -> Result<(), OsError> {
-    let place = std::ptr::with_exposed_provenance_mut(address);
-    let flags = sharing | MapFlags::FIXED | MapFlags::NORESERVE;
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: the range is whole pages of the arena's mapping, which stays at this place until the process ends; the same
-    // bytes of the same memory are mapped there again, in one step, so that no access meets a gap.
-    unsafe { rustix::mm::mmap(place, range.bytes, protection, flags, fd, range.offset) }
-        .map_err(OsError::new("mmap"))?;
-    // SAFETY: the range was mapped just now by the call above.
-    let _ = unsafe { rustix::mm::madvise(place, range.bytes, Advice::LinuxDontDump) };
-    Ok(())
+const PROTECTION: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+/// The range's part of the memory, mapped privately somewhere.
+fn map_privately(memory: &Remembered, range: &Range) -> Result<*mut c_void, OsError> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let fd = memory.get()?;
+    // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing, and no file: it is private.
+    let own =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), range.bytes, PROTECTION, flags, fd, range.offset) }
+            .map_err(OsError::new("mmap"))?;
+    if memory.is_ours() {
+        return Ok(own);
+    }
+    // SAFETY: mapped just now, and nobody knows it.
+    let _ = unsafe { rustix::mm::munmap(own, range.bytes) };
+    Err(CLOSED_BY_OTHERS)
 }
 
-/// How many bytes the system's pages have.
-pub(crate) fn page_bytes() -> u64 {
-    // SAFETY: no memory is involved.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.unsigned_abs().max(4096)
+/// The range's bytes, copied to memory of this process's own.
+fn copy(address: usize, bytes: usize) -> Result<*mut c_void, OsError> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
+    let own = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, PROTECTION, flags) }
+        .map_err(OsError::new("mmap"))?;
+    let from: *const u8 = std::ptr::with_exposed_provenance(address);
+    // SAFETY: the range is mapped until the process ends, and has pages; the target was mapped just now, for so many bytes.
+    unsafe { own.cast::<u8>().copy_from_nonoverlapping(from, bytes) };
+    Ok(own)
+}
+
+/// Maps the range as it was: from the page in front of it.
+fn share(address: usize, bytes: usize) -> Result<(), OsError> {
+    let page = page_bytes() as usize;
+    let front = std::ptr::with_exposed_provenance_mut(address - page);
+    // SAFETY: an old size of 0 takes nothing from the page in front, which is mapped and shared, says enter(): the block's
+    // header is in it, and so no other range.
+    let both = unsafe { rustix::mm::mremap(front, 0, page + bytes, MremapFlags::MAYMOVE) }
+        .map_err(OsError::new("mremap"))?;
+    let moved = move_over(both.wrapping_byte_add(page), bytes, address);
+    // SAFETY: mapped just now, and nobody knows it.
+    let _ = unsafe { rustix::mm::munmap(both, page) };
+    moved
+}
+
+/// Puts a new mapping in the range's place, in one step, so that no access meets a gap.
+fn move_over(own: *mut c_void, bytes: usize, address: usize) -> Result<(), OsError> {
+    // SAFETY: the range was mapped just now by the caller.
+    let _ = unsafe { rustix::mm::madvise(own, bytes, Advice::LinuxDontDump) };
+    let place = std::ptr::with_exposed_provenance_mut(address);
+    // SAFETY: the range is whole pages of the arena's mapping, which stays at this place until the process ends; what is
+    // moved there, known to nobody yet, has the same bytes.
+    let moved = unsafe { rustix::mm::mremap_fixed(own, bytes, bytes, MremapFlags::MAYMOVE, place) };
+    if moved.is_err() {
+        // SAFETY: still where the caller has mapped it.
+        let _ = unsafe { rustix::mm::munmap(own, bytes) };
+    }
+    moved.map(drop).map_err(OsError::new("mremap"))
 }

@@ -1,42 +1,57 @@
 //! A bell: an eventfd on which one side sleeps, together with pidfds, and which the other side rings.
 
 use super::OsError;
+use super::remembered::{self, CLOSED_BY_OTHERS, Remembered};
+use super::sentinel::Sentinel;
 use crate::pool::Woken;
 use manyhands_sync::deadline::Deadline;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// `eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)`.
-pub(crate) fn create() -> Result<OwnedFd, OsError> {
-    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(OsError::new("eventfd"))
+pub(crate) fn create() -> Result<Remembered, OsError> {
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    Remembered::new(rustix::event::eventfd(0, flags).map_err(OsError::new("eventfd"))?)
 }
 
-/// Makes the bell readable.
-pub(crate) fn ring(bell: &OwnedFd) {
-    // EAGAIN means that it has been rung four billion times: it rings.
-    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+/// A bell that was passed to this process.
+///
+/// # Errors
+/// When it is none: the number that was passed had become another file's.
+pub(crate) fn adopt(passed: OwnedFd) -> Result<Remembered, OsError> {
+    if remembered::is_marked(passed.as_fd()) { Remembered::new(passed) } else { Err(CLOSED_BY_OTHERS) }
 }
 
-/// Makes the bell unreadable.
-pub(crate) fn silence(bell: &OwnedFd) {
-    // EAGAIN means that it was silent.
-    let _ = rustix::io::read(bell, &mut [0; 8]);
+/// Makes the bell readable; nothing when other code has closed it.
+pub(crate) fn ring(bell: &Remembered) {
+    if let Ok(bell) = bell.get() {
+        // EAGAIN means that it has been rung four billion times: it rings.
+        let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+    }
+}
+
+/// Makes the bell unreadable; nothing when other code has closed it.
+pub(crate) fn silence(bell: &Remembered) {
+    if let Ok(bell) = bell.get() {
+        // EAGAIN means that it was silent.
+        let _ = rustix::io::read(bell, &mut [0; 8]);
+    }
 }
 
 /// No sleep is longer: a ring that died with its ringer costs at most this.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// `ppoll` on the bell and the pidfds, until one is readable, the deadline passes or a signal arrives.
-pub(crate) fn wait(
-    bell: BorrowedFd<'_>,
-    pidfds: &[BorrowedFd<'_>],
-    deadline: Deadline,
-) -> Result<Woken, OsError> {
-    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(1 + pidfds.len());
-    fds.push(PollFd::from_borrowed_fd(bell, PollFlags::IN));
-    fds.extend(pidfds.iter().map(|&fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+/// `ppoll` on the bell and the processes, until one is readable, the deadline passes or a signal arrives. Polling does
+/// nothing to a file, so it comes first, and the look whether the file is ours after it: before anything is believed.
+///
+/// # Errors
+/// `CLOSED_BY_OTHERS` when that is what became of the bell.
+pub(crate) fn wait(bell: &Remembered, watched: &[&Sentinel], deadline: Deadline) -> Result<Woken, OsError> {
+    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len());
+    fds.push(PollFd::from_borrowed_fd(bell.unlooked(), PollFlags::IN));
+    fds.extend(watched.iter().map(|process| PollFd::from_borrowed_fd(process.unlooked(), PollFlags::IN)));
     let Some(slice) = deadline.slice(LONGEST) else { return Ok(Woken::TimedOut) };
     let timeout = rustix::time::Timespec {
         tv_sec: i64::try_from(slice.as_secs()).unwrap_or(i64::MAX),
@@ -45,23 +60,45 @@ pub(crate) fn wait(
     match rustix::event::poll(&mut fds, Some(&timeout)) {
         Err(Errno::INTR) => return Ok(Woken::Interrupted),
         Err(errno) => return Err(OsError::new("poll")(errno)),
-        // The slice is over: the caller looks at the ring again, as after a ring of the bell.
-        Ok(0) => return Ok(if deadline.passed() { Woken::TimedOut } else { Woken::Answers }),
+        Ok(0) => {
+            // One that was closed and is another file by now would never be readable.
+            bell.get()?;
+            return match first_that_ended(watched)? {
+                Some(place) => Ok(Woken::Exited(place)),
+                None if deadline.passed() => Ok(Woken::TimedOut),
+                // The slice is over: the caller looks at the ring again, as after a ring of the bell.
+                None => Ok(Woken::Answers),
+            };
+        }
         Ok(_) => {}
     }
     if !fds[0].revents().is_empty() {
         // Silence the bell; a ring that comes right after this makes it readable again.
-        let _ = rustix::io::read(bell, &mut [0; 8]);
+        let _ = rustix::io::read(bell.get()?, &mut [0; 8]);
         return Ok(Woken::Answers);
     }
-    let exited = fds[1..].iter().position(|fd| !fd.revents().is_empty());
-    Ok(exited.map_or(Woken::Answers, Woken::Exited))
+    let readable = fds[1..].iter().position(|fd| !fd.revents().is_empty());
+    match readable {
+        Some(place) if watched[place].has_ended()? => Ok(Woken::Exited(place)),
+        _ => Ok(Woken::Answers),
+    }
 }
 
-/// The first of these processes that has ended, without waiting.
-pub(crate) fn first_ended(pidfds: &[BorrowedFd<'_>]) -> Option<usize> {
-    let mut fds: Vec<_> = pidfds.iter().map(|&fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+fn first_that_ended(watched: &[&Sentinel]) -> Result<Option<usize>, OsError> {
+    for (place, process) in watched.iter().enumerate() {
+        if process.has_ended()? {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// The first of these processes that has ended, without waiting. One of which nobody can tell has not.
+pub(crate) fn first_ended(watched: &[&Sentinel]) -> Option<usize> {
+    let mut fds: Vec<_> =
+        watched.iter().map(|process| PollFd::from_borrowed_fd(process.unlooked(), PollFlags::IN)).collect();
     let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut fds, Some(&now)).ok()?;
-    fds.iter().position(|fd| !fd.revents().is_empty())
+    let ended = |place: &usize| !fds[*place].revents().is_empty() && watched[*place].has_ended() == Ok(true);
+    (0..watched.len()).find(ended)
 }

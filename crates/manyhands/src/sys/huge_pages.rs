@@ -7,9 +7,9 @@
 //! Where the system refuses, pages stay as they are.
 #![allow(unsafe_code)] // maps room, advises the kernel
 
-use super::{clock, memory};
+use super::clock;
+use super::pages::{self, Range};
 use rustix::mm::{MapFlags, ProtFlags};
-use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,21 +28,23 @@ static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
 /// How long the last rest was.
 static REST: AtomicU64 = AtomicU64::new(0);
 
-/// Reserved addresses for a mapping of so many bytes, at a multiple of a huge page; `None` when it is too short for one,
-/// or there is no room.
-pub(super) fn room_for(len: usize) -> Option<NonNull<u8>> {
+/// Reserved addresses for `before` bytes and a mapping of `len` bytes behind them that begins at a multiple of a huge page;
+/// `None` when it is too short for one, or there is no room.
+pub(super) fn room_for(before: usize, len: usize) -> Option<NonNull<u8>> {
     let huge = HUGE_BYTES as usize;
     if len < huge {
         return None;
     }
-    let wider = len.checked_add(huge)?;
+    let whole = before.checked_add(len)?;
+    let wider = whole.checked_add(huge)?;
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
     let room =
         unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), wider, ProtFlags::empty(), flags) }.ok()?;
-    let before = room.addr().next_multiple_of(huge) - room.addr();
-    let start = room.wrapping_byte_add(before);
-    for (place, bytes) in [(room, before), (start.wrapping_byte_add(len), huge - before)] {
+    let behind = room.addr() + before;
+    let skipped = behind.next_multiple_of(huge) - behind;
+    let start = room.wrapping_byte_add(skipped);
+    for (place, bytes) in [(room, skipped), (start.wrapping_byte_add(whole), huge - skipped)] {
         if bytes > 0 {
             // SAFETY: a part of what was mapped above, and nobody knows it yet.
             let _ = unsafe { rustix::mm::munmap(place, bytes) };
@@ -51,11 +53,12 @@ pub(super) fn room_for(len: usize) -> Option<NonNull<u8>> {
     NonNull::new(start.cast())
 }
 
-/// Makes huge pages of the `len` bytes at `offset` that are mapped at `place`, as far as whole ones lie inside: they have
-/// pages afterwards, or are as they were.
-pub(super) fn collapse(fd: BorrowedFd<'_>, offset: u64, len: u64, place: NonNull<u8>) {
-    let (first, end) = (offset.next_multiple_of(HUGE_BYTES), (offset + len) / HUGE_BYTES * HUGE_BYTES);
-    let start = place.as_ptr().wrapping_add((first - offset) as usize);
+/// Makes huge pages of the range, as far as whole ones lie inside: they have pages afterwards, or are as they were.
+pub(super) fn collapse(range: Range) {
+    let offset = range.offset();
+    let (first, end) =
+        (offset.next_multiple_of(HUGE_BYTES), (offset + range.bytes() as u64) / HUGE_BYTES * HUGE_BYTES);
+    let start = range.place().as_ptr().wrapping_add((first - offset) as usize);
     let fits = first < end && start.addr().is_multiple_of(HUGE_BYTES as usize);
     let before = milliseconds();
     if !fits || before < NOT_BEFORE.load(Ordering::Relaxed) || is_crowded() {
@@ -63,7 +66,7 @@ pub(super) fn collapse(fd: BorrowedFd<'_>, offset: u64, len: u64, place: NonNull
     }
     // What has no page at all is not made a huge one.
     for unit in (first..end).step_by(HUGE_BYTES as usize) {
-        if memory::commit(fd, unit, 1).is_err() {
+        if pages::make_sure(range.part((unit - offset) as usize, 1), None).is_err() {
             return;
         }
     }

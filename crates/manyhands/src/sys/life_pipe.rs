@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // fcntl commands that rustix lacks
 
 use super::OsError;
+use super::remembered::{CLOSED_BY_OTHERS, Remembered};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The write end, in the parent. Dropping it tells the child that the parent is gone.
 #[derive(Debug)]
-pub(crate) struct LifeEnd(Mutex<Option<OwnedFd>>);
+pub(crate) struct LifeEnd(Mutex<Option<Remembered>>);
 
 /// Every write end of this process: a forked child must not keep any of them open.
 static LIFE_ENDS: Mutex<Vec<Weak<LifeEnd>>> = Mutex::new(Vec::new());
@@ -21,7 +22,7 @@ static LIFE_ENDS: Mutex<Vec<Weak<LifeEnd>>> = Mutex::new(Vec::new());
 /// `pipe2(O_CLOEXEC)`: the read end for the child, and the write end, noted for [`let_go_in_child`].
 pub(crate) fn create() -> Result<(OwnedFd, Arc<LifeEnd>), OsError> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(OsError::new("pipe2"))?;
-    let end = Arc::new(LifeEnd(Mutex::new(Some(write))));
+    let end = Arc::new(LifeEnd(Mutex::new(Some(Remembered::new(write)?))));
     let mut ends = LIFE_ENDS.lock().unwrap_or_else(PoisonError::into_inner);
     ends.retain(|end| end.strong_count() > 0);
     ends.push(Arc::downgrade(&end));
@@ -42,8 +43,13 @@ pub(crate) fn let_go_in_child() {
 }
 
 /// `fcntl(F_SETOWN)`, `fcntl(F_SETSIG, SIGKILL)`, `O_ASYNC`: the kernel kills this process when the parent is gone.
-/// `false` when the parent is gone already.
+/// `false` when the parent is gone already. A descriptor that is no pipe's was closed by other code and is another file's:
+/// that one must not kill.
 pub(crate) fn die_with_parent(read: BorrowedFd<'_>) -> Result<bool, OsError> {
+    let stat = rustix::fs::fstat(read).map_err(OsError::new("fstat"))?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFIFO {
+        return Err(CLOSED_BY_OTHERS);
+    }
     let fd = read.as_raw_fd();
     let me = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: fcntl on a descriptor that is borrowed for the call; no memory is involved.

@@ -96,8 +96,10 @@ impl Sources for View {
 
     fn has_ended(&self, pid: Pid) -> bool {
         match pidfd::open(pid.as_raw_nonzero().get().unsigned_abs()) {
-            Ok(pidfd) => pidfd::has_ended(pidfd.as_fd()) == Ok(true),
-            Err(error) => error.errno == libc::ESRCH,
+            Ok(Some(pidfd)) => pidfd::has_ended(pidfd.as_fd()) == Ok(true),
+            // Gone meanwhile, perhaps: `kill` can tell.
+            Ok(None) => self.is_nobody(pid),
+            Err(_) => false,
         }
     }
 }

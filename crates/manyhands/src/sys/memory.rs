@@ -1,12 +1,15 @@
 //! Anonymous shared memory: a sealed, sparse memfd, mapped piece by piece and never unmapped.
+//!
+//! Its descriptor is used by number once, to map its beginning, right after it was made or passed. See `remembered.rs`.
 #![allow(unsafe_code)] // maps memory
 
 use super::{OsError, huge_pages};
 use manyhands_sync::memory::Memory;
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 /// `memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)`, without the last flag where the kernel
@@ -53,55 +56,105 @@ pub(crate) enum Access {
     Read,
 }
 
-/// `mmap(place, len, protection, MAP_SHARED | MAP_NORESERVE, fd, offset)`, left out of core dumps, at a place where huge
-/// pages fit if there is one. Never unmapped: what it returns is valid until the process ends.
+impl Access {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Self::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+            Self::Read => ProtFlags::READ,
+        }
+    }
+}
+
+/// `mmap(place, len, protection, MAP_SHARED | MAP_NORESERVE, fd, offset)`, left out of core dumps, at a place where huge pages
+/// fit if there is one: the beginning of the memory, of which everything else is mapped by [`map_again`]. Never unmapped:
+/// what it returns is valid until the process ends. The descriptor is one that its caller has just made or been given.
 pub(crate) fn map_forever(
     fd: BorrowedFd<'_>,
     offset: u64,
     len: usize,
     access: Access,
 ) -> Result<NonNull<u8>, OsError> {
-    let protection = match access {
-        Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
-        Access::Read => ProtFlags::READ,
-    };
     let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-    let (hint, fixed) = match huge_pages::room_for(len) {
+    let (hint, fixed) = match huge_pages::room_for(0, len) {
         Some(room) => (room.as_ptr().cast(), MapFlags::FIXED),
         None => (std::ptr::null_mut(), MapFlags::empty()),
     };
     // SAFETY: a new mapping at an address of the kernel's choice, or over room that was reserved for it just now and that
     // nobody else knows, disturbs nothing; the file is sealed against shrinking, so no access can be beyond its end.
-    let place = unsafe { rustix::mm::mmap(hint, len, protection, flags | fixed, fd, offset) }
+    let place = unsafe { rustix::mm::mmap(hint, len, access.protection(), flags | fixed, fd, offset) }
         .map_err(OsError::new("mmap"))?;
-    // SAFETY: the range was mapped just now by the call above.
-    unsafe { rustix::mm::madvise(place, len, Advice::LinuxDontDump) }.map_err(OsError::new("madvise"))?;
-    NonNull::new(place.cast()).ok_or(OsError { call: "mmap", errno: libc::ENOMEM })
+    published(place.cast(), len)
 }
 
-/// Unmaps what nobody knows of yet: the loser of two threads that mapped the same extent.
+/// `mremap(source, 0, before + len, MREMAP_MAYMOVE)`: maps a part of the same memory once more, which needs no descriptor.
+/// `source` is a place of it that is mapped and shared; what begins `before` bytes behind it is wanted, `len` bytes of it, at
+/// a place where huge pages fit if there is one. Protection and the like are those of the source. `before` and `len` are
+/// whole pages.
 ///
 /// # Safety
-/// `place` came from [`map_forever`] with `len`, and was not published.
+/// `source` is mapped until the process ends, and shared, by [`map_forever`] or this function; the wanted part lies in the
+/// memory, which is sealed against shrinking.
+pub(crate) unsafe fn map_again(
+    source: NonNull<u8>,
+    before: usize,
+    len: usize,
+) -> Result<NonNull<u8>, OsError> {
+    let no_memory = OsError { call: "mremap", errno: libc::ENOMEM };
+    let whole = before.checked_add(len).ok_or(no_memory)?;
+    let source = source.as_ptr().cast();
+    let room = huge_pages::room_for(before, len);
+    let mapped = match room {
+        // SAFETY: an old size of 0 takes nothing from the source, which is mapped, says the caller; the target is room
+        // that was reserved for it just now and that nobody else knows.
+        Some(room) => unsafe {
+            rustix::mm::mremap_fixed(source, 0, whole, MremapFlags::MAYMOVE, room.as_ptr().cast())
+        },
+        // SAFETY: as above, at an address of the kernel's choice.
+        None => unsafe { rustix::mm::mremap(source, 0, whole, MremapFlags::MAYMOVE) },
+    };
+    if let (Err(_), Some(room)) = (mapped, room) {
+        // SAFETY: reserved just now, and nobody knows it.
+        let _ = unsafe { rustix::mm::munmap(room.as_ptr().cast(), whole) };
+    }
+    let mapped = mapped.map_err(OsError::new("mremap"))?;
+    if before > 0 {
+        // SAFETY: the front of what was mapped just now, and nobody knows it yet.
+        let _ = unsafe { rustix::mm::munmap(mapped, before) };
+    }
+    published(mapped.cast::<u8>().wrapping_add(before), len)
+}
+
+/// Leaves a new mapping out of core dumps.
+fn published(place: *mut u8, len: usize) -> Result<NonNull<u8>, OsError> {
+    // SAFETY: the caller has just mapped the range.
+    unsafe { rustix::mm::madvise(place.cast(), len, Advice::LinuxDontDump) }
+        .map_err(OsError::new("madvise"))?;
+    NonNull::new(place).ok_or(OsError { call: "mmap", errno: libc::ENOMEM })
+}
+
+/// Unmaps what nobody knows of yet.
+///
+/// # Safety
+/// The range was mapped by the caller, who has told nobody.
 pub(crate) unsafe fn unmap_unpublished(place: NonNull<u8>, len: usize) {
     // SAFETY: by this function's contract the range is one whole mapping, and nobody else knows of it.
     let _ = unsafe { rustix::mm::munmap(place.as_ptr().cast(), len) };
 }
 
-/// `fallocate(fd, 0, offset, len)`: the pages exist afterwards, or the error says that there is no memory.
-pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), OsError> {
-    rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, len).map_err(OsError::new("fallocate"))
+/// Words of this process that read as zero in every forked child, whoever forked it (`MADV_WIPEONFORK`).
+#[derive(Debug)]
+struct WipedOnFork {
+    own: [AtomicU64; 5],
+    mapping: AtomicU64,
 }
 
-/// `fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len)`: the pages go back to the system.
-pub(crate) fn give_back(fd: BorrowedFd<'_>, offset: u64, len: u64) {
-    // Best effort: pages that stay are only memory used a little longer.
-    let _ = rustix::fs::fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len);
-}
+static WIPED_ON_FORK: OnceLock<&'static WipedOnFork> = OnceLock::new();
 
-/// Five words of this process that read as zero in every forked child, whoever forked it (`MADV_WIPEONFORK`).
-pub(crate) fn wiped_on_fork_words() -> Result<&'static [AtomicU64; 5], OsError> {
+fn wiped_on_fork() -> Result<&'static WipedOnFork, OsError> {
     const LEN: usize = 4096;
+    if let Some(words) = WIPED_ON_FORK.get() {
+        return Ok(words);
+    }
     // SAFETY: a new private mapping at an address of the kernel's choice disturbs nothing.
     let place = unsafe {
         rustix::mm::mmap_anonymous(
@@ -116,7 +169,20 @@ pub(crate) fn wiped_on_fork_words() -> Result<&'static [AtomicU64; 5], OsError> 
     unsafe { rustix::mm::madvise(place, LEN, Advice::LinuxWipeOnFork) }
         .map_err(OsError::new("madvise(MADV_WIPEONFORK)"))?;
     // SAFETY: the page is zeroed, aligned, never unmapped, and nobody else knows it.
-    Ok(unsafe { &*place.cast::<[AtomicU64; 5]>() })
+    let words = unsafe { &*place.cast::<WipedOnFork>() };
+    // Of two threads that come here at once, the second one's page is left unused.
+    Ok(WIPED_ON_FORK.get_or_init(|| words))
+}
+
+/// Five of them, for what a process knows of itself.
+pub(crate) fn wiped_on_fork_words() -> Result<&'static [AtomicU64; 5], OsError> {
+    wiped_on_fork().map(|words| &words.own)
+}
+
+/// One of them, by which threads of this process keep each other from mapping at once: a lock that is free in a forked
+/// child, though the thread that held it is not there.
+pub(crate) fn mapping_word() -> Result<&'static AtomicU64, OsError> {
+    wiped_on_fork().map(|words| &words.mapping)
 }
 
 /// A second descriptor of the same thing, closed on exec.
@@ -135,6 +201,12 @@ pub(crate) fn random_u64() -> Result<u64, OsError> {
 /// `gettid()`.
 pub(crate) fn own_thread() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
+/// `fcntl(F_GET_SEALS)`: whether it is memory as [`create_sealed`] makes it, and so no file of a user's.
+pub(crate) fn is_sealed(fd: BorrowedFd<'_>) -> bool {
+    let all = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(all))
 }
 
 /// `fcntl(F_GET_SEALS)`: whether the memory behind the descriptor cannot shrink, so that no read can be beyond its end.
@@ -178,11 +250,6 @@ pub(crate) fn copy_out_racing<M: Memory>(memory: &M, offset: u64, len: usize, ou
     unsafe { memory.copy_out_racing(offset, len, out) }
 }
 
-/// `read(fd, bytes)`.
-pub(crate) fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, OsError> {
-    rustix::io::read(fd, bytes).map_err(OsError::new("read"))
-}
-
 /// `write(fd, bytes)`, all of them.
 pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), OsError> {
     while !bytes.is_empty() {
@@ -201,7 +268,11 @@ pub(crate) fn file_of(name: &str, bytes: &[u8]) -> Result<OwnedFd, OsError> {
     Ok(fd)
 }
 
-/// `pipe2(O_CLOEXEC)`: read end, write end.
-pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), OsError> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(OsError::new("pipe2"))
+/// Bytes behind a descriptor that several processes read and write, of any length. It is told apart from a user's file by
+/// a seal: it cannot shrink.
+pub(crate) fn notebook(name: &str) -> Result<OwnedFd, OsError> {
+    let fd = create_memfd(name, MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::SEAL)
+        .map_err(OsError::new("fcntl(F_ADD_SEALS)"))?;
+    Ok(fd)
 }

@@ -34,7 +34,7 @@ const PIDFD_GET_TIME_NAMESPACE: libc::Ioctl = 0xff07;
 
 /// Without `/proc`.
 fn by_pidfd(question: libc::Ioctl) -> Option<u32> {
-    let pidfd = pidfd::open(std::process::id()).ok()?;
+    let pidfd = pidfd::open(std::process::id()).ok()??;
     // SAFETY: the request takes no argument and touches no memory; a kernel that does not know it refuses.
     let namespace = unsafe { libc::ioctl(pidfd.as_raw_fd(), question, 0) };
     if namespace < 0 {

@@ -1,27 +1,60 @@
 //! A process by descriptor: no pid that may have been given to somebody else meanwhile.
+#![allow(unsafe_code)] // an ioctl that rustix lacks
 
 use super::OsError;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::Waited;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// `pidfd_open(pid, 0)`. The process that has the pid is the one that was meant only if that cannot have been reaped yet.
-pub(crate) fn open(pid: u32) -> Result<OwnedFd, OsError> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(OsError { call: "pidfd_open", errno: libc::EINVAL })?;
-    rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(OsError::new("pidfd_open"))
+/// `pidfd_open(pid, 0)`; `None` when there is no process with that id, or it names a thread. It may be another process
+/// than the one that was meant, if that one can have been reaped.
+pub(crate) fn open(pid: u32) -> Result<Option<OwnedFd>, OsError> {
+    let Some(pid) = named(pid) else { return Ok(None) };
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        // The second and third: of a thread's id, before and since Linux 6.9.
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(errno) => Err(OsError::new("pidfd_open")(errno)),
+    }
 }
 
-/// `kill(pid, SIGKILL)`, `waitpid(pid, 0)`: ends a child of this process that nobody has waited for, without a descriptor.
-pub(crate) fn end_child(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-        while matches!(rustix::process::waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
+fn named(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// As [`open`], of a child of this process; `None` when it has ended and somebody else (a handler of SIGCHLD, another
+/// thread, the kernel where SIGCHLD is ignored) has reaped it. Whoever has its id now is not taken for it.
+pub(crate) fn open_child(pid: u32) -> Result<Option<OwnedFd>, OsError> {
+    let Some(pidfd) = open(pid)? else { return Ok(None) };
+    // Children of every kind, so that "none" means that it was reaped.
+    let every = WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | every;
+    match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+        Ok(_) => Ok(Some(pidfd)),
+        Err(Errno::CHILD) => Ok(None),
+        Err(errno) => Err(OsError::new("waitid")(errno)),
     }
+}
+
+/// `socket(AF_UNIX)`, `shutdown`: a descriptor that is readable for good, as the pidfd of a process that has ended.
+pub(crate) fn of_the_ended() -> Result<OwnedFd, OsError> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(OsError::new("socket"))?;
+    rustix::net::shutdown(&socket, Shutdown::Both).map_err(OsError::new("shutdown"))?;
+    Ok(socket)
+}
+
+/// `kill(pid, SIGKILL)`, `waitpid(pid)`, of a child that nobody else reaps and that cannot be watched.
+pub(crate) fn end_unwatched_child(pid: u32) {
+    let Some(pid) = named(pid) else { return };
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    while let Err(Errno::INTR) = rustix::process::waitpid(Some(pid), WaitOptions::empty()) {}
 }
 
 /// How a child ended.
@@ -47,6 +80,46 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<Ended>, OsError> {
     }
 }
 
+/// `struct pidfd_info` of `linux/pidfd.h` in its first version, for `PIDFD_GET_INFO`.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+/// How often to look for what a reaper, on its way through the kernel, is about to write.
+const LOOKS: u32 = 50;
+
+/// `ioctl(PIDFD_GET_INFO)`: how the process behind the descriptor ended, whoever has reaped it. `None` before Linux 6.15,
+/// and while nobody has reaped it.
+pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    for _ in 0..LOOKS {
+        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+        // SAFETY: the kernel writes at most the 64 bytes that the request's number says, which `info` has. A descriptor
+        // that is no pidfd refuses the request.
+        let refused = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) } < 0;
+        if refused {
+            return None;
+        }
+        if info.mask & PIDFD_INFO_EXIT != 0 {
+            let status = info.exit_code;
+            return Some(if libc::WIFSIGNALED(status) {
+                -libc::WTERMSIG(status)
+            } else {
+                libc::WEXITSTATUS(status)
+            });
+        }
+        std::thread::yield_now();
+    }
+    None
+}
+
 /// Whether the process has ended, without waiting.
 pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, OsError> {
     Ok(wait(pidfd, Deadline::after(Duration::ZERO))? == Waited::Ready)
@@ -54,13 +127,54 @@ pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, OsError> {
 
 /// `ppoll` on the descriptor until it is readable (of a pidfd: until the process has ended).
 pub(crate) fn wait(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<Waited, OsError> {
-    const LONGEST: Duration = Duration::from_secs(3600);
+    // A number that was closed just after somebody looked at it may never be readable.
+    const LONGEST: Duration = Duration::from_secs(60);
     let slice = deadline.slice(LONGEST).unwrap_or(Duration::ZERO);
     let timeout = rustix::time::Timespec {
         tv_sec: i64::try_from(slice.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: slice.subsec_nanos().into(),
     };
     match rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+        Ok(0) if deadline.passed() => Ok(Waited::TimedOut),
+        Ok(0) | Err(Errno::INTR) => Ok(Waited::Interrupted),
+        Ok(_) => Ok(Waited::Ready),
+        Err(errno) => Err(OsError::new("poll")(errno)),
+    }
+}
+
+/// What to look for at a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Something to read, or the other side's end.
+    Readable,
+    /// Room to write, or the other side's end.
+    Writable,
+    /// The other side's end alone.
+    Closed,
+}
+
+/// `ppoll` until one of these is as it is watched for or the process behind the pidfd has ended. Interrupted by a signal,
+/// or after `longest`.
+pub(crate) fn wait_any(
+    watched: &[(BorrowedFd<'_>, Watch)],
+    pidfd: Option<BorrowedFd<'_>>,
+    deadline: Deadline,
+    longest: Duration,
+) -> Result<Waited, OsError> {
+    let events = |watch| match watch {
+        Watch::Readable => PollFlags::IN,
+        Watch::Writable => PollFlags::OUT,
+        Watch::Closed => PollFlags::empty(),
+    };
+    let mut fds: Vec<_> =
+        watched.iter().map(|&(fd, watch)| PollFd::from_borrowed_fd(fd, events(watch))).collect();
+    fds.extend(pidfd.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
+    let Some(slice) = deadline.slice(longest) else { return Ok(Waited::TimedOut) };
+    let timeout = rustix::time::Timespec {
+        tv_sec: i64::try_from(slice.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: slice.subsec_nanos().into(),
+    };
+    match rustix::event::poll(&mut fds, Some(&timeout)) {
         Ok(0) if deadline.passed() => Ok(Waited::TimedOut),
         Ok(0) | Err(Errno::INTR) => Ok(Waited::Interrupted),
         Ok(_) => Ok(Waited::Ready),
@@ -75,5 +189,67 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), OsError> 
     match rustix::process::pidfd_send_signal(pidfd, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(errno) => Err(OsError::new("pidfd_send_signal")(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// A process of this test's that has ended with that status and was not waited for: each test does it in its way.
+    #[allow(clippy::zombie_processes)]
+    fn ended(script: &str) -> (u32, OwnedFd) {
+        let child = Command::new("sh").args(["-c", script]).spawn().expect("a process");
+        let pidfd = open_child(child.id()).expect("no refusal").expect("a child that nobody has reaped");
+        assert_eq!(wait(pidfd.as_fd(), Deadline::after(Duration::from_secs(60))), Ok(Waited::Ready));
+        (child.id(), pidfd)
+    }
+
+    #[test]
+    fn a_child_that_somebody_else_has_reaped_is_none() {
+        let (pid, pidfd) = ended("exit 3");
+        assert!(open_child(pid).expect("no refusal").is_some(), "it is there until it is reaped");
+        let pid_of = named(pid).expect("a pid");
+        rustix::process::waitpid(Some(pid_of), WaitOptions::empty()).expect("its status");
+        assert!(open_child(pid).expect("no refusal").is_none());
+        assert_eq!(reap(pidfd.as_fd()), Ok(Some(Ended::Unknown)));
+        // Kernels before 6.15 cannot tell.
+        assert!(matches!(exit_status(pidfd.as_fd()), Some(3) | None));
+    }
+
+    #[test]
+    fn a_process_that_is_no_child_is_none() {
+        let mut parent = Command::new("sh")
+            .args(["-c", "sleep 60 & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(parent.stdout.take().expect("a pipe"));
+        std::io::BufRead::read_line(&mut output, &mut line).expect("a pid");
+        let stranger = line.trim().parse().expect("a pid");
+        assert!(open(stranger).expect("no refusal").is_some());
+        assert!(open_child(stranger).expect("no refusal").is_none());
+        assert_eq!(exit_status(open(stranger).expect("no refusal").expect("it runs").as_fd()), None);
+        rustix::process::kill_process(named(stranger).expect("a pid"), Signal::KILL).expect("our own");
+        parent.wait().expect("its end");
+    }
+
+    #[test]
+    fn what_stands_for_the_ended_stays_readable() {
+        let ended = of_the_ended().expect("a descriptor");
+        for _ in 0..2 {
+            assert_eq!(has_ended(ended.as_fd()), Ok(true));
+            assert!(rustix::io::read(&ended, &mut [0; 8]).is_err());
+        }
+        assert_eq!(exit_status(ended.as_fd()), None);
+    }
+
+    #[test]
+    fn a_killed_child_that_was_reaped_is_known_where_the_kernel_can_tell() {
+        let (pid, pidfd) = ended("kill -9 $$");
+        end_unwatched_child(pid);
+        assert!(matches!(exit_status(pidfd.as_fd()), Some(-9) | None));
     }
 }

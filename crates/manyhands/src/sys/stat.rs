@@ -51,6 +51,11 @@ impl Proc {
     }
 }
 
+/// What `/proc` says of that process, for one question; `None` as for [`Proc::stat`].
+pub(crate) fn of(pid: u32) -> Option<Stat> {
+    Proc::open()?.stat(pid)
+}
+
 /// What program this process runs: [`Stat::image`]; 0 when it cannot know.
 pub(crate) fn own_image() -> u64 {
     // Whichever namespace's `/proc` it is, `self` is this process.

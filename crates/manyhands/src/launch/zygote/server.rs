@@ -1,0 +1,301 @@
+//! The server's end: takes requests, reports children. It never ends over what the kernel refuses: the request is refused,
+//! and the next one may find better times.
+
+use super::message::{self, Order};
+use crate::family::Family;
+use crate::sys::pidfd::{self, Ended};
+use crate::sys::{OsError, limits, memory, passing};
+use crate::waiting;
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::kill_point;
+use manyhands_sync::notes::{Role, WaitKind};
+use manyhands_sync::wait_word::Patience;
+use rustix::event::{PollFd, PollFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// What a child in reserve is called while it waits.
+const RESERVE_NAME: &std::ffi::CStr = c"mh-reserve";
+
+/// How often a server looks around that cannot poll for what it waits for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// The server's end: asks for requests, reports children.
+#[derive(Debug)]
+pub struct Zygote {
+    socket: OwnedFd,
+    children: Vec<Forked>,
+    reserve: Option<Reserve>,
+    /// Kept free for what must not fail: the channel of a request that is refused, the pidfd of a child that was forked.
+    room: Option<OwnedFd>,
+    /// How many descriptors a child may have.
+    limit: limits::Descriptors,
+}
+
+/// A child that waits for the request that it will carry out.
+#[derive(Debug)]
+struct Reserve {
+    pid: u32,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Forked {
+    pidfd: OwnedFd,
+    /// The number of its request, and where its status goes; nothing of a child that nobody asked for.
+    request: Option<(u64, OwnedFd)>,
+}
+
+/// What a client wants started.
+#[derive(Debug)]
+pub struct Request {
+    /// The child's slot, as a number.
+    pub place: u64,
+    /// What the child reads its job from.
+    pub job: OwnedFd,
+    /// The child's end of its life pipe.
+    pub life: OwnedFd,
+    /// Descriptors the child is passed.
+    pub passed: Vec<OwnedFd>,
+    number: u64,
+    channel: OwnedFd,
+}
+
+impl Request {
+    fn from(start: message::Start) -> Self {
+        let message::Start { number, place, channel, job, life, passed } = start;
+        Self { place, job, life, passed, number, channel }
+    }
+}
+
+impl Zygote {
+    /// A server over the inherited socket. It may have as many descriptors as this process can have; its children have the
+    /// limit that it had.
+    #[must_use]
+    pub fn new(socket: OwnedFd) -> Self {
+        if let Some(family) = Family::existing() {
+            family.note_role(Role::Zygote);
+        }
+        let room = memory::duplicate(socket.as_fd()).ok();
+        Self { socket, children: Vec::new(), reserve: None, room, limit: limits::Descriptors::raise() }
+    }
+
+    /// Waits for the next request, reaping children in passing; `None` when the client is gone.
+    pub fn next_request(&mut self) -> Option<Request> {
+        loop {
+            let (asked, ended) = self.poll();
+            for place in ended.into_iter().rev() {
+                self.report(place);
+            }
+            if asked {
+                match self.receive() {
+                    Ok(Order::Start(start)) => return Some(Request::from(start)),
+                    Ok(Order::Cut { channel }) => {
+                        refuse(channel.as_fd(), OsError { call: "recvmsg", errno: libc::EMFILE });
+                    }
+                    Ok(Order::End { number }) => self.end(number),
+                    Ok(Order::Nonsense) => {}
+                    Ok(Order::Gone) => return None,
+                    // Of memory: the request's channel has ended, or it is still there.
+                    Err(_) => std::thread::sleep(BETWEEN_LOOKS),
+                }
+            }
+        }
+    }
+
+    /// The first descriptor of a request is its channel, for which there is always room.
+    fn receive(&mut self) -> Result<Order, OsError> {
+        self.room = None;
+        let order = message::receive_order(self.socket.as_fd());
+        if !matches!(order, Ok(Order::Cut { .. })) {
+            self.keep_room();
+        }
+        order
+    }
+
+    fn keep_room(&mut self) -> bool {
+        if self.room.is_none() {
+            self.room = memory::duplicate(self.socket.as_fd()).ok();
+        }
+        self.room.is_some()
+    }
+
+    /// Whether the socket has something, and which children have ended.
+    fn poll(&mut self) -> (bool, Vec<usize>) {
+        // What a request that was refused took is free by now.
+        self.keep_room();
+        let mut fds = Vec::with_capacity(2 + self.children.len());
+        fds.push(PollFd::new(&self.socket, PollFlags::IN));
+        fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        fds.extend(self.reserve.iter().map(|reserve| PollFd::new(&reserve.pidfd, PollFlags::IN)));
+        let _noted = waiting::note(WaitKind::Requests, 0, &mut Patience::new(), Deadline::NEVER);
+        loop {
+            match rustix::event::poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                // Of memory; or the limit of descriptors was lowered below what is polled.
+                Err(_) => return self.look_around(),
+                Ok(_) => break,
+            }
+        }
+        let ended = (1..fds.len()).filter(|&i| !fds[i].revents().is_empty()).map(|i| i - 1).collect();
+        (!fds[0].revents().is_empty(), ended)
+    }
+
+    /// Where all at once cannot be polled: the socket alone for a moment, then everybody.
+    fn look_around(&self) -> (bool, Vec<usize>) {
+        let asked = pidfd::wait(self.socket.as_fd(), Deadline::after(BETWEEN_LOOKS));
+        let asked = match asked {
+            Ok(waited) => waited == manyhands_sync::wait_word::Waited::Ready,
+            Err(_) => {
+                std::thread::sleep(BETWEEN_LOOKS);
+                false
+            }
+        };
+        (asked, (0..self.children.len() + usize::from(self.reserve.is_some())).collect())
+    }
+
+    fn report(&mut self, place: usize) {
+        if place == self.children.len() {
+            // The child in reserve was killed.
+            self.reserve.take_if(|reserve| !matches!(pidfd::reap(reserve.pidfd.as_fd()), Ok(None)));
+            return;
+        }
+        let pidfd = self.children[place].pidfd.as_fd();
+        let status = match pidfd::reap(pidfd) {
+            Ok(None) => return,
+            Ok(Some(Ended::With(status))) => Some(status),
+            // What a preloaded module has reaped, the kernel may still know.
+            Ok(Some(Ended::Unknown)) | Err(_) => pidfd::exit_status(pidfd),
+        };
+        let child = self.children.swap_remove(place);
+        // Of what nobody knows the channel's end tells. A client that has dropped the process does not read it.
+        if let (Some((_, channel)), Some(status)) = (child.request, status) {
+            let _ = passing::send(channel.as_fd(), &status.to_le_bytes(), &[]);
+        }
+    }
+
+    /// The client has given up a request; its child may have been started.
+    fn end(&mut self, number: u64) {
+        let asked = |child: &&Forked| matches!(child.request, Some((of, _)) if of == number);
+        if let Some(child) = self.children.iter().find(asked) {
+            let _ = pidfd::signal(child.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    /// Has the child in reserve carry out the request; gives it back if there is none, or it was killed.
+    pub fn hand_over(&mut self, request: Request) -> Option<Request> {
+        let Some(Reserve { pid, pidfd, socket }) = self.reserve.take() else { return Some(request) };
+        let mut fds = vec![request.channel.as_fd(), request.job.as_fd(), request.life.as_fd()];
+        fds.extend(request.passed.iter().map(AsFd::as_fd));
+        if message::send_start(socket.as_fd(), request.number, request.place, &fds).is_err() {
+            // It ends, or has ended: its socket is closed.
+            self.children.push(Forked { pidfd, request: None });
+            return Some(request);
+        }
+        drop(socket);
+        kill_point!(ZygoteHandedOver);
+        self.tell(pid, pidfd, request);
+        None
+    }
+
+    /// Before the fork for a request: there must be room for the child's descriptor afterwards.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn make_room(&mut self) -> Result<(), OsError> {
+        if self.keep_room() {
+            return Ok(());
+        }
+        Err(OsError { call: "fcntl(F_DUPFD_CLOEXEC)", errno: libc::EMFILE })
+    }
+
+    /// The request cannot be carried out: its client is told why.
+    pub fn refuse(&mut self, request: Request, why: OsError) {
+        refuse(request.channel.as_fd(), why);
+    }
+
+    /// Before the fork of a child in reserve: the zygote's end and the child's.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor.
+    pub fn channel(&mut self) -> Result<(OwnedFd, OwnedFd), OsError> {
+        self.make_room()?;
+        passing::pair()
+    }
+
+    /// A child was forked that waits at the other end of `socket`. One that cannot be watched is ended.
+    pub fn reserved(&mut self, pid: u32, socket: OwnedFd) {
+        kill_point!(ZygoteReserved);
+        self.room = None;
+        match pidfd::open_child(pid) {
+            Ok(Some(pidfd)) => self.reserve = Some(Reserve { pid, pidfd, socket }),
+            Ok(None) => {}
+            Err(_) => pidfd::end_unwatched_child(pid),
+        }
+        self.keep_room();
+    }
+
+    /// In a forked child, first of all: it keeps nothing of the server's.
+    pub fn let_go(self) {
+        self.limit.restore();
+    }
+
+    /// In the child in reserve: waits for its request; `None` when the zygote is gone. Meanwhile `ps` and others show it
+    /// under a name of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses a descriptor.
+    pub fn await_request(socket: &OwnedFd) -> Result<Option<Request>, OsError> {
+        let name = rustix::thread::name().ok();
+        let _ = rustix::thread::set_name(RESERVE_NAME);
+        let order = message::receive_order(socket.as_fd());
+        if let Some(name) = name {
+            let _ = rustix::thread::set_name(&name);
+        }
+        match order? {
+            Order::Start(start) => {
+                kill_point!(ReserveAsked);
+                Ok(Some(Request::from(start)))
+            }
+            Order::Cut { .. } => Err(OsError { call: "recvmsg", errno: libc::EMFILE }),
+            Order::End { .. } | Order::Nonsense | Order::Gone => Ok(None),
+        }
+    }
+
+    /// The request was carried out: the child is this process's, and its client is told. A child that cannot be watched is
+    /// ended, and the request refused.
+    pub fn forked(&mut self, request: Request, pid: u32) {
+        kill_point!(ZygoteForked);
+        self.room = None;
+        match pidfd::open_child(pid) {
+            Ok(Some(pidfd)) => self.tell(pid, pidfd, request),
+            // A client that is gone meanwhile is noticed at the next request.
+            Ok(None) => _ = message::send_started(request.channel.as_fd(), pid, None),
+            Err(why) => {
+                pidfd::end_unwatched_child(pid);
+                self.refuse(request, why);
+            }
+        }
+        self.keep_room();
+    }
+
+    fn tell(&mut self, pid: u32, pidfd: OwnedFd, request: Request) {
+        let told = message::send_started(request.channel.as_fd(), pid, Some(&pidfd));
+        match told {
+            // It has given the request up: should it send an "end", the child has to be found.
+            Ok(()) | Err(OsError { errno: libc::EPIPE | libc::ECONNRESET, .. }) => {}
+            Err(why) => {
+                let _ = pidfd::signal(pidfd.as_fd(), libc::SIGKILL);
+                refuse(request.channel.as_fd(), why);
+            }
+        }
+        self.children.push(Forked { pidfd, request: Some((request.number, request.channel)) });
+        kill_point!(ZygoteTold);
+    }
+}
+
+fn refuse(channel: BorrowedFd<'_>, why: OsError) {
+    // A client that has given the request up does not read it.
+    let _ = message::send_refused(channel, why);
+}
