@@ -68,7 +68,9 @@ class ForkServer:
         with self._lock:
             self._ensure_running()
 
-    def start(self, job: _manyhands.JobDescriptor, fds: list[int], carried: list[tuple[int, int]]) -> _manyhands.Process:
+    def start(
+        self, job: _manyhands.JobDescriptor, fds: list[int], carried: list[tuple[int, int]]
+    ) -> _manyhands.Process:
         """Start a child that reads its job from ``job``, is passed ``fds`` and opens the queues in ``carried``."""
         with self._lock:
             client = self._ensure_running()
