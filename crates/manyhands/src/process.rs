@@ -167,7 +167,8 @@ impl Process {
         match ended {
             Ended::With(status) => status,
             Ended::Unknown => {
-                self.sentinel.exit_status().or_else(|| self.slot.noted_exit()).unwrap_or(UNKNOWN_EXIT)
+                let known = self.sentinel.exit_status().or_else(|| self.slot.noted_exit());
+                known.or_else(|| self.sentinel.late_exit_status()).unwrap_or(UNKNOWN_EXIT)
             }
         }
     }

@@ -96,10 +96,22 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// How often to look for what a reaper, on its way through the kernel, is about to write.
 const LOOKS: u32 = 50;
 
+/// The same on a busy machine, where the reaper may have to wait for a processor; each look after a millisecond.
+const LATE_LOOKS: u32 = 50;
+
 /// `ioctl(PIDFD_GET_INFO)`: how the process behind the descriptor ended, whoever has reaped it. `None` before Linux 6.15,
 /// and while nobody has reaped it.
 pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    for _ in 0..LOOKS {
+    look_for_exit(pidfd, LOOKS, std::thread::yield_now)
+}
+
+/// As [`exit_status`], for longer: where nobody else can tell.
+pub(crate) fn late_exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    look_for_exit(pidfd, LATE_LOOKS, || std::thread::sleep(Duration::from_millis(1)))
+}
+
+fn look_for_exit(pidfd: BorrowedFd<'_>, looks: u32, pause: fn()) -> Option<i32> {
+    for _ in 0..looks {
         let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
         // SAFETY: the kernel writes at most the 64 bytes that the request's number says, which `info` has. A descriptor
         // that is no pidfd refuses the request.
@@ -115,7 +127,7 @@ pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
                 libc::WEXITSTATUS(status)
             });
         }
-        std::thread::yield_now();
+        pause();
     }
     None
 }

@@ -110,6 +110,11 @@ impl Sentinel {
         self.with(|descriptor| Ok(pidfd::exit_status(descriptor))).ok().flatten().flatten()
     }
 
+    /// As [`Sentinel::exit_status`], for longer: where nobody else can tell.
+    pub(crate) fn late_exit_status(&self) -> Option<i32> {
+        self.with(|descriptor| Ok(pidfd::late_exit_status(descriptor))).ok().flatten().flatten()
+    }
+
     /// Whether the process has ended, without waiting.
     ///
     /// # Errors
