@@ -116,10 +116,11 @@ fn look_for_exit(pidfd: BorrowedFd<'_>, looks: u32, pause: fn()) -> Option<i32> 
         // SAFETY: the kernel writes at most the 64 bytes that the request's number says, which `info` has. A descriptor
         // that is no pidfd refuses the request.
         let refused = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) } < 0;
-        if refused {
+        // No such process: it may be on its way out, between the look for its status and the look for itself.
+        if refused && std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) {
             return None;
         }
-        if info.mask & PIDFD_INFO_EXIT != 0 {
+        if !refused && info.mask & PIDFD_INFO_EXIT != 0 {
             let status = info.exit_code;
             return Some(if libc::WIFSIGNALED(status) {
                 -libc::WTERMSIG(status)
