@@ -265,7 +265,7 @@ def full_table(world: World) -> None:
             process = world.ctx.Process(target=targets.square, args=(1,))
             try:
                 process.start()
-            except (OSError, MemoryError) as error:
+            except (OSError, RuntimeError) as error:
                 refused = error
                 break
             world.ended(process, 0)
