@@ -391,6 +391,9 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        if self._state == TERMINATE:
+            # Of a `terminate` that a signal's handler has interrupted, something may be left to do.
+            _shut_down(self._core)
         self._core.join()
 
     def __reduce__(self) -> Any:

@@ -53,6 +53,14 @@ def killed_holders(world: World) -> None:
     world.check(beside[:] == list(range(500)), "the array beside it has changed")
 
 
+def a_death(world: World) -> None:
+    """A process is killed that holds a queue."""
+    process = world.ctx.Process(target=targets.consume, args=(world.ctx.Queue(), 0, None))
+    process.start()
+    process.kill()
+    world.ended(process, -signal.SIGKILL)
+
+
 def killed_producer(world: World) -> None:
     """What a producer has put before it was killed arrives whole and in order."""
     ctx, seed = world.ctx, world.rng.randrange(1 << 30)

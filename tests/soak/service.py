@@ -25,6 +25,8 @@ from world import World
 EPISODES_A_ROUND = 12
 #: No episode takes longer: against hangs.
 EPISODE_SECONDS = 240.0
+#: How many processes die holding something before what the service has is counted.
+DEATHS_BEFORE_A_COUNT = 4
 #: How long what an episode left may take to be gone.
 GRACE_SECONDS = 20.0
 
@@ -69,6 +71,8 @@ def main() -> int:
                 _run(episode, world, runs)
             rounds += 1
             now = _settled(world, before)
+            if now != before:
+                print(manyhands.doctor(), flush=True)
             world.check(now == before, f"the service had {before} in the beginning and has {now}")
     except BaseException:
         traceback.print_exc()
@@ -100,6 +104,9 @@ def _run(episode: Callable[[World], None], world: World, runs: collections.Count
 
 def _settled(world: World, wanted: Counters | None = None) -> Counters:
     """The counters, once they are as wanted, or stay the same for a while."""
+    # A sweep follows some deaths, not each: the more blocks there are, the fewer.
+    for _ in range(DEATHS_BEFORE_A_COUNT):
+        episodes.a_death(world)
     deadline = time.monotonic() + GRACE_SECONDS
     last, since = Counters.now(world), time.monotonic()
     while time.monotonic() < deadline:

@@ -103,7 +103,10 @@ impl Drop for Offers {
         Python::try_attach(|py| {
             // An exception may be on its way.
             let raised = PyErr::take(py);
-            if let Err(error) = self.withdraw(py) {
+            // At the interpreter's end the kernel closes them.
+            if !is_ending(py)
+                && let Err(error) = self.withdraw(py)
+            {
                 error.write_unraisable(py, None);
             }
             self.0.clear();
@@ -122,6 +125,12 @@ fn is_kept(py: Python<'_>, offer: &Py<PyAny>) -> bool {
 
 fn in_flight() -> MutexGuard<'static, Vec<(Handle, Offers)>> {
     IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the interpreter is taking its modules apart.
+fn is_ending(py: Python<'_>) -> bool {
+    let ending = py.import("sys").and_then(|sys| sys.call_method0("is_finalizing")?.extract());
+    ending.unwrap_or(true)
 }
 
 fn descriptors(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {

@@ -69,6 +69,13 @@ pub(super) enum Feed {
 }
 
 impl Calls {
+    /// What the calls lead to, for the garbage collector.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Py<PyAny>> {
+        let waiting = self.waiting.iter().flat_map(|call| [&call.future, &call.func]);
+        let given = self.given.values().map(|given| &given.future);
+        waiting.chain(given).chain(self.settled.iter().map(|(future, _)| future))
+    }
+
     pub(super) fn wait(&mut self, call: Call) {
         self.waiting.push_back(call);
     }

@@ -10,6 +10,7 @@ use manyhands::Deadline;
 use manyhands::pool::{Event, Scheduler};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::Mutex;
 
@@ -30,6 +31,11 @@ pub(crate) struct PyCalls {
 
 #[pymethods]
 impl PyCalls {
+    /// The pool leads on, perhaps back to these.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pool)
+    }
+
     #[new]
     fn new(pool: Py<PyPool>, broken: Py<PyAny>, on_demand: bool) -> PyResult<Self> {
         let this = pool.get();

@@ -153,6 +153,12 @@ impl PyPool {
         for hook in [make, died, decode_error, undecodable] {
             visit.call(hook)?;
         }
+        if let Some(executor) = self.executor.get() {
+            visit.call(&executor.broken)?;
+            // As below.
+            let Ok(calls) = executor.calls.try_lock() else { return Ok(()) };
+            calls.objects().try_for_each(|object| visit.call(object))?;
+        }
         // Held only while something is changed: then the pool is in use, and no garbage.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
         for job in state.jobs.values().chain(&state.callbacks) {
@@ -363,7 +369,10 @@ impl PyPool {
             return;
         }
         if !std::mem::replace(&mut state.destroyed, true) {
+            // Its traceback leads to whatever the start was made by.
+            let refused = state.refused.take();
             drop(state);
+            drop(refused);
             self.withdraw_all();
             self.engine.destroy();
             // Tasks that nobody took offer nothing any more.

@@ -84,7 +84,19 @@ impl<B: Backing> Ring<B> {
     pub fn grow(&self, parts: &[&[u8]]) -> Result<(), AllocateError> {
         let wanted = frame_bytes(payload_bytes(parts).map_err(|_| AllocateError::Corrupted)?);
         let capacity = self.tail_segment().map_or(SMALLEST_CAPACITY, |s| s.next_capacity());
-        let spare = new_segment(&self.arena, capacity.clamp(SMALLEST_CAPACITY, LARGEST_CAPACITY), 0)?;
+        let capacity = capacity.clamp(SMALLEST_CAPACITY, LARGEST_CAPACITY);
+        let least = wanted.next_power_of_two().clamp(SMALLEST_CAPACITY, LARGEST_CAPACITY);
+        // Where there is no room for a large one, a small one will do.
+        let spare = new_segment(&self.arena, capacity, 0).or_else(|refused| match refused {
+            AllocateError::OutOfMemory { .. } if least < capacity => new_segment(&self.arena, least, 0),
+            refused => Err(refused),
+        });
+        let spare = spare.map_err(|refused| match refused {
+            AllocateError::OutOfMemory { limit_bytes, .. } => {
+                AllocateError::OutOfMemory { wanted_bytes: wanted.into(), limit_bytes }
+            }
+            refused => refused,
+        })?;
         kill_point!(RingSpareMade);
         self.own(&spare);
         let linked = self.putting(Locking::Wait).is_ok_and(|mut putting| putting.link(spare, wanted));

@@ -62,7 +62,7 @@ pub(super) const SMALLEST_CAPACITY: u32 = if cfg!(loom) { 32 } else { 8 << 10 };
 /// The next one, in which the longest frames fit several times.
 const SECOND_CAPACITY: u32 = if cfg!(loom) { 64 } else { 64 << 10 };
 /// From then on segments grow by doubling up to here.
-pub(super) const LARGEST_CAPACITY: u32 = if cfg!(loom) { 64 } else { 4 << 20 };
+pub(super) const LARGEST_CAPACITY: u32 = if cfg!(loom) { 64 } else { 1 << 20 };
 
 /// In front of every frame: its payload's length and its tag.
 pub(super) const FRAME_HEADER_BYTES: u32 = 8;
