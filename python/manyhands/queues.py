@@ -84,6 +84,13 @@ class _EndAttribute:
         return end
 
 
+def _load() -> None:
+    """What `put` pickles by, and the class of `Full`: later there may be no descriptor to import them by."""
+    import queue  # noqa: F401
+
+    from . import _pickler  # noqa: F401
+
+
 class _LockAttribute:
     """A simple queue's ``_rlock`` or ``_wlock``: made when it is asked for, and kept by this process's object.
 
@@ -198,6 +205,7 @@ class Queue(_Queue[T]):
             """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        _load()
         _note_children_of(ctx)
         self._create(0 if maxsize <= 0 else maxsize)
 
@@ -250,6 +258,7 @@ class SimpleQueue(_Queue[T]):
         _wlock = _LockAttribute("_wlock_made")
 
     def __init__(self, *, ctx: Any = None) -> None:
+        _load()
         _note_children_of(ctx)
         self._create(0)
 

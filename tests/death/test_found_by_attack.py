@@ -10,45 +10,6 @@ from typing import Any
 
 import pytest
 
-EXECUTOR_IN_A_CYCLE = """
-import gc, os, sys, threading, time
-import manyhands
-from manyhands.futures import ProcessPoolExecutor
-
-class Service:
-    def __init__(self, context):
-        self.executor = ProcessPoolExecutor(1, mp_context=context, initializer=self.set_up)
-
-    def set_up(self):
-        pass
-
-    def __getstate__(self):
-        return {}
-
-def children():
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return len(file.read().split())
-
-if __name__ == "__main__":
-    context = manyhands.get_context(sys.argv[1])
-    context.Process(target=int).start()
-    manyhands.active_children()
-    for _ in range(4):
-        service = Service(context)
-        assert service.executor.submit(abs, -3).result() == 3
-        del service
-        gc.collect()
-    deadline = time.monotonic() + 30
-    helpers = 2 if sys.argv[1] != "fork" else 0
-    while (children() > helpers or threading.active_count() > 1) and time.monotonic() < deadline:
-        gc.collect()
-        manyhands.active_children()
-        time.sleep(0.05)
-    assert not [o for o in gc.get_objects() if isinstance(o, Service)]
-    assert children() <= helpers, children()
-    assert threading.active_count() == 1
-"""
-
 TERMINATE_INTERRUPTED = """
 import sys
 import manyhands
@@ -106,8 +67,59 @@ if __name__ == "__main__":
     assert queues[0].get() == bytes(8 << 20)
 """
 
+NO_DESCRIPTORS_FOR_ERRORS = """
+import os, queue, resource, sys
+import manyhands
+
+def die_with_it(lock):
+    lock.acquire()
+    os._exit(0)
+
+def tell(call):
+    try:
+        return call()
+    except BaseException as error:
+        return type(error)
+
+if __name__ == "__main__":
+    context = manyhands.get_context(sys.argv[1])
+    lock, bounded = context.Lock(), context.Queue(1)
+    process = context.Process(target=die_with_it, args=(lock,))
+    process.start()
+    process.join()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    told = [tell(lambda: lock.acquire(timeout=5)) for _ in range(2)]
+    empty, put = tell(bounded.get_nowait), tell(lambda: bounded.put(process.name.__class__))
+    full = tell(lambda: bounded.put_nowait(1))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert issubclass(told[0], RuntimeError) and told[1] is True, told
+    assert (empty, put, full) == (queue.Empty, None, queue.Full), (empty, put, full)
+"""
+
+LIMIT_LOWERED_AFTER_FIRST_USE = """
+import resource, sys
+import manyhands
+
+if __name__ == "__main__":
+    context = manyhands.get_context(sys.argv[1])
+    manyhands.Queue().put(1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (256, 20):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        process = context.Process(target=int)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        process.close()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == limit
+        with context.Pool(2) as pool:
+            assert pool.map(abs, range(9)) == list(range(9))
+"""
+
 PROGRAMS = {
-    "an executor in a cycle is collected": EXECUTOR_IN_A_CYCLE,
+    "no descriptor is left when an error is to be told": NO_DESCRIPTORS_FOR_ERRORS,
+    "the limit of descriptors is lowered after the first use": LIMIT_LOWERED_AFTER_FIRST_USE,
     "a terminate that was interrupted": TERMINATE_INTERRUPTED,
     "a connection that lies in a queue at the end": CONNECTION_LEFT_IN_A_QUEUE,
     "many queues after a burst of short messages": QUEUES_AFTER_A_BURST,

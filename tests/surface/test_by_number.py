@@ -53,6 +53,10 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "seek": (1, RIGHT_AFTER),
         "write": (1, RIGHT_AFTER),
     },
+    "namespaces.rs": {
+        "from_raw_fd": (1, "opened by the call before"),
+        "ioctl": (1, "opened by the line before"),
+    },
     "pages.rs": {"fallocate": (1, f"before Linux 5.14; {LOOKED_AT}; keeps a file's length and bytes")},
     "passing.rs": {
         "recvmsg": (1, f"{LOOKED_AT}, or the fork server's own, which runs nobody's code"),

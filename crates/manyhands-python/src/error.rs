@@ -141,9 +141,9 @@ pub(crate) fn full(py: Python<'_>) -> PyErr {
     named(py, "queue", "Full")
 }
 
-/// `queue.Empty`.
+/// `queue.Empty`, which is the interpreter's own: `queue` may not be imported yet, and no descriptor be left for it.
 pub(crate) fn empty(py: Python<'_>) -> PyErr {
-    named(py, "queue", "Empty")
+    named(py, "_queue", "Empty")
 }
 
 /// `manyhands.queues.ShutDown`.

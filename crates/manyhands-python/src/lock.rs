@@ -198,11 +198,20 @@ impl PyLock {
     }
 }
 
-/// `manyhands.OwnerDied`, or what kept it from being made.
+/// `manyhands.OwnerDied`. The death is told only here, so where its class cannot be imported (no descriptor is left, say),
+/// it is told by the class that this one is derived from.
 pub(crate) fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
     let pid = (dead.pid != 0).then_some(dead.pid);
     let made = lock
         .repr()
         .and_then(|name| lock.py().import("manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name)));
-    made.map_or_else(|error| error, PyErr::from_value)
+    made.map_or_else(
+        |refused| {
+            let text = "a process was killed while it held the lock, which is free now and was not acquired";
+            let told = PyRuntimeError::new_err(text);
+            told.set_cause(lock.py(), Some(refused));
+            told
+        },
+        PyErr::from_value,
+    )
 }

@@ -10,8 +10,8 @@ use manyhands::Deadline;
 use manyhands::pool::{Event, Scheduler};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Mutex;
 
 /// What a pool has when it is an executor's.

@@ -30,3 +30,48 @@ impl Descriptors {
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
     }
 }
+
+/// While it lives, descriptors up to a number may be named, where the hard limit lets this process say so: the C library
+/// refuses numbers from the limit on, and one that was lowered since leaves older descriptors above it.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    before: Option<Rlimit>,
+}
+
+impl Numbers {
+    /// `setrlimit(RLIMIT_NOFILE)`, if the number is not below it. A refusal leaves it as it is.
+    pub(crate) fn up_to(number: u64) -> Self {
+        let before = getrlimit(Resource::Nofile);
+        if before.current.is_none_or(|current| number < current) {
+            return Self { before: None };
+        }
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(number + 1), ..before });
+        Self { before: raised.is_ok().then_some(before) }
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            let _ = setrlimit(Resource::Nofile, before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lowered_limit_is_in_force_again_afterwards() {
+        let all = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(900), ..all }).expect("lower");
+        let raised = Numbers::up_to(900);
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(901));
+        drop(raised);
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(900));
+        drop(Numbers::up_to(899));
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(900));
+        setrlimit(Resource::Nofile, all).expect("as it was");
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // posix_spawn takes raw pointers
 
 use super::OsError;
+use super::limits::Numbers;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
@@ -15,9 +16,12 @@ pub(crate) fn spawn(
     passed: &[RawFd],
 ) -> Result<u32, OsError> {
     let mut actions = FileActions::new()?;
+    let highest = passed.iter().filter_map(|&fd| u64::try_from(fd).ok()).max();
+    let nameable = highest.map(Numbers::up_to);
     for &fd in passed {
         actions.keep_open(fd)?;
     }
+    drop(nameable);
     let (argv, envp) = (pointers(arguments), pointers(environment));
     let mut pid = 0;
     // SAFETY: every pointer is to a value of this function or its caller that outlives the call; both arrays end
