@@ -42,7 +42,7 @@ struct Candidate {
 impl<B: Backing> Arena<B> {
     /// Whether so much was handed out since the last gathering that another one, or a sweep, may find something.
     pub(super) fn wants_gathering(&self) -> bool {
-        let handed = self.header.handed_units.load(Ordering::Relaxed) * UNIT_BYTES;
+        let handed = self.header.handed_units.load(Ordering::Relaxed).saturating_mul(UNIT_BYTES);
         handed >= (self.extent_bytes() / WORTHWHILE_PART).max(CHUNK_BYTES / 4)
     }
 

@@ -178,7 +178,7 @@ impl<B: Backing> Arena<B> {
     /// counted had beyond it.
     pub(super) fn give_back_excess(&self) {
         while self.kept_bytes() > self.most_kept_bytes() {
-            let most = (self.kept_bytes() - self.most_kept_bytes()).min(BYTES_A_LOCK);
+            let most = self.kept_bytes().saturating_sub(self.most_kept_bytes()).min(BYTES_A_LOCK);
             if !matches!(self.strip_units(most), Ok((_, true))) {
                 return;
             }
