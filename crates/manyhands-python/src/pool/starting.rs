@@ -32,14 +32,41 @@ impl KeptAway {
     }
 }
 
+/// Why a seat stays empty.
+#[derive(Debug)]
+struct Refused {
+    error: PyErr,
+    /// A process that was started all the same, by a class of the user's, and has nothing to be watched by.
+    unwatched: Option<Py<PyAny>>,
+}
+
+impl From<PyErr> for Refused {
+    fn from(error: PyErr) -> Self {
+        Self { error, unwatched: None }
+    }
+}
+
 impl PyPool {
     /// Starts a worker for every seat; when one cannot be started, those that were end.
     pub(super) fn start_all(&self, py: Python<'_>) -> PyResult<()> {
         let seats = self.state().workers.seats();
-        let started =
-            (0..seats).try_for_each(|seat| self.start_worker(py, seat)).and_then(|()| self.raise_held());
-        let Err(refused) = started else { return Ok(()) };
+        let (mut unwatched, mut refused) = (Vec::new(), None);
+        for seat in 0..seats {
+            match self.start_one(py, seat) {
+                Ok(()) => {}
+                // Perhaps the next one is refused, which says more.
+                Err(Refused { error, unwatched: Some(process) }) => unwatched.push((process, error)),
+                Err(Refused { error, unwatched: None }) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        let held = self.raise_held();
+        let refused = refused.or_else(|| unwatched.first().map(|(_, error)| error.clone_ref(py)));
+        let Err(refused) = refused.map_or(held, Err) else { return Ok(()) };
         // What signals raise meanwhile is less than what is raised here.
+        self.end_unwatched(py, unwatched.into_iter().map(|(process, _)| process).collect());
         let _ = self.end_all(py, false, 0.0);
         drop(self.interrupts.take());
         Err(refused)
@@ -47,8 +74,24 @@ impl PyPool {
 
     /// Starts a worker for an empty seat. What a signal's handler raises when it has been started is held.
     pub(super) fn start_worker(&self, py: Python<'_>, seat: usize) -> PyResult<()> {
+        self.start_one(py, seat).map_err(|Refused { error, unwatched }| {
+            self.end_unwatched(py, unwatched.into_iter().collect());
+            error
+        })
+    }
+
+    /// Ends processes that were started and cannot be watched: nobody would hear of them.
+    fn end_unwatched(&self, py: Python<'_>, processes: Vec<Py<PyAny>>) {
+        for how in ["terminate", "join"] {
+            for process in &processes {
+                let _ = self.interrupts.firmly(py, || process.bind(py).call_method0(how));
+            }
+        }
+    }
+
+    fn start_one(&self, py: Python<'_>, seat: usize) -> Result<(), Refused> {
         let (process, kept_away): (Bound<'_, PyAny>, (bool, bool)) =
-            self.hooks.make.bind(py).call1((seat, self.bell()))?.extract()?;
+            self.hooks.make.bind(py).call1((seat, self.bell())).and_then(|made| made.extract())?;
         let (interrupt, all) = kept_away;
         let listening = Listening::new();
         let blocked = KeptAway { interrupt, all }.block()?;
@@ -57,14 +100,14 @@ impl PyPool {
             // One that came before: its handler runs now, and not in the middle.
             py.check_signals()
         });
-        let started =
-            prepared.and_then(|()| process.call_method0("start")).and_then(|_| sentinel_of(&process));
-        let (sentinel, raised) = match (started, listening.heard()) {
+        let begun = prepared.and_then(|()| process.call_method0("start"));
+        let is_begun = begun.is_ok();
+        let (sentinel, raised) = match (begun.and_then(|_| sentinel_of(&process)), listening.heard()) {
             (Ok(sentinel), _) => (sentinel, None),
-            (Err(refused), None) => {
+            (Err(error), None) => {
                 drop(blocked);
                 driver::come_back(py);
-                return Err(refused);
+                return Err(Refused { error, unwatched: is_begun.then(|| process.unbind()) });
             }
             // Started all the same, and at work perhaps. One that its own object knows nothing of cannot stay: it has
             // died, and is buried like any other.
