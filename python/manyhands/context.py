@@ -53,6 +53,11 @@ __all__ = [
 ]
 
 
+#: The standard library's pool, at its end, keeps its workers off their queue by a lock of the queue's that they take to
+#: read, and then takes what it has polled: on ours a worker could be faster, and the pool would wait for ever.
+_LOCKERS = {"multiprocessing.pool", "multiprocessing._standard_pool"}
+
+
 class BaseContext(_std.BaseContext):
     """What our contexts make that is not the standard library's."""
 
@@ -88,6 +93,9 @@ class BaseContext(_std.BaseContext):
 
     def SimpleQueue(self) -> SimpleQueue[Any]:  # type: ignore[override]
         """A queue without a bound; see `manyhands.queues.SimpleQueue`."""
+        if sys._getframe(1).f_globals.get("__name__") in _LOCKERS:
+            queue: Any = _install.standard_queues().SimpleQueue(ctx=self.get_context())
+            return queue  # type: ignore[no-any-return]
         from .queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())
