@@ -94,7 +94,7 @@ def _load() -> None:
 class _LockAttribute:
     """A simple queue's ``_rlock`` or ``_wlock``: made when it is asked for, and kept by this process's object.
 
-    The standard library's own pool and other code that uses the ends takes them, to be alone at an end. `get`, `put`
+    Code that uses the ends takes them, to be alone at an end in its own process. `get`, `put`
     and the ends take none, in no process: a message is put and taken in one step.
     """
 
