@@ -48,6 +48,7 @@ __all__ = [
     "drivers_after_fork_in_parent",
     "drivers_before_fork",
     "family_descriptor",
+    "is_file",
     "is_notebook",
     "join_family",
     "keep_locks",
@@ -903,6 +904,9 @@ def join_family(descriptor: int, place: int) -> None:
 def notebook_descriptor() -> int:
     """The number of a descriptor behind which this process's children keep something for one another: empty at first,
     and when other code of this program has closed it."""
+
+def is_file(number: int, device: int, inode: int) -> bool:
+    """Whether a number means the file of that device and inode at this moment."""
 
 def is_notebook(number: int) -> bool:
     """Whether a number that was passed to this process is such a descriptor, and no user's file."""

@@ -66,16 +66,26 @@ class Popen:
         """For compatibility: the descriptors go with this object."""
 
     def _launch(self, process_obj: Any) -> None:
-        make_stdin()
+        make_stdin(_manyhands.is_file)
         start = _manyhands.Start()
         # The interpreter's own is called from this frame; an `os.fork` of somebody else's calls it from another.
         start.announce(sys._getframe() if isinstance(os.fork, BuiltinFunctionType) else None)
+        # Newer resource trackers of the standard library ask at a fork whether it makes a process of multiprocessing: the
+        # child of any other is to have a tracker of its own, which would destroy what that child has opened when it ends.
+        # Whoever has not imported the module has no tracker.
+        intent = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_fork_intent", None)
+        before = getattr(intent, "preserve_fd", False)
         try:
-            with _standing_for_a_process():
-                pid = os.fork()
+            if intent is not None:
+                intent.preserve_fd = True
+            pid = os.fork()
         except BaseException:
             start.withdraw()
             raise
+        finally:
+            # In both processes: what they fork next is not this one. A hook of a fork may start a process itself.
+            if intent is not None:
+                intent.preserve_fd = before
         if pid == 0:
             code = 1
             try:
@@ -88,29 +98,6 @@ class Popen:
                 _manyhands.keep_locks()
                 os._exit(code)
         self._process = start.forked(pid)
-
-
-class _standing_for_a_process:
-    """Tells the standard library's resource tracker that this thread's next fork makes a process of multiprocessing.
-
-    Newer trackers ask at a fork: the child of any other is to have a tracker of its own, which would destroy what that
-    child has opened when it ends. Whoever has not imported the module has no tracker.
-    """
-
-    _intent: Any = None
-    _before = False
-
-    def __enter__(self) -> None:
-        tracker = sys.modules.get("multiprocessing.resource_tracker")
-        self._intent = getattr(tracker, "_fork_intent", None)
-        if self._intent is not None:
-            self._before = getattr(self._intent, "preserve_fd", False)
-            self._intent.preserve_fd = True
-
-    def __exit__(self, *_exception: object) -> None:
-        # In both processes: what they fork next is not this one. A hook of a fork may start a process itself.
-        if self._intent is not None:
-            self._intent.preserve_fd = self._before
 
 
 def run_child(process_obj: Any, life: int) -> int:

@@ -165,24 +165,23 @@ def label(process_obj: Any) -> str:
 
 #: What the next forked child has for its standard input; made by its parent, see `make_stdin`.
 _stdin: Any = None
-#: Which file that was when it was opened: other code may have closed it and have the number for another one by now.
-_stdin_is: tuple[int, int] | None = None
+#: Its number, and which file that was when it was opened: other code may have closed it and have the number for another
+#: one by now. (Nobody else has the object: it is not closed by itself.)
+_stdin_is = (-1, 0, 0)
 
 
-def make_stdin() -> None:
-    """Open the null device for the children that this process is going to fork, which would each open it again."""
+def make_stdin(is_file: Callable[[int, int, int], bool]) -> None:
+    """Open the null device for the children that this process is going to fork, which would each open it again.
+
+    ``is_file`` tells whether a number means the file of that device and inode.
+    """
     global _stdin, _stdin_is
-    if _stdin is None or _file_of(_stdin) != _stdin_is:
+    # `os.fstat` would make a dozen objects, at each start, in pages that the last fork has shared with the child.
+    if _stdin is None or not is_file(*_stdin_is):
         _stdin = _null_stdin()
-        _stdin_is = _file_of(_stdin)
-
-
-def _file_of(stream: Any) -> tuple[int, int] | None:
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
+        number = _stdin.fileno()
+        status = os.fstat(number)
+        _stdin_is = (number, status.st_dev, status.st_ino)
 
 
 def _null_stdin() -> Any:

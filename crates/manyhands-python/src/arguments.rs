@@ -39,8 +39,12 @@ pub(crate) type Timeout<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 impl Limit {
     /// As the standard library's semaphores, and so its locks, `Queue.put`, conditions and events: by `float()`, which is
     /// asked even if nobody will wait.
+    #[inline]
     pub(crate) fn of_semaphore(block: bool, timeout: Timeout<'_, '_>) -> PyResult<Self> {
-        let limit = timeout.map_or(Ok(Self::Never), |timeout| timeout.extract().map(Self::Seconds))?;
+        let limit = match timeout {
+            None => Self::Never,
+            Some(timeout) => Self::Seconds(timeout.extract()?),
+        };
         Ok(if block { limit } else { Self::NoWait })
     }
 
@@ -55,8 +59,15 @@ impl Limit {
     }
 
     /// As the standard library's `Queue.get`: a semaphore is asked first, then the pipe.
+    #[inline]
     pub(crate) fn of_get(block: bool, timeout: Timeout<'_, '_>) -> PyResult<Self> {
-        let Some(timeout) = timeout.filter(|_| block) else { return Self::of_semaphore(block, timeout) };
+        match timeout.filter(|_| block) {
+            Some(timeout) => Self::of_pipe(timeout),
+            None => Self::of_semaphore(block, timeout),
+        }
+    }
+
+    fn of_pipe(timeout: &Bound<'_, PyAny>) -> PyResult<Self> {
         if !is_plain(timeout) {
             added(timeout)?;
         }

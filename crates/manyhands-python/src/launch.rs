@@ -431,6 +431,12 @@ pub(crate) fn notebook_descriptor() -> PyResult<i32> {
     launch::notebook_descriptor().map_err(error::os)
 }
 
+/// Whether a number means the file of that device and inode at this moment.
+#[pyfunction]
+pub(crate) fn is_file(number: i32, device: u64, inode: u64) -> bool {
+    manyhands::is_file(number, device, inode)
+}
+
 /// Whether a number that was passed to this process is such a descriptor, and no user's file.
 #[pyfunction]
 pub(crate) fn is_notebook(number: i32) -> bool {

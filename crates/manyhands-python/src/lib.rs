@@ -40,8 +40,8 @@ mod _manyhands {
     #[pymodule_export]
     use super::launch::{
         PyJobDescriptor, PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child,
-        after_fork_in_parent, before_fork, carrying, die_with_parent, family_descriptor, is_notebook,
-        join_family, keep_locks, note_exit, notebook_descriptor, unpack,
+        after_fork_in_parent, before_fork, carrying, die_with_parent, family_descriptor, is_file,
+        is_notebook, join_family, keep_locks, note_exit, notebook_descriptor, unpack,
     };
     #[pymodule_export]
     use super::lock::PyLock;

@@ -241,19 +241,19 @@ impl Deref for Carried {
 /// WAYPOINT message 2/8: an object becomes bytes, in the caller, so that an error is raised where it is made. For a message
 /// that one process receives, with what it carries: long parts of the object lie beside it.
 pub(crate) fn dumps_carrying<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Dumped<'py>, Carried)> {
-    dumps_into(object, Way::Copying)
-}
-
-/// As [`dumps_carrying`]; what this process has received itself, and alone uses, goes to the receiver as it is. Whoever
-/// asks for that must not use it any more.
-pub(crate) fn dumps_moving<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Dumped<'py>, Carried)> {
-    dumps_into(object, Way::Moving)
-}
-
-fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Dumped<'py>, Carried)> {
     if let Some(encoded) = codec::encode(object) {
         return Ok((Dumped::Compact(encoded), Carried::default()));
     }
+    let (bytes, carried) = pickle_into(object, Way::Copying)?;
+    Ok((Dumped::Pickle(bytes), carried))
+}
+
+/// As [`dumps_carrying`], for what the codec has refused. With [`Way::Moving`] what this process has received itself, and
+/// alone uses, goes to the receiver as it is: whoever asks for that must not use it any more.
+pub(crate) fn pickle_into<'py>(
+    object: &Bound<'py, PyAny>,
+    way: Way,
+) -> PyResult<(Bound<'py, PyBytes>, Carried)> {
     let py = object.py();
     let dump = pickling(py)?.dump_into.bind(py);
     let sink = Bound::new(py, PySink::new(way))?;
@@ -265,7 +265,7 @@ fn dumps_into<'py>(object: &Bound<'py, PyAny>, way: Way) -> PyResult<(Dumped<'py
     let ((), Noted { mut handles, offers }) = dumped?;
     let Packed { bytes, parcels } = sink.borrow_mut().pack(py)?;
     handles.extend(parcels.iter().map(Parcel::handle));
-    Ok((Dumped::Pickle(bytes), Carried { handles, parcels, offers }))
+    Ok((bytes, Carried { handles, parcels, offers }))
 }
 
 /// As [`pickle`], for bytes that several processes may read: all of the object is in them. With what it names.

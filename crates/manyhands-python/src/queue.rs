@@ -2,9 +2,11 @@
 
 use crate::arguments::{Limit, Truth};
 use crate::blocking::{self, Wait};
+use crate::codec;
 use crate::error;
 use crate::offers;
-use crate::pickling::{self, Carried, Dumped};
+use crate::pickling;
+use crate::plane::Way;
 use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
@@ -14,6 +16,7 @@ use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError}
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A queue in shared memory; `manyhands.queues` gives it the standard library's face.
@@ -21,17 +24,24 @@ use std::sync::{Mutex, OnceLock};
 #[derive(Debug)]
 pub(crate) struct PyQueue {
     queue: OnceLock<Queue>,
+    /// What was done with this object: [`CLOSED`] and so on. The lock of `own` is held when something is closed, and by
+    /// those who make what is closed with it; `put` and `get` only look.
+    done: AtomicU8,
     own: Mutex<Own>,
 }
+
+/// The object was closed.
+const CLOSED: u8 = 1;
+/// Its reader was, by itself.
+const READER_CLOSED: u8 = 2;
+/// Its writer was, by itself.
+const WRITER_CLOSED: u8 = 4;
+/// Something was put by it.
+const USED: u8 = 8;
 
 /// What belongs to this process's object, not to the queue.
 #[derive(Debug, Default)]
 struct Own {
-    closed: bool,
-    /// The ends that were closed by themselves.
-    reader_closed: bool,
-    writer_closed: bool,
-    used: bool,
     patience: Patience,
     doorbell: Option<Doorbell>,
     writable: Option<Remembered>,
@@ -46,13 +56,13 @@ pub(crate) enum End {
     Writer,
 }
 
-impl Own {
-    fn is_closed(&self, end: End) -> bool {
-        self.closed
-            || match end {
-                End::Reader => self.reader_closed,
-                End::Writer => self.writer_closed,
-            }
+impl End {
+    /// What of an object says that it has this end no more.
+    fn closed(self) -> u8 {
+        match self {
+            Self::Reader => CLOSED | READER_CLOSED,
+            Self::Writer => CLOSED | WRITER_CLOSED,
+        }
     }
 }
 
@@ -67,7 +77,7 @@ impl PyQueue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { queue: OnceLock::new(), own: Mutex::default() }
+        Self { queue: OnceLock::new(), done: AtomicU8::new(0), own: Mutex::default() }
     }
 
     /// Makes a new queue.
@@ -93,20 +103,20 @@ impl PyQueue {
 
     /// Whether `close` was called on this object.
     #[getter]
-    fn _closed(&self) -> PyResult<bool> {
-        Ok(self.own()?.closed)
+    fn _closed(&self) -> bool {
+        self.is_any(CLOSED)
     }
 
     /// Whether this object takes nothing any more.
     #[getter]
-    fn _reader_closed(&self) -> PyResult<bool> {
-        Ok(self.own()?.is_closed(End::Reader))
+    fn _reader_closed(&self) -> bool {
+        self.is_any(End::Reader.closed())
     }
 
     /// Whether this object puts nothing any more.
     #[getter]
-    fn _writer_closed(&self) -> PyResult<bool> {
-        Ok(self.own()?.is_closed(End::Writer))
+    fn _writer_closed(&self) -> bool {
+        self.is_any(End::Writer.closed())
     }
 
     /// The bound; 0 when there is none.
@@ -140,12 +150,9 @@ impl PyQueue {
         let this = slf.get();
         this.check_room(py, limit)?;
         // WAYPOINT message 1/8: `Queue.put`; the subclass in queues.py adds nothing on this way.
-        let (bytes, mut carried) = Self::bytes_of(obj, r#move.0)?;
-        this.note_use()?;
-        let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
-        this.send(py, message, limit)?;
-        carried.note_sent(py, this.queue()?.handle());
-        Ok(())
+        let Some(bytes) = codec::encode(obj) else { return this.put_pickled(obj, r#move.0, limit) };
+        this.note_use();
+        this.send(py, Message { parts: &[&bytes], carried: &[] }, limit)
     }
 
     /// Take the next item.
@@ -287,9 +294,8 @@ impl PyQueue {
 
     /// Whether no item lies in the queue.
     fn empty(&self) -> PyResult<bool> {
-        let own = self.own()?;
         // As the standard library's: a queue that was put to and closed has no reading end any more.
-        if own.reader_closed || (own.closed && own.used) {
+        if self.is_any(READER_CLOSED) || (self.is_any(CLOSED) && self.is_any(USED)) {
             Err(handle_is_closed())
         } else {
             Ok(self.queue()?.is_empty())
@@ -304,7 +310,7 @@ impl PyQueue {
     /// This process will neither put nor get any more.
     fn close(&self) -> PyResult<()> {
         let mut own = self.own()?;
-        own.closed = true;
+        self.note(CLOSED);
         (own.doorbell, own.writable) = (None, None);
         Ok(())
     }
@@ -312,7 +318,7 @@ impl PyQueue {
     /// This object takes nothing any more.
     fn _close_reader(&self) -> PyResult<()> {
         let mut own = self.own()?;
-        own.reader_closed = true;
+        self.note(READER_CLOSED);
         own.doorbell = None;
         Ok(())
     }
@@ -320,17 +326,36 @@ impl PyQueue {
     /// This object puts nothing any more.
     fn _close_writer(&self) -> PyResult<()> {
         let mut own = self.own()?;
-        own.writer_closed = true;
+        self.note(WRITER_CLOSED);
         own.writable = None;
         Ok(())
     }
 }
 
 impl PyQueue {
+    /// The queue, held by this process.
+    #[inline(always)]
     pub(crate) fn queue(&self) -> PyResult<&Queue> {
-        let queue = self.queue.get().ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() not called"))?;
+        match self.queue.get() {
+            Some(queue) if queue.is_held() => Ok(queue),
+            unsure => Self::hold(unsure),
+        }
+    }
+
+    #[cold]
+    fn hold(queue: Option<&Queue>) -> PyResult<&Queue> {
+        let queue = queue.ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() not called"))?;
         queue.ensure_held().map_err(error::family)?;
         Ok(queue)
+    }
+
+    #[inline]
+    fn is_any(&self, done: u8) -> bool {
+        self.done.load(Ordering::Relaxed) & done != 0
+    }
+
+    fn note(&self, done: u8) {
+        self.done.fetch_or(done, Ordering::Relaxed);
     }
 
     fn be(&self, queue: Queue) -> PyResult<()> {
@@ -344,49 +369,63 @@ impl PyQueue {
     /// As the standard library's connections, which are closed with their queue.
     fn own_open(&self, end: End) -> PyResult<std::sync::MutexGuard<'_, Own>> {
         let own = self.own()?;
-        if own.is_closed(end) { Err(handle_is_closed()) } else { Ok(own) }
+        if self.is_any(end.closed()) { Err(handle_is_closed()) } else { Ok(own) }
     }
 
     /// An error when this object was closed, or that end of it.
+    #[inline]
     pub(crate) fn check_open(slf: &Bound<'_, Self>, end: End) -> PyResult<()> {
-        let own = slf.get().own()?;
-        if !own.is_closed(end) {
-            return Ok(());
+        if slf.get().is_any(end.closed()) { Err(Self::closed(slf)) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn closed(slf: &Bound<'_, Self>) -> PyErr {
+        if !slf.get().is_any(CLOSED) {
+            return handle_is_closed();
         }
-        let whole = own.closed;
-        // `repr` may be the user's.
-        drop(own);
-        if whole {
-            Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?)))
-        } else {
-            Err(handle_is_closed())
+        match slf.repr() {
+            Ok(name) => PyValueError::new_err(format!("Queue {name} is closed")),
+            Err(error) => error,
         }
     }
 
     /// Something is put by this object: see `empty`.
-    pub(crate) fn note_use(&self) -> PyResult<()> {
-        self.own()?.used = true;
-        Ok(())
+    #[inline]
+    pub(crate) fn note_use(&self) {
+        if !self.is_any(USED) {
+            self.note(USED);
+        }
     }
 
     /// An error when it is known that nothing will be sent, before anything is pickled for it.
-    pub(crate) fn check_room(&self, py: Python<'_>, limit: Limit) -> PyResult<()> {
+    #[inline]
+    fn check_room(&self, py: Python<'_>, limit: Limit) -> PyResult<()> {
         let queue = self.queue()?;
         if queue.is_shut() {
             return Err(error::send(SendError::Shut));
         }
-        if queue.is_full() && limit.deadline()?.is_none() {
+        // Who waits for as long as it takes need not look at the consumers' words.
+        if limit != Limit::Never && queue.is_full() && limit.deadline()?.is_none() {
             return Err(error::full(py));
         }
         Ok(())
     }
 
-    /// What is sent for an object. `moving` says that its sender gives up the memory it lies in.
-    fn bytes_of<'py>(object: &Bound<'py, PyAny>, moving: bool) -> PyResult<(Dumped<'py>, Carried)> {
-        if moving { pickling::dumps_moving(object) } else { pickling::dumps_carrying(object) }
+    /// Puts what the codec does not know. `moving` says that its sender gives up the memory it lies in.
+    #[inline(never)]
+    fn put_pickled(&self, object: &Bound<'_, PyAny>, moving: bool, limit: Limit) -> PyResult<()> {
+        let py = object.py();
+        let way = if moving { Way::Moving } else { Way::Copying };
+        let (bytes, mut carried) = pickling::pickle_into(object, way)?;
+        let message = Message { parts: &[bytes.as_bytes()], carried: &carried };
+        self.note_use();
+        self.send(py, message, limit)?;
+        carried.note_sent(py, self.queue()?.handle());
+        Ok(())
     }
 
     /// Sends one message, waiting for room as long as that.
+    #[inline]
     fn send(&self, py: Python<'_>, message: Message<'_>, limit: Limit) -> PyResult<()> {
         self.send_until(py, message, || limit.deadline())
     }
@@ -439,22 +478,36 @@ impl PyQueue {
     }
 
     fn receive<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyAny>> {
-        let mut buffer = BUFFER.take();
-        buffer.clear();
-        let received = self.receive_into(py, &mut buffer, limit);
-        // What is polled in this process is as the queue is when `get` returns.
-        queue_watch::look_at(self.queue()?);
-        let object = match received {
-            Ok(Received::Inline) => pickling::loads(py, &buffer),
-            Ok(Received::Block(block)) => object_in(py, block),
-            Err(error) => Err(error),
-        };
-        BUFFER.set(buffer);
-        object
+        BUFFER.with(|kept| {
+            // Others may take it meanwhile: unpickling runs the user's code.
+            let mut buffer = kept.take();
+            buffer.clear();
+            let object = match self.receive_into(py, &mut buffer, limit) {
+                Ok(Received::Inline) => pickling::loads(py, &buffer),
+                Ok(Received::Block(block)) => object_in(py, block),
+                Err(error) => Err(error),
+            };
+            kept.set(buffer);
+            object
+        })
     }
 
     fn receive_into(&self, py: Python<'_>, buffer: &mut Vec<u8>, limit: Limit) -> PyResult<Received> {
         let queue = self.queue()?;
+        let received = self.receive_from(py, queue, buffer, limit);
+        // What is polled in this process is as the queue is when `get` returns.
+        queue_watch::look_at(queue);
+        received
+    }
+
+    #[inline]
+    fn receive_from(
+        &self,
+        py: Python<'_>,
+        queue: &Queue,
+        buffer: &mut Vec<u8>,
+        limit: Limit,
+    ) -> PyResult<Received> {
         let mut deadline = None;
         let mut locking = Locking::Try;
         loop {

@@ -57,7 +57,8 @@ impl Sending<'_, '_> {
     fn begin(&mut self, block: bool, timeout: Timeout<'_, '_>) -> PyResult<()> {
         PyQueue::check_open(self.target, End::Writer)?;
         self.deadline = Limit::of_semaphore(block, timeout)?.deadline()?;
-        self.target.get().note_use()
+        self.target.get().note_use();
+        Ok(())
     }
 
     fn all_of(&mut self, items: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -4,6 +4,7 @@
 
 use core::mem::{align_of, size_of};
 use core::ptr::NonNull;
+#[cfg(any(not(all(target_arch = "x86_64", not(miri))), test))]
 use core::sync::atomic::{AtomicU8 as AtomicByte, AtomicU64 as AtomicWord, Ordering::Relaxed};
 
 /// Marks types that may be laid in shared memory.
@@ -188,9 +189,10 @@ pub(crate) trait Placing: Memory {
 
 impl<M: Memory> Placing for M {}
 
-/// From here on the processor's own copy is faster than word by word; it takes some thirty nanoseconds to begin.
-#[cfg(target_arch = "x86_64")]
-const LONG_COPY: usize = 1 << 10;
+/// From here on the processor's own copy of any length is faster than one by registers; it takes some thirty nanoseconds
+/// to begin.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const LONG_COPY: usize = 4 << 10;
 
 /// Copies bytes of which others may write the source, or read and write the target, meanwhile: each word is read once and
 /// written once, by a relaxed atomic access, and is what it was at some moment.
@@ -199,8 +201,20 @@ const LONG_COPY: usize = 1 << 10;
 /// `from` is valid for reads and `to` for writes of `len` bytes, they do not overlap, and other threads of this process
 /// access them meanwhile only by atomic accesses or by this function.
 pub unsafe fn copy_racing(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
-    const WORD: usize = size_of::<u64>();
-    #[cfg(target_arch = "x86_64")]
+    // SAFETY: what this function's caller promises.
+    unsafe { copy_racing_as_here(from, to, len) }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+use copy_racing_anywhere as copy_racing_as_here;
+
+/// The processor's own loads and stores, which need no alignment.
+///
+/// # Safety
+/// As for [`copy_racing`].
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+unsafe fn copy_racing_as_here(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
     if len >= LONG_COPY {
         // SAFETY: the ranges are those that the caller vouches for. To the compiler this is code that it cannot see, and that
         // does what relaxed atomic accesses of each byte would: nothing is read or written twice, or made up.
@@ -215,8 +229,69 @@ pub unsafe fn copy_racing(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
         }
         return;
     }
+    // SAFETY: the ranges are those that the caller vouches for: 64 bytes are copied while so many are left, then 8, then
+    // each. To the compiler this is code that it cannot see, and that does what relaxed atomic accesses of each byte would:
+    // nothing is read or written twice, or made up.
+    unsafe {
+        core::arch::asm!(
+            "cmp {len}, 64",
+            "jb 3f",
+            "2:",
+            "movdqu {a}, [{from}]",
+            "movdqu {b}, [{from} + 16]",
+            "movdqu {c}, [{from} + 32]",
+            "movdqu {d}, [{from} + 48]",
+            "movdqu [{to}], {a}",
+            "movdqu [{to} + 16], {b}",
+            "movdqu [{to} + 32], {c}",
+            "movdqu [{to} + 48], {d}",
+            "add {from}, 64",
+            "add {to}, 64",
+            "sub {len}, 64",
+            "cmp {len}, 64",
+            "jae 2b",
+            "3:",
+            "sub {len}, 8",
+            "jb 5f",
+            "4:",
+            "mov {word}, [{from}]",
+            "mov [{to}], {word}",
+            "add {from}, 8",
+            "add {to}, 8",
+            "sub {len}, 8",
+            "jae 4b",
+            "5:",
+            "add {len}, 8",
+            "jz 7f",
+            "6:",
+            "movzx {word:e}, byte ptr [{from}]",
+            "mov byte ptr [{to}], {word:l}",
+            "inc {from}",
+            "inc {to}",
+            "dec {len}",
+            "jnz 6b",
+            "7:",
+            len = inout(reg) len => _,
+            from = inout(reg) from.as_ptr() => _,
+            to = inout(reg) to.as_ptr() => _,
+            word = out(reg) _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// Atomics of Rust's: words where both sides can be aligned at once, bytes elsewhere.
+///
+/// # Safety
+/// As for [`copy_racing`].
+#[cfg(any(not(all(target_arch = "x86_64", not(miri))), test))]
+unsafe fn copy_racing_anywhere(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
+    const WORD: usize = size_of::<u64>();
     let mut at = 0;
-    // Words where both sides can be aligned at once, bytes elsewhere.
     if from.addr().get() % WORD == to.addr().get() % WORD {
         let head = from.align_offset(WORD).min(len);
         // SAFETY: the first `head` of the bytes that the caller vouches for.
@@ -239,6 +314,7 @@ pub unsafe fn copy_racing(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
 
 /// # Safety
 /// As for [`copy_racing`], with the range inside `len`.
+#[cfg(any(not(all(target_arch = "x86_64", not(miri))), test))]
 unsafe fn copy_bytes(from: NonNull<u8>, to: NonNull<u8>, range: core::ops::Range<usize>) {
     for at in range {
         let (source, target) = (from.as_ptr().wrapping_add(at), to.as_ptr().wrapping_add(at));
@@ -247,5 +323,28 @@ unsafe fn copy_bytes(from: NonNull<u8>, to: NonNull<u8>, range: core::ops::Range
         // SAFETY: as the source is, on the other side.
         let target = unsafe { AtomicByte::from_ptr(target) };
         target.store(source.load(Relaxed), Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_copy_each_byte_and_no_other() {
+        let source: Vec<u8> = (0..10_000u32).map(|i| (i * 7 + i / 256) as u8).collect();
+        for len in (0..300).chain([1023, 1024, 1060, 4095, 4096, 4097, 8200]) {
+            for (at, to) in [(0, 0), (1, 1), (3, 8), (8, 5), (15, 15)] {
+                for way in [copy_racing, copy_racing_anywhere] {
+                    let mut target = vec![0xee; 10_000];
+                    let (from, into) = (NonNull::from(&source[at..]), NonNull::from(&mut target[to..]));
+                    // SAFETY: both have more bytes than that, and are this test's alone.
+                    unsafe { way(from.cast(), into.cast(), len) };
+                    assert_eq!(target[to..to + len], source[at..at + len], "{len} {at} {to}");
+                    let untouched = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0xee);
+                    assert!(untouched(&target[..to]) && untouched(&target[to + len..]), "{len} {at} {to}");
+                }
+            }
+        }
     }
 }

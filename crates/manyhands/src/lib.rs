@@ -56,7 +56,7 @@ pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
 pub use sys::changing::Changing;
 pub use sys::memory::adopt as adopt_descriptor;
 pub use sys::signal_mask::{BlockedSignals, Signals, take_on_in_child};
-pub use sys::{OsError, Remembered};
+pub use sys::{OsError, Remembered, is_file};
 
 /// How many bytes the system has just refused to map, if that is what an error of damaged memory means.
 #[must_use]

@@ -201,6 +201,13 @@ impl Queue {
         Ok(Self { arena, header, ring, hold: Arc::new(hold) })
     }
 
+    /// Whether it is certain that this process holds it; if not, [`Queue::ensure_held`] is to be asked.
+    #[inline]
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.hold.is_certain()
+    }
+
     /// Makes sure that this process holds it, as a forked child may not; see [`Hold::ensure`](crate::family::Hold::ensure).
     ///
     /// # Errors
@@ -253,11 +260,16 @@ impl Queue {
     ///
     /// # Errors
     /// See [`SendError`]; nothing was sent then.
+    #[inline]
     pub fn send_message(&self, message: Message<'_>, locking: Locking) -> Result<(), SendError> {
         // WAYPOINT message 4/8: few bytes go into the frame, many into a block that the frame names.
         if message.fits_inline(0) {
             return self.put(INLINE, message.parts, locking);
         }
+        self.send_long(message, locking)
+    }
+
+    fn send_long(&self, message: Message<'_>, locking: Locking) -> Result<(), SendError> {
         if self.header.is_shut() {
             return Err(SendError::Shut);
         }

@@ -1,6 +1,6 @@
 //! Bytes to objects.
 
-use manyhands::codec::{Build, Damaged, Reader, Scratch};
+use manyhands::codec::{self, Build, Damaged, Reader, Scratch};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 use std::cell::Cell;
@@ -12,9 +12,17 @@ thread_local! {
 
 /// The object of a message; `pickle.UnpicklingError` if the message is damaged.
 pub(crate) fn decode<'py>(py: Python<'py>, message: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    if codec::is_of_one(message) {
+        return made(py, Reader::read(message, Objects { py }, &mut Scratch::new()));
+    }
     let mut scratch = SCRATCH.take();
     let object = Reader::read(message, Objects { py }, &mut scratch);
     SCRATCH.set(scratch);
+    made(py, object)
+}
+
+#[inline]
+fn made(py: Python<'_>, object: Result<Py<PyAny>, Failed>) -> PyResult<Bound<'_, PyAny>> {
     match object {
         Ok(object) => Ok(object.into_bound(py)),
         Err(Failed::Damaged) => Err(damaged(py)),

@@ -113,22 +113,31 @@ impl<B: Backing> Ring<B> {
 
     /// Finds the segment with the next frame. At most one drained segment is left on the way: a producer links
     /// only behind a segment that has frames, so the one behind it cannot be drained *and* have a successor.
+    #[inline]
     fn segment_with_frames(&self, left: &mut Option<Segment>) -> Result<Segment, TakeError> {
         let first = self.head_segment().ok_or(TakeError::Corrupted)?;
         let found = match look(&first)? {
             Look::Frames => first,
             Look::Nothing => return Err(self.nothing_in(&first)),
-            Look::Drained(next) => {
-                let next = first.successor(self.arena.backing(), next).ok_or(TakeError::Corrupted)?;
-                self.leave(&first, &next);
-                *left = Some(first);
-                match look(&next)? {
-                    Look::Frames => next,
-                    Look::Nothing => return Err(self.nothing_in(&next)),
-                    Look::Drained(_) => return Err(TakeError::Corrupted),
-                }
-            }
+            Look::Drained(next) => return self.step_over(first, next, left),
         };
+        self.exactly(found)
+    }
+
+    #[cold]
+    fn step_over(&self, first: Segment, next: u64, left: &mut Option<Segment>) -> Result<Segment, TakeError> {
+        let next = first.successor(self.arena.backing(), next).ok_or(TakeError::Corrupted)?;
+        self.leave(&first, &next);
+        *left = Some(first);
+        match look(&next)? {
+            Look::Frames => self.exactly(next),
+            Look::Nothing => Err(self.nothing_in(&next)),
+            Look::Drained(_) => Err(TakeError::Corrupted),
+        }
+    }
+
+    #[inline]
+    fn exactly(&self, found: Segment) -> Result<Segment, TakeError> {
         // Under the lock, after any repair, the mirror is exact: if not, the marks cannot be trusted.
         let exact = found.total_at(found.head()) == self.header.consumers.total.0.load(Ordering::Relaxed);
         if exact { Ok(found) } else { Err(TakeError::Corrupted) }
@@ -276,11 +285,13 @@ impl<B: Backing> Taking<'_, B> {
     }
 
     /// Takes every frame that was read, unlocks, and wakes a producer of a bounded ring.
+    #[inline]
     pub fn commit(self) {
         self.commit_with(|| {});
     }
 
     /// As [`Taking::commit`]; `noted` runs after the commit and before the lock is free.
+    #[inline(always)]
     pub fn commit_with(mut self, noted: impl FnOnce()) {
         kill_point!(RingTakeCopied);
         // WAYPOINT message 6/8: the other side's commit, one store. Pairs with the producers' acquire of the head mark.
@@ -295,8 +306,11 @@ impl<B: Backing> Taking<'_, B> {
         if self.ring.bound() != 0 {
             self.ring.header.not_full.wake(EVERYONE);
         }
+        // Nothing is left to be done when it is dropped.
+        core::mem::forget(self);
     }
 
+    #[inline(always)]
     fn release(&mut self) {
         if self.guard.take().is_none() {
             return;
@@ -305,9 +319,14 @@ impl<B: Backing> Taking<'_, B> {
         if let Some(segment) = self.left.take()
             && !dying()
         {
-            free_segment(&self.ring.arena, &segment);
+            free_left(&self.ring.arena, &segment);
         }
     }
+}
+
+#[cold]
+fn free_left<B: Backing>(arena: &Arena<B>, segment: &Segment) {
+    free_segment(arena, segment);
 }
 
 impl<B: Backing> Drop for Taking<'_, B> {

@@ -22,6 +22,7 @@ impl<B: Backing> Ring<B> {
     ///
     /// # Errors
     /// `Busy` (when only trying) or `Corrupted`.
+    #[inline]
     pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
         let repair = || {
             self.repair_tail();
@@ -149,7 +150,7 @@ impl<B: Backing> Putting<'_, B> {
     ///
     /// # Errors
     /// `Full`, `NoRoom`, `TooLong` or `Corrupted`; the frames put before stay.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, tag: u32, parts: &[&[u8]]) -> Result<(), PutError> {
         let payload = payload_bytes(parts)?;
         if self.ring.is_full() {
@@ -206,14 +207,19 @@ impl<B: Backing> Putting<'_, B> {
     }
 
     /// Unlocks and wakes consumers; whether the consumer's bell must be rung.
+    #[inline(always)]
     pub fn finish(mut self) -> bool {
         let bell_wanted = &self.ring.header.bell_wanted;
-        self.unlock_and_wake()
+        let rings = self.unlock_and_wake()
             && bell_wanted.load(Ordering::Relaxed) == 1
-            && bell_wanted.swap(0, Ordering::AcqRel) == 1
+            && bell_wanted.swap(0, Ordering::AcqRel) == 1;
+        // Nothing is left to be done when it is dropped.
+        core::mem::forget(self);
+        rings
     }
 
     /// Whether there was anything to wake for.
+    #[inline(always)]
     fn unlock_and_wake(&mut self) -> bool {
         if self.guard.take().is_none() || self.put == 0 || dying() {
             return false;

@@ -24,7 +24,7 @@
 mod reader;
 mod writer;
 
-pub use reader::{Build, Damaged, Reader, Scratch};
+pub use reader::{Build, Damaged, Reader, Scratch, is_of_one};
 pub use writer::{Place, TooLong, Writer};
 
 /// What every message begins with.

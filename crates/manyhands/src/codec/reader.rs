@@ -65,7 +65,11 @@ impl<O> Scratch<O> {
         Self { open: Vec::new(), kept: Vec::new() }
     }
 
+    #[inline]
     fn clear(&mut self) {
+        if self.open.capacity() == 0 && self.kept.capacity() == 0 {
+            return;
+        }
         self.open.clear();
         self.open.shrink_to(MOST_ROOM);
         self.kept.clear();
@@ -86,6 +90,13 @@ pub struct Reader<'a, B: Build> {
     at: usize,
     build: B,
     scratch: &'a mut Scratch<B::Object>,
+}
+
+/// Whether a message, if it is one, holds one value and no other in it: then nothing is needed beside it.
+#[inline]
+#[must_use]
+pub fn is_of_one(message: &[u8]) -> bool {
+    matches!(message, [FIRST, tag, ..] if *tag < tag::AGAIN || *tag >= tag::SMALL)
 }
 
 impl<'a, B: Build> Reader<'a, B> {

@@ -23,9 +23,10 @@ use super::absent::{self, Absent, COMES_WITHIN, COMES_WITHIN_AT_NEED};
 use super::holdings::{self, Holding, Holdings};
 use super::member::{self, Place, own_standing_word};
 use super::{Family, FamilyError};
-use crate::sys::{OsError, alone, at_fork, life_pipe};
+use crate::sys::{OsError, alone, at_fork, life_pipe, namespaces};
 use manyhands_sync::arena::{AllocateError, Handle, Kind, Owner, ReferError};
 use manyhands_sync::kill_point;
+use manyhands_sync::process_table::Namespaces;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::MutexGuard;
@@ -95,6 +96,9 @@ struct Forks {
     under_way: Vec<Coming>,
     /// During the fork itself.
     locked: Option<Locks>,
+    /// In a child that was forked just now, until it is settled: who it is, and the namespaces that its parent has found
+    /// it will have.
+    born: Option<(u64, Namespaces)>,
 }
 
 /// This process's locks, over a fork.
@@ -104,11 +108,12 @@ struct Locks {
     absent: MutexGuard<'static, Vec<Absent>>,
     _alone: alone::Locked,
     _ends: MutexGuard<'static, Vec<std::sync::Weak<life_pipe::LifeEnd>>>,
+    childs_namespaces: Option<Namespaces>,
 }
 
 thread_local! {
     static FORKS: RefCell<Forks> =
-        const { RefCell::new(Forks { announced: Vec::new(), under_way: Vec::new(), locked: None }) };
+        const { RefCell::new(Forks { announced: Vec::new(), under_way: Vec::new(), locked: None, born: None }) };
 }
 
 /// Has `fork` call what is to be done around it, in this process and its forked children.
@@ -134,7 +139,13 @@ fn prepare() {
         family.provide(&mut coming, &holdings, me, &mut absent);
         coming
     });
-    let locks = Locks { _holdings: holdings, absent, _alone: alone, _ends: life_pipe::lock_for_fork() };
+    let locks = Locks {
+        _holdings: holdings,
+        absent,
+        _alone: alone,
+        _ends: life_pipe::lock_for_fork(),
+        childs_namespaces: namespaces::of_children(),
+    };
     with_forks(|forks| {
         forks.under_way.extend(coming);
         forks.locked = Some(locks);
@@ -155,7 +166,17 @@ fn unlock_in_child() {
     if let Some(mut locks) = with_forks(|forks| forks.locked.take()).flatten() {
         // They are the parent's children.
         locks.absent.clear();
+        if let Some(namespaces) = locks.childs_namespaces {
+            let me = member::process_identity();
+            with_forks(|forks| forks.born = Some((me, namespaces)));
+        }
     }
+}
+
+/// The namespaces of this process, if it was born into them just now and its parent has looked.
+pub(super) fn namespaces_at_birth() -> Option<Namespaces> {
+    let (child, namespaces) = with_forks(|forks| forks.born).flatten()?;
+    (child == member::process_identity()).then_some(namespaces)
 }
 
 /// Before a fork, whoever asks for it: `caller` is the call that does, as a number; see [`Family::announce`].
@@ -283,6 +304,8 @@ impl Family {
         with_forks(|forks| {
             forks.announced.clear();
             forks.under_way.clear();
+            // From now on it may go to others.
+            forks.born = None;
         });
     }
 

@@ -210,6 +210,12 @@ impl Hold {
         self.handle
     }
 
+    /// Whether it is certain that this process has a reference to it.
+    #[inline]
+    pub(crate) fn is_certain(&self) -> bool {
+        forks::is_whole()
+    }
+
     /// Makes sure that this process has a reference to what it has open: a forked child may have none. To be asked before
     /// each use.
     ///

@@ -116,7 +116,8 @@ fn known_by() -> Member {
     };
     IMAGE.store(image, Ordering::Relaxed);
     let registered_at = Some(clock::ticks_since_boot());
-    Member { pid: std::process::id(), namespaces: namespaces::own(), registered_at, image }
+    let namespaces = forks::namespaces_at_birth().unwrap_or_else(namespaces::own);
+    Member { pid: std::process::id(), namespaces, registered_at, image }
 }
 
 /// How often a process that takes a slot of its own begins anew when it was taken for an orphan's just before.

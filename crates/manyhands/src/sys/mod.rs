@@ -34,4 +34,4 @@ mod wide;
 
 pub use error::OsError;
 pub(crate) use extents::Extents;
-pub use remembered::Remembered;
+pub use remembered::{Remembered, is_file};

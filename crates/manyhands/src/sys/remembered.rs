@@ -18,6 +18,7 @@
 
 use super::OsError;
 use rustix::fs::Stat;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -72,6 +73,19 @@ impl FileIdentity {
     fn is_anonymous(self) -> bool {
         self.kind == 0
     }
+}
+
+/// Whether a number means the file of that device and inode at this moment: `fstat`, of a number of anybody's.
+#[must_use]
+pub fn is_file(number: RawFd, device: u64, inode: u64) -> bool {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the structure is there for the call, which writes it; what the number means is left alone.
+    if unsafe { libc::fstat(number, stat.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: a call without an error has written all of it.
+    let stat = unsafe { stat.assume_init() };
+    (stat.st_dev, stat.st_ino) == (device, inode)
 }
 
 impl Remembered {
