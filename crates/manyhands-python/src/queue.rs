@@ -482,39 +482,50 @@ impl PyQueue {
             // Others may take it meanwhile: unpickling runs the user's code.
             let mut buffer = kept.take();
             buffer.clear();
-            let object = match self.receive_into(py, &mut buffer, limit) {
-                Ok(Received::Inline) => pickling::loads(py, &buffer),
-                Ok(Received::Block(block)) => object_in(py, block),
-                Err(error) => Err(error),
-            };
+            let object = self.receive_by(py, &mut buffer, limit);
             kept.set(buffer);
             object
         })
     }
 
-    fn receive_into(&self, py: Python<'_>, buffer: &mut Vec<u8>, limit: Limit) -> PyResult<Received> {
+    #[inline]
+    fn receive_by<'py>(
+        &self,
+        py: Python<'py>,
+        buffer: &mut Vec<u8>,
+        limit: Limit,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let queue = self.queue()?;
-        let received = self.receive_from(py, queue, buffer, limit);
-        // What is polled in this process is as the queue is when `get` returns.
-        queue_watch::look_at(queue);
-        received
+        match queue.receive(buffer, Locking::Try) {
+            Ok(Received::Inline) => {
+                // What is polled in this process is as the queue is when `get` returns.
+                queue_watch::look_at(queue);
+                pickling::loads(py, buffer)
+            }
+            other => {
+                let received = self.receive_otherwise(py, queue, other, buffer, limit);
+                queue_watch::look_at(queue);
+                match received? {
+                    Received::Inline => pickling::loads(py, buffer),
+                    Received::Block(block) => object_in(py, block),
+                }
+            }
+        }
     }
 
-    #[inline]
-    fn receive_from(
+    /// `received` is what became of the first try.
+    #[inline(never)]
+    fn receive_otherwise(
         &self,
         py: Python<'_>,
         queue: &Queue,
+        mut received: Result<Received, ReceiveError>,
         buffer: &mut Vec<u8>,
         limit: Limit,
     ) -> PyResult<Received> {
         let mut deadline = None;
         let mut locking = Locking::Try;
         loop {
-            let received = match locking {
-                Locking::Try => queue.receive(buffer, Locking::Try),
-                Locking::Wait => py.detach(|| queue.receive(buffer, Locking::Wait)),
-            };
             match received {
                 Ok(received) => return Ok(received),
                 Err(ReceiveError::Busy) => locking = Locking::Wait,
@@ -531,6 +542,12 @@ impl PyQueue {
                     return Err(error::receive(error));
                 }
             }
+            // A signal's handler may have forked: in the child the queue may not be held.
+            self.queue()?;
+            received = match locking {
+                Locking::Try => queue.receive(buffer, Locking::Try),
+                Locking::Wait => py.detach(|| queue.receive(buffer, Locking::Wait)),
+            };
         }
     }
 

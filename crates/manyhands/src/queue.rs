@@ -306,9 +306,24 @@ impl Queue {
     ///
     /// # Errors
     /// See [`ReceiveError`].
+    #[inline]
     pub fn receive(&self, out: &mut Vec<u8>, locking: Locking) -> Result<Received, ReceiveError> {
         let start = out.len();
-        let tag = match self.take(out, locking) {
+        match self.take(out, locking) {
+            Ok(INLINE) => Ok(Received::Inline),
+            taken => self.receive_otherwise(taken, start, out, locking),
+        }
+    }
+
+    /// `taken` is what became of the first try, at `start` of `out`.
+    fn receive_otherwise(
+        &self,
+        taken: Result<u32, ReceiveError>,
+        start: usize,
+        out: &mut Vec<u8>,
+        locking: Locking,
+    ) -> Result<Received, ReceiveError> {
+        let tag = match taken {
             // It may have come just before the queue was shut.
             Err(ReceiveError::Empty) if self.header.is_shut() => match self.take(out, locking) {
                 Err(ReceiveError::Empty) => return Err(ReceiveError::Shut),

@@ -41,6 +41,7 @@ impl<B: Backing> Ring<B> {
     ///
     /// # Errors
     /// `Busy` (when only trying), `Empty` or `Corrupted`.
+    #[inline(always)]
     pub fn taking(&self, locking: Locking) -> Result<Taking<'_, B>, TakeError> {
         self.taking_with(locking, |_| {})
     }
@@ -51,6 +52,8 @@ impl<B: Backing> Ring<B> {
     ///
     /// # Errors
     /// As [`Ring::taking`].
+    // What it returns is large: moved, it would be read again before it has been written.
+    #[inline(always)]
     pub fn taking_with(
         &self,
         locking: Locking,
@@ -65,14 +68,17 @@ impl<B: Backing> Ring<B> {
         let mut left = None;
         match self.segment_with_frames(&mut left) {
             Ok(segment) => Ok(Taking { ring: self, segment, head: segment.head(), guard: Some(guard), left }),
-            Err(error) => {
-                drop(guard);
-                if let Some(segment) = left {
-                    free_segment(&self.arena, &segment);
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.none_taken(guard, left, error)),
         }
+    }
+
+    #[cold]
+    fn none_taken(&self, guard: Guard<'_>, left: Option<Segment>, error: TakeError) -> TakeError {
+        drop(guard);
+        if let Some(segment) = left {
+            free_segment(&self.arena, &segment);
+        }
+        error
     }
 
     /// Takes one frame, appending its payload to `out`; its tag.
@@ -210,6 +216,7 @@ impl<B: Backing> Taking<'_, B> {
     ///
     /// # Errors
     /// `Corrupted` when the frame leads out of what was committed.
+    #[inline]
     pub fn peek(&self) -> Result<Option<Frame>, TakeError> {
         let waiting = self.segment.waiting(self.head).ok_or(TakeError::Corrupted)?;
         if waiting == 0 {
@@ -239,6 +246,7 @@ impl<B: Backing> Taking<'_, B> {
     ///
     /// # Errors
     /// `Corrupted` when the arena does not hold it.
+    #[inline]
     pub fn read(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<(), TakeError> {
         frame.check()?;
         let at = self.head.bytes.wrapping_add(FRAME_HEADER_BYTES);
@@ -285,7 +293,7 @@ impl<B: Backing> Taking<'_, B> {
     }
 
     /// Takes every frame that was read, unlocks, and wakes a producer of a bounded ring.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self) {
         self.commit_with(|| {});
     }

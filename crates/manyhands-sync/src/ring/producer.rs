@@ -22,7 +22,8 @@ impl<B: Backing> Ring<B> {
     ///
     /// # Errors
     /// `Busy` (when only trying) or `Corrupted`.
-    #[inline]
+    // What it returns is large: moved, it would be read again before it has been written.
+    #[inline(always)]
     pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
         let repair = || {
             self.repair_tail();
