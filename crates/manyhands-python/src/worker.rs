@@ -1,7 +1,9 @@
 //! The worker's loop: take a task, call the function, answer. In Rust, so that a task costs the call and little else.
 
+use crate::codec;
 use crate::error;
 use crate::pickling;
+use crate::plane::Way;
 use manyhands::family::Family;
 use manyhands::pool::{Answer, Function, Next, Phase, Status, Task, Worker};
 use manyhands::{Block, Handle, Message, Waited};
@@ -220,7 +222,29 @@ impl PyWorker {
             Ok(object) => object,
             Err(error) => return self.raised(py, task, offset, items, error),
         };
-        match pickling::dumps_carrying(&object) {
+        if let Some(bytes) = codec::encode(&object) {
+            return match self.answer(task, offset, items, Status::Returned, &bytes, &[]) {
+                // The answer that says so is short.
+                Err(full) if full.is_instance_of::<PyMemoryError>(py) => {
+                    self.raised(py, task, offset, items, full)
+                }
+                answered => answered,
+            };
+        }
+        self.settle_pickled(py, task, offset, items, object)
+    }
+
+    /// A result that the codec does not know.
+    #[inline(never)]
+    fn settle_pickled(
+        &mut self,
+        py: Python<'_>,
+        task: Task,
+        offset: u32,
+        items: u32,
+        object: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match pickling::pickle_into(&object, Way::Copying) {
             Ok((bytes, mut carried)) => {
                 match self.answer(task, offset, items, Status::Returned, bytes.as_bytes(), &carried) {
                     // The answer that says so is short.

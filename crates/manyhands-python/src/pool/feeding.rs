@@ -4,9 +4,11 @@
 use super::PyPool;
 use super::job::{Form, PyJob};
 use super::map::Arguments;
+use crate::codec;
 use crate::error;
 use crate::offers::Offers;
-use crate::pickling::{self, Carried};
+use crate::pickling;
+use crate::plane::Way;
 use manyhands::Message;
 use manyhands::pool::{Answer, Status, Task, TaskBatch};
 use pyo3::exceptions::{PyException, PyRuntimeError};
@@ -39,14 +41,7 @@ impl PyPool {
                 self.submit(py, job, &mut batch, &mut offered);
                 continue;
             };
-            let encoded = self.encode_task(py, &mut batch, task, &arguments).map(|mut carried| {
-                let offers = carried.take_offers();
-                if !offers.is_empty() {
-                    offered.push((task.index, offers));
-                }
-                carried.long_bytes()
-            });
-            match encoded {
+            match self.encode_task(py, &mut batch, task, &arguments, &mut offered) {
                 Ok(0) => {}
                 Ok(long) => {
                     let workers = self.state().workers.seats();
@@ -66,20 +61,30 @@ impl PyPool {
         }
     }
 
-    /// Appends the task to the batch; what it carries.
+    /// Appends the task to the batch, and what it offers to the others; how many bytes of it are long parts.
     fn encode_task(
         &self,
         py: Python<'_>,
         batch: &mut TaskBatch,
         task: Task,
         arguments: &Arguments,
-    ) -> PyResult<Carried> {
+        offered: &mut Vec<(u32, Offers)>,
+    ) -> PyResult<usize> {
         let object = arguments.object(py)?;
-        let pickled = self.interrupts.firmly(py, || pickling::dumps_carrying(&object));
-        let (bytes, carried) = pickled.map_err(|e| tame(py, e))?;
+        // Which runs nobody's code.
+        if let Some(bytes) = codec::encode(&object) {
+            let arguments = Message { parts: &[&bytes], carried: &[] };
+            return self.engine.batch_message(batch, task, arguments).map(|()| 0).map_err(error::send);
+        }
+        let pickled = self.interrupts.firmly(py, || pickling::pickle_into(&object, Way::Copying));
+        let (bytes, mut carried) = pickled.map_err(|e| tame(py, e))?;
         let arguments = Message { parts: &[bytes.as_bytes()], carried: &carried };
         self.engine.batch_message(batch, task, arguments).map_err(error::send)?;
-        Ok(carried)
+        let offers = carried.take_offers();
+        if !offers.is_empty() {
+            offered.push((task.index, offers));
+        }
+        Ok(carried.long_bytes())
     }
 
     /// A task could not be sent, or not be read where it arrived. Several items are tried again one by one: then only

@@ -115,7 +115,8 @@ impl RobustMutex {
     ///
     /// # Errors
     /// `Busy` when somebody else holds it, `Corrupted` when it cannot be a lock.
-    #[inline]
+    // What it returns is large: moved, it would be read again before it has been written.
+    #[inline(always)]
     pub(crate) fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
         let links = Links::now();
         let owner_died = self.try_acquire()?;
@@ -127,6 +128,7 @@ impl RobustMutex {
     ///
     /// # Errors
     /// `Corrupted` when it cannot be a lock.
+    #[inline(always)]
     pub(crate) fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
         let links = Links::now();
         let owner_died = match self.try_acquire() {
@@ -153,7 +155,7 @@ impl RobustMutex {
         self.lock(repair)
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(&self, owner_died: bool, links: Links, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
         // Before the repair: should that fail, unlocking what was not declared consistent makes the lock one that
         // everybody is told cannot be had, instead of one that everybody waits for.

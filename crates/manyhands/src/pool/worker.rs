@@ -221,14 +221,16 @@ impl Worker {
     /// When there is no shared memory for the answer.
     pub fn answer_message(&mut self, answer: Answer, result: Message<'_>) -> Result<(), SendError> {
         let header = answer.to_bytes();
-        let bell = if result.fits_inline(header.len()) {
+        let bell = if !result.fits_inline(header.len()) {
+            let reference = Block::with(self.link.arena, result)?.into_reference(self.link.handle);
+            self.link.results.put(BLOCK, &[&header, &reference])
+        } else if let [part] = result.parts {
+            self.link.results.put(INLINE, &[&header, part])
+        } else {
             let mut all: Vec<&[u8]> = Vec::with_capacity(1 + result.parts.len());
             all.push(&header);
             all.extend_from_slice(result.parts);
             self.link.results.put(INLINE, &all)
-        } else {
-            let reference = Block::with(self.link.arena, result)?.into_reference(self.link.handle);
-            self.link.results.put(BLOCK, &[&header, &reference])
         };
         match bell {
             Ok(true) => {
