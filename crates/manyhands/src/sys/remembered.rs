@@ -34,7 +34,8 @@ const F_SETSIG: libc::c_int = 10;
 const F_GETSIG: libc::c_int = 11;
 
 /// Who was last given each number, so that a value whose number was closed and became another value's knows that. Numbers
-/// beyond the table are told apart by their inodes alone.
+/// beyond the table are told apart by their inodes alone. From [`FLOOR`] on, and those below it at the end: the first ones
+/// are written at each start of a process, and lie in the same page as other words that are.
 static HOLDERS: [AtomicU32; 4096] = [const { AtomicU32::new(0) }; 4096];
 static LAST_HOLDER: AtomicU32 = AtomicU32::new(0);
 
@@ -160,7 +161,8 @@ impl Drop for Remembered {
 }
 
 fn holder_of(number: RawFd) -> Option<&'static AtomicU32> {
-    HOLDERS.get(usize::try_from(number).ok()?)
+    let number = usize::try_from(number).ok().filter(|&number| number < HOLDERS.len())?;
+    HOLDERS.get((number + HOLDERS.len() - FLOOR as usize) % HOLDERS.len())
 }
 
 /// `fcntl(F_DUPFD_CLOEXEC)` to a high number; as it is where there is none, or where `select` could not take it.
