@@ -70,9 +70,9 @@ class Popen:
         start = _manyhands.Start()
         # The interpreter's own is called from this frame; an `os.fork` of somebody else's calls it from another.
         start.announce(sys._getframe() if isinstance(os.fork, BuiltinFunctionType) else None)
-        # Newer resource trackers of the standard library ask at a fork whether it makes a process of multiprocessing: the
-        # child of any other is to have a tracker of its own, which would destroy what that child has opened when it ends.
-        # Whoever has not imported the module has no tracker.
+        # Newer resource trackers of the standard library ask at a fork whether it makes a process of multiprocessing:
+        # the child of any other is to have a tracker of its own, which would destroy what that child has opened when
+        # it ends. Whoever has not imported the module has no tracker.
         intent = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_fork_intent", None)
         before = getattr(intent, "preserve_fd", False)
         try:
