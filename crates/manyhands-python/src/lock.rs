@@ -1,5 +1,6 @@
 //! The lock that Python sees, recursive or not.
 
+use crate::imports::import_at_need;
 use crate::arguments::{Limit, Truth};
 use crate::error;
 use crate::fast_methods::Fast;
@@ -204,7 +205,7 @@ pub(crate) fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
     let pid = (dead.pid != 0).then_some(dead.pid);
     let made = lock
         .repr()
-        .and_then(|name| lock.py().import("manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name)));
+        .and_then(|name| import_at_need(lock.py(), "manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name)));
     made.map_or_else(
         |refused| {
             let text = "a process was killed while it held the lock, which is free now and was not acquired";

@@ -3,6 +3,7 @@
 //! A message's first byte says which it is: [`manyhands::codec::FIRST`]; [`MANIFEST`] for a pickle with long parts beside
 //! it; or 0x80, with which every pickle of the protocols that we write begins.
 
+use crate::imports::import_at_need;
 use crate::codec;
 use crate::connection::joined;
 use crate::offers::Offers;
@@ -33,7 +34,7 @@ static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
 
 fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
     PICKLING.get_or_try_init(py, || {
-        let (pickle, ours) = (py.import("_pickle")?, py.import("manyhands._pickler")?);
+        let (pickle, ours) = (py.import("_pickle")?, import_at_need(py, "manyhands._pickler")?);
         Ok(Pickling {
             dumps: ours.getattr("dumps")?.unbind(),
             dump_into: ours.getattr("dump_into")?.unbind(),
