@@ -3,9 +3,9 @@
 //! A message's first byte says which it is: [`manyhands::codec::FIRST`]; [`MANIFEST`] for a pickle with long parts beside
 //! it; or 0x80, with which every pickle of the protocols that we write begins.
 
-use crate::imports::import_at_need;
 use crate::codec;
 use crate::connection::joined;
+use crate::imports::import_at_need;
 use crate::offers::Offers;
 use crate::plane::{self, Packed, PySink, Way};
 use manyhands::Handle;

@@ -436,3 +436,33 @@ fn a_dead_members_slot_is_released_once_though_its_finder_dies() {
     }
     print_deaths(KillPoint::SlotJudged, "");
 }
+
+#[test]
+fn a_parent_that_dies_before_it_names_its_child_leaves_it_known_by_its_own_name() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    // SAFETY: nothing is given back that is not this test's, and dead.
+    let table = unsafe { family.arena().process_table() };
+    for _ in 0..rounds() {
+        family.sweep();
+        let before = table.members().count();
+        die_at(KillPoint::ChildForked, 1, || {
+            // A parent of its own.
+            family.after_fork_in_child();
+            let start = Start::prepare().unwrap();
+            let place = Place::from_number(start.place()).unwrap();
+            let child = fork(|| {
+                family.take_slot(place).unwrap();
+                kill_oneself();
+            });
+            drop(start.forked(child as u32));
+        });
+        // The child may end a moment after its parent.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while table.members().count() > before {
+            assert!(Instant::now() < deadline, "a dead member stays");
+            family.sweep();
+        }
+    }
+    print_deaths(KillPoint::ChildForked, "");
+}

@@ -2,9 +2,9 @@
 #![allow(unsafe_code)] // an ioctl that rustix lacks
 
 use super::OsError;
+use super::polling::{self, Watched};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::Waited;
-use super::polling::{self, Watched};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};

@@ -109,7 +109,8 @@ fn select_once(
     let (longest, some_closed) = if mark_closed(watched) { (NO_TIME, true) } else { (longest, false) };
     let open = |one: &Watched<'_>| !one.is_ready();
     let numbers = watched.iter().filter(|one| open(one)).map(|one| one.0.fd + 1).max().unwrap_or(0);
-    let sets = || vec![FdSetElement::default(); rustix::event::fd_set_num_elements(numbers as usize, numbers)];
+    let sets =
+        || vec![FdSetElement::default(); rustix::event::fd_set_num_elements(numbers as usize, numbers)];
     let (mut to_read, mut to_write) = (sets(), sets());
     for one in watched.iter().filter(|one| open(one)) {
         if one.wants(PollFlags::IN) || one.wants_end() && !without_ends {
