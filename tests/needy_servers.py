@@ -243,7 +243,7 @@ def no_descriptor_at_all(_folder: str) -> None:
     process = CTX.Process(target=targets.wait_for, args=(child_end,))
     process.start()
     soft, hard = resource.prlimit(server(), resource.RLIMIT_NOFILE)
-    for limit in (1, 3, 8):
+    for limit in (1, 3, 8, 0):
         resource.prlimit(server(), resource.RLIMIT_NOFILE, (limit, hard))
         # The one in reserve may be started yet.
         error = must_raise(OSError, lambda: [CTX.Process(target=targets.nothing).start() for _ in range(3)])

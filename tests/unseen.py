@@ -190,6 +190,37 @@ def orphans(ctx: Any) -> None:
     precious.check()
 
 
+def fork_inside_and_die(lock: Any, ready: Any, outside: Any) -> None:
+    """Its child is in another pid namespace, if it may be."""
+    ctx = manyhands.get_context("fork")
+    child = ctx.Process(target=wait_for_ever, args=(lock, ready))
+    outside.put((in_a_namespace(child.start), child.pid))
+    time.sleep(100)
+
+
+def inner_orphans(ctx: Any) -> None:
+    """As `orphans`, of a child that its parent has forked into another pid namespace: found by the pid it has here."""
+    precious, lock, ready, outside = Precious(ctx), ctx.Lock(), ctx.Queue(), ctx.SimpleQueue()
+    check(ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0)
+    before = len(family(doctor()))
+    parent = ctx.Process(target=fork_inside_and_die, args=(lock, ready, outside))
+    parent.start()
+    (may, pid), inside = outside.get(), ready.get(timeout=30)
+    check(inside == (1 if may else pid), "the child calls itself", inside)
+    parent.kill()
+    parent.join()
+    strain()
+    known = family(doctor())
+    check("DEAD" not in known[str(inside)], "it lives", known)
+    check(lock.acquire(timeout=0.6) is False)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: gone(pid), "the end of", pid)
+    tells_of_a_death(lock)
+    strain()
+    check(len(family(doctor())) <= before + 1, "a slot is kept:", doctor())
+    precious.check()
+
+
 def gone(pid: int) -> bool:
     """Whether nobody has that pid; a child of ours is reaped."""
     with contextlib.suppress(ChildProcessError):
@@ -474,6 +505,7 @@ SCENARIOS = {
     for scenario in (
         strangers,
         orphans,
+        inner_orphans,
         no_descriptors,
         namespaces,
         namesakes,

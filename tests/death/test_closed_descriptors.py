@@ -203,7 +203,29 @@ def check(users):
 """
 
 IN_A_REQUEST = """
-import signal, threading, time
+import ctypes, signal, threading, time
+
+def take_all_at_once(kind):
+    # Without the interpreter's lock changing hands: a number that another thread has just got from the kernel, and
+    # that is then made the user's here, is closed by that thread, whatever its code is.
+    numbers = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+    users = [strangers.Stranger(kind) for _ in numbers]
+    held = ctypes.PyDLL(None)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    for number in range(3, strangers.OUT_OF_REACH):
+        held.close(number)
+    for number, stranger in zip(numbers, users):
+        held.dup3(stranger.descriptor, number, os.O_CLOEXEC)
+    sys.setswitchinterval(interval)
+    for number, stranger in zip(numbers, users):
+        stranger.take(number)
+    return users
+
+def polls(thread):
+    with open(f"/proc/self/task/{thread.native_id}/wchan") as file:
+        return "poll" in file.read()
+
 import manyhands.forkserver
 forkserver = manyhands.forkserver._forkserver
 forkserver.ensure_running()
@@ -230,8 +252,9 @@ starter.start()
 while forkserver._lock.acquire(blocking=False):
     forkserver._lock.release()
     time.sleep(0.01)
-time.sleep(0.5)
-users = take_all(KIND)
+while not polls(starter):
+    time.sleep(0.01)
+users = take_all_at_once(KIND)
 starter.join(40)
 check(users)
 assert not starter.is_alive(), "it waits for ever"

@@ -33,6 +33,7 @@ HERE = ["as it is"]
 SCENARIOS = {
     "strangers": EVERYWHERE,
     "orphans": EVERYWHERE,
+    "inner_orphans": EVERYWHERE,
     "no_descriptors": [*HERE, "no proc"],
     "namespaces": EVERYWHERE,
     "namesakes": [*HERE, "own pids", "own pids, the outer proc"],

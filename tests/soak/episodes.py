@@ -273,7 +273,7 @@ def full_table(world: World) -> None:
             process = world.ctx.Process(target=targets.square, args=(1,))
             try:
                 process.start()
-            except (OSError, RuntimeError) as error:
+            except BlockingIOError as error:
                 refused = error
                 break
             world.ended(process, 0)

@@ -68,6 +68,10 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "shutdown": (1, RIGHT_AFTER),
         "waitid": (2, f"{LOOKED_AT}, or {RIGHT_AFTER}; what is no pidfd is refused"),
     },
+    "polling.rs": {
+        "borrow_raw": (1, "of the borrow that it is polled for"),
+        "recv": (1, "only where `ppoll` is refused; peeks, and takes nothing"),
+    },
     "remembered.rs": {
         "fcntl": (2, "marks what was given just now; asks for the mark"),
         "fcntl_dupfd_cloexec": (1, RIGHT_AFTER),

@@ -1,5 +1,6 @@
 //! Engine errors become the standard library's exceptions, here and nowhere else.
 
+use crate::imports::import_at_need;
 use manyhands::family::FamilyError;
 use manyhands::launch::LaunchError;
 use manyhands::observe::ObserveError;
@@ -39,14 +40,15 @@ pub(crate) fn family(error: FamilyError) -> PyErr {
         FamilyError::NoReference | FamilyError::Memory(AllocateError::OutOfMemory { .. }) => {
             PyMemoryError::new_err(error.to_string())
         }
+        // EAGAIN: Python makes it a BlockingIOError, as of a `fork` beyond the number of processes that a user may have.
+        FamilyError::Full { .. } => PyOSError::new_err((11, error.to_string())),
         // As for one that cannot be opened any more.
         FamilyError::NotHeld => PyOSError::new_err((9, error.to_string())),
         FamilyError::Memory(AllocateError::Corrupted)
         | FamilyError::Unwanted
         | FamilyError::NotAFamily
         | FamilyError::OtherBuild
-        | FamilyError::AlreadyInAFamily
-        | FamilyError::Full { .. } => PyRuntimeError::new_err(error.to_string()),
+        | FamilyError::AlreadyInAFamily => PyRuntimeError::new_err(error.to_string()),
     }
 }
 
@@ -136,9 +138,14 @@ pub(crate) fn lock(error: LockError) -> PyErr {
     }
 }
 
-/// `queue.Full`.
+/// `queue.Full`. Where `queue` is not imported, and cannot be for want of descriptors, a class of the same name: no code of
+/// this process can have named the other one.
 pub(crate) fn full(py: Python<'_>) -> PyErr {
-    named(py, "queue", "Full")
+    made(py, "queue", "Full").unwrap_or_else(|refused| {
+        let class = PyErr::new_type(py, c"queue.Full", None, None, None);
+        let told = class.and_then(|class| class.call0(py)).map(|full| PyErr::from_value(full.into_bound(py)));
+        told.inspect(|told| told.set_cause(py, Some(refused))).unwrap_or_else(|error| error)
+    })
 }
 
 /// `queue.Empty`, which is the interpreter's own: `queue` may not be imported yet, and no descriptor be left for it.
@@ -153,8 +160,9 @@ fn shut(py: Python<'_>) -> PyErr {
 
 /// A new exception of a class that Python code defines, or what kept it from being made.
 pub(crate) fn named(py: Python<'_>, module: &str, name: &str) -> PyErr {
-    match py.import(module).and_then(|m| m.getattr(name)).and_then(|class| class.call0()) {
-        Ok(exception) => PyErr::from_value(exception),
-        Err(error) => error,
-    }
+    made(py, module, name).unwrap_or_else(|error| error)
+}
+
+fn made(py: Python<'_>, module: &str, name: &str) -> PyResult<PyErr> {
+    import_at_need(py, module)?.getattr(name)?.call0().map(PyErr::from_value)
 }

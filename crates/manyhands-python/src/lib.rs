@@ -9,6 +9,7 @@ mod connection;
 mod error;
 mod event;
 mod fast_methods;
+mod imports;
 mod launch;
 mod launched;
 mod lock;

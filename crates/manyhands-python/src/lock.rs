@@ -3,6 +3,7 @@
 use crate::arguments::{Limit, Truth};
 use crate::error;
 use crate::fast_methods::Fast;
+use crate::imports::import_at_need;
 use crate::pickling;
 use manyhands::family::Family;
 use manyhands::lock::{Dead, Holder, Lock, Look, Nature, OnOwnerDeath, Taken, Waiting};
@@ -202,9 +203,9 @@ impl PyLock {
 /// it is told by the class that this one is derived from.
 pub(crate) fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
     let pid = (dead.pid != 0).then_some(dead.pid);
-    let made = lock
-        .repr()
-        .and_then(|name| lock.py().import("manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name)));
+    let made = lock.repr().and_then(|name| {
+        import_at_need(lock.py(), "manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name))
+    });
     made.map_or_else(
         |refused| {
             let text = "a process was killed while it held the lock, which is free now and was not acquired";

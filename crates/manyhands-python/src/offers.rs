@@ -3,6 +3,7 @@
 //! A message that is not sent, or lies in a queue or pool that is gone, is asked for by nobody: its offers are withdrawn,
 //! so that the other end of a pipe sees its end. Python's half is `manyhands._descriptors`.
 
+use crate::imports::import_at_need;
 use manyhands::Handle;
 use manyhands::family::Family;
 use pyo3::prelude::*;
@@ -134,7 +135,7 @@ fn is_ending(py: Python<'_>) -> bool {
 }
 
 fn descriptors(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import("manyhands._descriptors")
+    import_at_need(py, "manyhands._descriptors")
 }
 
 /// A queue or pool may be gone: withdraws the offers that lay in it.

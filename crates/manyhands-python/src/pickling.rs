@@ -5,6 +5,7 @@
 
 use crate::codec;
 use crate::connection::joined;
+use crate::imports::import_at_need;
 use crate::offers::Offers;
 use crate::plane::{self, Packed, PySink, Way};
 use manyhands::Handle;
@@ -33,7 +34,7 @@ static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
 
 fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
     PICKLING.get_or_try_init(py, || {
-        let (pickle, ours) = (py.import("_pickle")?, py.import("manyhands._pickler")?);
+        let (pickle, ours) = (py.import("_pickle")?, import_at_need(py, "manyhands._pickler")?);
         Ok(Pickling {
             dumps: ours.getattr("dumps")?.unbind(),
             dump_into: ours.getattr("dump_into")?.unbind(),

@@ -92,6 +92,8 @@ steps! {
     SlotWritten = 121, "process table: a process has written all of itself into its slot and is no member yet";
     SlotReleased = 122, "process table: a dead member's slot is free, nothing of what it held is";
     SlotJudged = 123, "process table: a process has found a member dead, and not released its slot";
+    SlotHalfForked = 185, "process table: a parent has said in which namespace it forked its child, and not the pid there";
+    ChildForked = 186, "launch: a child is forked, its parent has not said which pid it has";
     SweepCycleClaimed = 35, "sweep: a structure that nobody can reach belongs to the sweeper, perhaps not the next";
     NoteClaimed = 60, "notes: a waiting thread has taken a note and not written it";
     NoteWritten = 61, "notes: a thread's wait is noted, the thread is not asleep yet";

@@ -255,6 +255,7 @@ const ABOVE: &[KillPoint] = {
         ForkAnnounced,
         ForkPlaced,
         SlotJudged,
+        ChildForked,
         ZygoteAsked,
         ZygoteForked,
         ZygoteHandedOver,

@@ -54,6 +54,7 @@ pub use queue::Queue;
 pub use semaphore::Semaphore;
 pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
 pub use sys::changing::Changing;
+pub use sys::limits::MoreDescriptors;
 pub use sys::memory::adopt as adopt_descriptor;
 pub use sys::signal_mask::{BlockedSignals, Signals, take_on_in_child};
 pub use sys::{OsError, Remembered, is_file};

@@ -150,8 +150,24 @@ fn a_queue_of_long_messages_survives_a_death_at_each_step() {
 
 const TASKS: u32 = 60;
 
-/// A worker: answers each task with its own arguments.
-fn work(family: &Family, pool: &Pool, seat: usize, slowly: bool) {
+/// A thread, as `/proc` names it.
+#[derive(Clone, Copy)]
+struct Thread(u32, i64);
+
+impl Thread {
+    fn own() -> Self {
+        // SAFETY: no memory is involved.
+        Self(std::process::id(), unsafe { libc::syscall(libc::SYS_gettid) })
+    }
+
+    fn sleeps(self) -> bool {
+        let line = std::fs::read_to_string(format!("/proc/{}/task/{}/stat", self.0, self.1)).unwrap();
+        line.rsplit_once(')').unwrap().1.trim_start().starts_with('S')
+    }
+}
+
+/// A worker: answers each task with its own arguments; where a thread is given, when that one is asleep.
+fn work(family: &Family, pool: &Pool, seat: usize, sleeper: Option<Thread>) {
     let bell = manyhands::adopt_descriptor(pool.bell().unwrap().number()).unwrap();
     let mut worker = Worker::sit(family, pool.handle(), seat, bell).unwrap();
     worker.enter(Phase::Ready);
@@ -165,8 +181,8 @@ fn work(family: &Family, pool: &Pool, seat: usize, slowly: bool) {
                     block.copy_to(&mut arguments);
                 }
                 assert_eq!(number_of(&arguments), task.index);
-                if slowly {
-                    std::thread::sleep(Duration::from_millis(2));
+                while sleeper.is_some_and(|sleeper| !sleeper.sleeps()) {
+                    std::thread::yield_now();
                 }
                 let Task { job, index, items, .. } = task;
                 let answer = Answer { job, index, items, status: Status::Returned, nanoseconds: 0 };
@@ -263,10 +279,11 @@ fn a_pool_loses_the_item_in_progress_and_nothing_else_at_each_step() {
             let pool = Pool::create(family, 2).unwrap();
             submit_all(&pool);
             let mut answers = [0; TASKS as usize];
+            let leader = Thread::own();
             let victim = fork(|| {
-                // How often the bell is rung depends on how often this process gets to sleep.
-                arm(point, 1 + round % if point == BellTaken { 3 } else { 9 });
-                work(family, &pool, 0, point == BellTaken);
+                arm(point, 1 + round % 9);
+                // The bell is rung for a leader that is asleep: on a busy machine that one seldom is by itself.
+                work(family, &pool, 0, (point == BellTaken).then_some(leader));
             });
             assert_eq!(lead_until_exit(&pool, victim, &mut answers), libc::SIGKILL, "{point:?}");
             let estate = pool.bury(0).unwrap();
@@ -277,7 +294,7 @@ fn a_pool_loses_the_item_in_progress_and_nothing_else_at_each_step() {
 
             // Another worker, on another seat, does what is left.
             pool.dismiss();
-            let survivor = fork(|| work(family, &pool, 1, false));
+            let survivor = fork(|| work(family, &pool, 1, None));
             assert_eq!(lead_until_exit(&pool, survivor, &mut answers), 0);
             let expected = |index: u32| u32::from(lost.is_none_or(|(task, _)| task.index != index));
             for index in 0..TASKS {
@@ -294,7 +311,7 @@ fn dismissed_workers_leave_though_nobody_lived_to_wake_them() {
     let _alone = ONE_AT_A_TIME.lock();
     let family = Family::current().unwrap();
     let pools: Vec<Pool> = (0..rounds()).map(|_| Pool::create(family, 1).unwrap()).collect();
-    let workers: Vec<i32> = pools.iter().map(|pool| fork(|| work(family, pool, 0, false))).collect();
+    let workers: Vec<i32> = pools.iter().map(|pool| fork(|| work(family, pool, 0, None))).collect();
     std::thread::sleep(Duration::from_millis(100));
     for pool in &pools {
         die_at(KillPoint::PoolDismissed, 1, || pool.dismiss());
@@ -418,4 +435,34 @@ fn a_dead_members_slot_is_released_once_though_its_finder_dies() {
         assert!(!table.release(seen) && table.lives(place));
     }
     print_deaths(KillPoint::SlotJudged, "");
+}
+
+#[test]
+fn a_parent_that_dies_before_it_names_its_child_leaves_it_known_by_its_own_name() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let family = Family::current().unwrap();
+    // SAFETY: nothing is given back that is not this test's, and dead.
+    let table = unsafe { family.arena().process_table() };
+    for _ in 0..rounds() {
+        family.sweep();
+        let before = table.members().count();
+        die_at(KillPoint::ChildForked, 1, || {
+            // A parent of its own.
+            family.after_fork_in_child();
+            let start = Start::prepare().unwrap();
+            let place = Place::from_number(start.place()).unwrap();
+            let child = fork(|| {
+                family.take_slot(place).unwrap();
+                kill_oneself();
+            });
+            drop(start.forked(child as u32));
+        });
+        // The child may end a moment after its parent.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while table.members().count() > before {
+            assert!(Instant::now() < deadline, "a dead member stays");
+            family.sweep();
+        }
+    }
+    print_deaths(KillPoint::ChildForked, "");
 }

@@ -9,7 +9,7 @@ use crate::error;
 use crate::launched::{self, Listening};
 use manyhands::pool::Event;
 use manyhands::{BlockedSignals, Signals};
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 
 /// What is kept away from this thread while a worker is started: what `make` of [`super::Hooks`] says.
@@ -170,7 +170,5 @@ pub(super) fn is_lost(process: &Bound<'_, PyAny>) -> bool {
 /// Whether it says that there was no room for a process: no descriptor, no memory, no place.
 pub(super) fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
     let numbered = || error.value(py).getattr("errno").is_ok_and(|errno| !errno.is_none());
-    error.is_instance_of::<PyMemoryError>(py)
-        || error.is_instance_of::<PyRuntimeError>(py)
-        || (error.is_instance_of::<PyOSError>(py) && numbered())
+    error.is_instance_of::<PyMemoryError>(py) || (error.is_instance_of::<PyOSError>(py) && numbered())
 }

@@ -6,7 +6,8 @@
 //! repairer may die too, and then the next one repairs), declares the lock consistent and goes on.
 //!
 //! The mutex's own words lie in shared memory like everything else, and glibc believes them: `words.rs` says which are
-//! looked at before it is asked. A mutex that was damaged gives `Corrupted`, for ever.
+//! looked at before it is asked. A mutex that was damaged gives `Corrupted`, for ever. One whose holder cannot be found
+//! is damaged only where every holder could be: see [`ask_for_the_unseen`].
 //!
 //! A repair that fails (the words of the lock make no sense) leaves a lock that everybody is told is `Corrupted`, never one
 //! that everybody waits for.
@@ -62,6 +63,18 @@ mod held {
 }
 
 pub(crate) use held::assert_none as assert_none_held;
+
+/// Whether a lock may be held by a thread that this process cannot see, as its user has said how to find out.
+#[cfg(not(loom))]
+static MAY_BE_UNSEEN: std::sync::OnceLock<fn() -> bool> = std::sync::OnceLock::new();
+
+/// Says how this process finds out whether somebody who shares its memory may be unseen from here: by a number of a thread
+/// of theirs nobody, or another one, is found. A lock whose word names nobody is damaged only where that cannot be; until
+/// something is said, it cannot be. Called in the middle of a wait for a lock: it must not take one. The first one stays.
+#[cfg(not(loom))]
+pub fn ask_for_the_unseen(may_be_unseen: fn() -> bool) {
+    let _ = MAY_BE_UNSEEN.set(may_be_unseen);
+}
 
 /// Why a lock was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

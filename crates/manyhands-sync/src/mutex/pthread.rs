@@ -32,8 +32,8 @@ impl Default for RobustMutex {
 
 const SPINS: u32 = 40;
 /// So many tenths of a second a waiter sleeps for one and the same holder before it asks whether there is such a thread. The
-/// kernel tells of a holder that died, so a word that names no thread was damaged; or the holder lives in a pid namespace of
-/// its own and was stopped for so long.
+/// kernel tells of a holder that died, so a word that names no thread was damaged; unless the holder may be one that cannot
+/// be seen from here, in a pid namespace of its own, and was stopped: then nobody knows, and the wait goes on.
 const LOST_SLICES: u32 = 50;
 
 unsafe extern "C" {
@@ -96,7 +96,10 @@ impl RobustMutex {
         let mut lost = 0;
         loop {
             let word = self.lock_word();
-            if !self.has_its_kind() || Self::names_nobody(word, lost >= LOST_SLICES) {
+            if !self.has_its_kind() || Self::names_nobody(word, false) {
+                return Err(LockError::Corrupted);
+            }
+            if lost >= LOST_SLICES && Self::names_nobody(word, true) && !Self::may_name_an_unseen(word) {
                 return Err(LockError::Corrupted);
             }
             let end = tenth_of_a_second_from_now();

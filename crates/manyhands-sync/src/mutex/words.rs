@@ -3,7 +3,7 @@
 //! | word | what glibc does with it | damaged |
 //! |---|---|---|
 //! | `kind` | chooses the algorithm; some of them assert | looked at before each call: `Corrupted` |
-//! | `lock` | the holder's thread | names nobody: `Corrupted`, at once or after five seconds of waiting for it |
+//! | `lock` | the holder's thread | names nobody: `Corrupted`, at once or after five seconds of waiting for it; waited for while its holder may be unseen |
 //! | `owner` | two values of its own mean that a death was not repaired | `Corrupted`, or no difference |
 //! | `count`, `nusers`, `spins` | nothing, for this kind | no difference |
 //! | `prev`, `next` | unlocking writes through both, in this process | not believed: we unlock ourselves |
@@ -119,6 +119,12 @@ impl RobustMutex {
             return false;
         }
         thread > MOST_THREADS || closer && (thread == 0 || is_this_thread(thread) || !is_there(thread))
+    }
+
+    /// Whether the number in it may be that of a thread which has another one here, or none. Every word has a number but one
+    /// that says only that somebody waits.
+    pub(super) fn may_name_an_unseen(word: u32) -> bool {
+        word & THREAD != 0 && super::MAY_BE_UNSEEN.get().is_some_and(|ask| ask())
     }
 
     /// Unlocks the mutex, which this thread has locked when its list was at `links`, as glibc does, but without following

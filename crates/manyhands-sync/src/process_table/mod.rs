@@ -16,7 +16,10 @@
 //! newcomer that has the slot by then keeps it. A word of the slot that is written outside of `REGISTERING` carries the
 //! life that it is of and is replaced by a later life's only, so a process that comes too late disturbs nobody.
 //!
-//! A slot names its member by pid, pid namespace and time of registration, so that a reused pid is told apart. The exit
+//! A slot names its member by pid, pid namespace and time of registration, so that a reused pid is told apart. A parent that
+//! has forked the member says besides which pid that has in its own namespace: a member in a namespace of its own can be
+//! found dead by that one, once the parent is gone. The namespace is written first, then the pid; before both are there, and
+//! where a parent dies before, nothing is known of it outside. The exit
 //! word is written by the child itself before it ends, so that its parent knows the status even when another process
 //! collected it from the kernel. The *luggage* is the block of references that a parent packed for its child.
 
@@ -58,6 +61,10 @@ pub struct Slot {
     luggage: Wide,
     /// A life, and whether its member may own blocks of the arena.
     holds: Noted,
+    /// A life, and the pid namespace of the parent that has forked its member.
+    parents_namespace: Noted,
+    /// A life, and the pid that its member has there.
+    parents_pid: Noted,
     /// Of a registered member: written while `REGISTERING`, by the process that registers.
     registered_at: AtomicU64,
     /// As above.
@@ -70,7 +77,9 @@ pub struct Slot {
 impl Slot {
     /// No word stays behind so far that an earlier life is taken for a later one.
     fn begin_life(&self, life: u32) {
-        for word in [&self.exit, &self.luggage_generation, &self.holds] {
+        let words =
+            [&self.exit, &self.luggage_generation, &self.holds, &self.parents_namespace, &self.parents_pid];
+        for word in words {
             word.note_once(life, 0);
         }
         self.luggage.note_once(life, 0);
@@ -105,6 +114,8 @@ impl ProcessTable {
             image: AtomicU64::new(0),
             clock: AtomicU32::new(0),
             holds: Noted::new(),
+            parents_namespace: Noted::new(),
+            parents_pid: Noted::new(),
             notes: Notes::new(),
         };
         Self { slots: std::array::from_fn(slot), used: AtomicU32::new(0) }
@@ -257,6 +268,26 @@ impl ProcessTable {
             },
             false => Member { pid, namespaces: Namespaces { pids, clock: 0 }, registered_at: None, image: 0 },
         })
+    }
+
+    /// Says what the member of that life, which the caller has forked, is called in the caller's pid namespace.
+    pub fn note_forked(&self, place: Place, pid: u32, namespace: u32) {
+        let slot = self.slot(place.index);
+        if slot.parents_namespace.note(place.life, namespace.into()) {
+            kill_point!(SlotHalfForked);
+            slot.parents_pid.note(place.life, pid.into());
+        }
+    }
+
+    /// The pid of the member that has the slot as it was seen, in the namespace of the parent that has forked it, and that
+    /// namespace; `None` when the parent has not said so.
+    #[must_use]
+    pub fn forked_as(&self, seen: Seen) -> Option<(u32, u32)> {
+        let (slot, life) = (self.slot(seen.index), seen.place().life);
+        // In this order: the namespace was there before the pid.
+        let pid = slot.parents_pid.of(life).filter(|&pid| pid != 0)?;
+        let namespace = slot.parents_namespace.of(life).filter(|&namespace| namespace != 0)?;
+        Some((pid as u32, namespace as u32))
     }
 
     /// The member in the slot, while one lives there.

@@ -9,7 +9,7 @@ use manyhands_sync::taker::OwnerName;
 /// The steps tried here.
 pub(super) const POINTS: &[KillPoint] = {
     use KillPoint::*;
-    &[SlotClaimed, SlotNamed, SlotRegistering, SlotWritten, SlotReleased]
+    &[SlotClaimed, SlotNamed, SlotRegistering, SlotWritten, SlotReleased, SlotHalfForked]
 };
 
 /// A newcomer gets the slot that was given back, and is known as what it is.
@@ -59,6 +59,34 @@ fn a_slot_is_given_back_after_a_death_at_each_step_of_taking_it() {
         }
     }
     print_deaths(&POINTS[..4]);
+}
+
+#[test]
+fn what_a_parent_calls_its_child_is_whole_and_of_one_life() {
+    let arena = arena(1);
+    let table = arena.process_table();
+    for round in 0..rounds() {
+        let place = table.reserve(None).unwrap();
+        die_at(KillPoint::SlotHalfForked, 1, || table.note_forked(place, 17, 5));
+        // Before and after the child has come.
+        assert_eq!(table.forked_as(table.look(place.index)), None);
+        assert!(table.register(place, known(1, 6)));
+        let seen = table.look(place.index);
+        assert_eq!(table.forked_as(seen), None, "the pid is missing");
+        table.note_forked(place, 18, 5);
+        assert_eq!(table.forked_as(seen), Some((18, 5)));
+        assert!(table.release(seen));
+        // Of the next life nothing is known; a parent that comes too late says nothing of it.
+        let next = table.reserve(None).unwrap();
+        table.note_forked(next, 19, 7);
+        assert!(table.register(next, known(round + 2, 2)));
+        table.note_forked(place, 18, 5);
+        let seen = table.look(next.index);
+        assert_eq!(table.forked_as(seen), Some((19, 7)));
+        assert!(table.release(seen));
+        the_next_one_has(table, next, round + 1);
+    }
+    print_deaths(&[KillPoint::SlotHalfForked]);
 }
 
 #[test]

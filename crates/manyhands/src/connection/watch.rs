@@ -1,6 +1,6 @@
 //! Waiting for any of several descriptors.
 
-use crate::sys::{OsError, descriptor};
+use crate::sys::{OsError, descriptor, polling};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::{Patience, Waited};
 use rustix::io::Errno;
@@ -27,9 +27,9 @@ impl Watch {
     /// Whether one is ready now.
     ///
     /// # Errors
-    /// When the kernel refuses: too many descriptors, say.
+    /// When the kernel refuses: it has no memory, say.
     pub fn look(&mut self) -> Result<bool, OsError> {
-        match descriptor::poll(&mut self.0, Some(Duration::ZERO)) {
+        match polling::poll(&mut self.0, Some(Duration::ZERO)) {
             Err(Errno::INTR) => Ok(false),
             looked => looked.map(|ready| ready > 0).map_err(OsError::new("poll")),
         }
@@ -40,7 +40,7 @@ impl Watch {
     pub fn await_briefly(&mut self, patience: &mut Patience) -> bool {
         let mut looked = Ok(0);
         patience.only_yield(&mut || {
-            looked = descriptor::poll(&mut self.0, Some(Duration::ZERO));
+            looked = polling::poll(&mut self.0, Some(Duration::ZERO));
             looked != Ok(0)
         });
         // An error comes again in the call that sleeps.
@@ -54,7 +54,7 @@ impl Watch {
     pub fn sleep(&mut self, deadline: Deadline) -> Result<Waited, OsError> {
         loop {
             let left = deadline.slice(LONGEST).unwrap_or(Duration::ZERO);
-            match descriptor::poll(&mut self.0, Some(left)) {
+            match polling::poll(&mut self.0, Some(left)) {
                 Ok(0) if deadline.passed() => return Ok(Waited::TimedOut),
                 Ok(0) => {}
                 Ok(_) => return Ok(Waited::Ready),
@@ -66,6 +66,6 @@ impl Watch {
 
     /// Which were ready when they were last looked at, by their places.
     pub fn ready(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().enumerate().filter(|(_, watched)| !watched.revents().is_empty()).map(|(at, _)| at)
+        self.0.iter().enumerate().filter(|(_, watched)| watched.is_ready()).map(|(at, _)| at)
     }
 }

@@ -251,6 +251,15 @@ impl Slot {
         self.place
     }
 
+    /// The child was forked by this process, in whose pid namespace it has that pid.
+    pub(crate) fn note_forked(&self, pid: u32) {
+        kill_point!(ChildForked);
+        let here = namespaces::own().pids;
+        if here != 0 {
+            self.family.process_table().note_forked(self.place, pid, here);
+        }
+    }
+
     /// The exit status the child noted, if it came that far.
     pub fn noted_exit(&self) -> Option<i32> {
         self.family.process_table().noted_exit(self.place)

@@ -22,6 +22,7 @@ pub(crate) use taker::{is_gone, is_gone_in, known_taker};
 
 use crate::sys::{OsError, Remembered, arena, lost_memory, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
+use manyhands_sync::mutex::ask_for_the_unseen;
 use manyhands_sync::notes::Role;
 use manyhands_sync::process_table::{MOST_MEMBERS, ProcessTable};
 use std::os::fd::{AsFd, OwnedFd};
@@ -186,6 +187,7 @@ impl Family {
 
     fn become_its_member(family: Self) -> Result<&'static Self, FamilyError> {
         forks::register()?;
+        ask_for_the_unseen(orphans::may_have_unseen_members);
         Ok(FAMILY.get_or_init(|| family))
     }
 

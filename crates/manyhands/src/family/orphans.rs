@@ -7,6 +7,7 @@
 use super::member::own_place;
 use super::{FAMILY, Family};
 use crate::sys::liveness::{Liveness, View};
+use crate::sys::namespaces;
 use manyhands_sync::kill_point;
 use manyhands_sync::process_table::{Place, ProcessTable, Seen, State};
 use manyhands_sync::taker::OwnerName;
@@ -26,6 +27,19 @@ impl Family {
         let own = FAMILY.get().is_some_and(|own| own.id() == self.id());
         own.then(own_place).flatten()
     }
+}
+
+/// Whether this process's family has, or may have, a member whose threads have other numbers here, or none: in another pid
+/// namespace, or in one that nobody could name. A place that waits for its child has nobody yet who could hold anything.
+pub(super) fn may_have_unseen_members() -> bool {
+    let Some(family) = Family::existing() else { return false };
+    let (table, here) = (family.process_table(), namespaces::own().pids);
+    table.used().map(|index| table.look(index)).any(|seen| match seen.state() {
+        State::Free | State::Reserved => false,
+        State::Registering | State::Live => {
+            table.identity(seen).is_none_or(|member| here == 0 || member.namespaces.pids != here)
+        }
+    })
 }
 
 /// One look at members, by one process.
@@ -56,7 +70,10 @@ impl Round {
             State::Free => Liveness::Dead,
             State::Reserved => Liveness::Unknown,
             State::Registering | State::Live => match self.table.identity(seen) {
-                Some(member) => self.view.of(&member),
+                Some(member) => match (self.view.of(&member), self.table.forked_as(seen)) {
+                    (Liveness::Unknown, Some((pid, pids))) => self.view.of_forked(&member, pid, pids),
+                    (known, _) => known,
+                },
                 // The slot has changed since, or its words are damaged.
                 None if !self.table.lives(seen.place()) => Liveness::Dead,
                 None => Liveness::Unknown,
@@ -111,6 +128,31 @@ impl Round {
                 true
             }
             Liveness::Dead | Liveness::Unknown => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use manyhands_sync::process_table::{Member, Namespaces};
+
+    #[test]
+    fn a_member_of_another_namespace_may_be_unseen() {
+        let family = Family::current().expect("a family");
+        family.own_slot().expect("a slot");
+        let (table, here) = (family.process_table(), namespaces::own());
+        // Tests of this process run beside this one: nobody else's members are elsewhere.
+        assert!(!may_have_unseen_members());
+        for (pids, unseen) in [(here.pids, false), (here.pids ^ 1, true), (0, true)] {
+            let place = table.reserve(None).expect("room");
+            assert!(!may_have_unseen_members(), "nobody has come");
+            let namespaces = Namespaces { pids, ..here };
+            let member =
+                Member { pid: std::process::id(), namespaces, registered_at: Some(u64::MAX), image: 0 };
+            assert!(table.register(place, member));
+            assert_eq!(may_have_unseen_members(), unseen);
+            assert!(table.end(place));
         }
     }
 }

@@ -125,6 +125,12 @@ impl Start {
     /// # Errors
     /// When the kernel refuses a descriptor for it; it was killed then, and there is nothing left of it.
     pub fn forked(self, pid: u32) -> Result<Process, LaunchError> {
+        self.slot.note_forked(pid);
+        self.started(pid)
+    }
+
+    /// As [`Start::forked`], of a process that need not be the child itself: the program may start another one.
+    fn started(self, pid: u32) -> Result<Process, LaunchError> {
         let Self { mut slot, life_read, life } = self;
         // The child has it. Here it was what kept a number free for the child's own descriptor, before there was a child.
         drop(life_read);
@@ -152,7 +158,7 @@ impl Start {
         passed: &[RawFd],
     ) -> Result<Process, LaunchError> {
         let pid = posix_spawn::spawn(program, arguments, environment, passed)?;
-        self.forked(pid)
+        self.started(pid)
     }
 
     /// Has a fork server start it. `job` reaches the child. What follows is up to the caller: to send the request and wait

@@ -1,11 +1,12 @@
 //! A bell: an eventfd on which one side sleeps, together with pidfds, and which the other side rings.
 
 use super::OsError;
+use super::polling::{self, Watched};
 use super::remembered::{self, CLOSED_BY_OTHERS, Remembered};
 use super::sentinel::Sentinel;
 use crate::pool::Woken;
 use manyhands_sync::deadline::Deadline;
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -49,15 +50,11 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// # Errors
 /// `CLOSED_BY_OTHERS` when that is what became of the bell.
 pub(crate) fn wait(bell: &Remembered, watched: &[&Sentinel], deadline: Deadline) -> Result<Woken, OsError> {
-    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len());
-    fds.push(PollFd::from_borrowed_fd(bell.unlooked(), PollFlags::IN));
-    fds.extend(watched.iter().map(|process| PollFd::from_borrowed_fd(process.unlooked(), PollFlags::IN)));
+    let mut fds = Vec::with_capacity(1 + watched.len());
+    fds.push(Watched::readable(bell.unlooked()));
+    fds.extend(watched.iter().map(|process| Watched::readable(process.unlooked())));
     let Some(slice) = deadline.slice(LONGEST) else { return Ok(Woken::TimedOut) };
-    let timeout = rustix::time::Timespec {
-        tv_sec: i64::try_from(slice.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: slice.subsec_nanos().into(),
-    };
-    match rustix::event::poll(&mut fds, Some(&timeout)) {
+    match polling::poll(&mut fds, Some(slice)) {
         Err(Errno::INTR) => return Ok(Woken::Interrupted),
         Err(errno) => return Err(OsError::new("poll")(errno)),
         Ok(0) => {
@@ -72,12 +69,12 @@ pub(crate) fn wait(bell: &Remembered, watched: &[&Sentinel], deadline: Deadline)
         }
         Ok(_) => {}
     }
-    if !fds[0].revents().is_empty() {
+    if fds[0].is_ready() {
         // Silence the bell; a ring that comes right after this makes it readable again.
         let _ = rustix::io::read(bell.get()?, &mut [0; 8]);
         return Ok(Woken::Answers);
     }
-    let readable = fds[1..].iter().position(|fd| !fd.revents().is_empty());
+    let readable = fds[1..].iter().position(Watched::is_ready);
     match readable {
         Some(place) if watched[place].has_ended()? => Ok(Woken::Exited(place)),
         _ => Ok(Woken::Answers),
@@ -95,10 +92,8 @@ fn first_that_ended(watched: &[&Sentinel]) -> Result<Option<usize>, OsError> {
 
 /// The first of these processes that has ended, without waiting. One of which nobody can tell has not.
 pub(crate) fn first_ended(watched: &[&Sentinel]) -> Option<usize> {
-    let mut fds: Vec<_> =
-        watched.iter().map(|process| PollFd::from_borrowed_fd(process.unlooked(), PollFlags::IN)).collect();
-    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).ok()?;
-    let ended = |place: &usize| !fds[*place].revents().is_empty() && watched[*place].has_ended() == Ok(true);
+    let mut fds: Vec<_> = watched.iter().map(|process| Watched::readable(process.unlooked())).collect();
+    polling::poll(&mut fds, Some(Duration::ZERO)).ok()?;
+    let ended = |place: &usize| fds[*place].is_ready() && watched[*place].has_ended() == Ok(true);
     (0..watched.len()).find(ended)
 }

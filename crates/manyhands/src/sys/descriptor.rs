@@ -2,14 +2,13 @@
 //! another file at any time. A call then fails, or concerns that other file; no memory is at stake.
 #![allow(unsafe_code)] // a number is borrowed for one call, or closed
 
-use rustix::event::{PollFd, PollFlags};
+use super::polling;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 fn named(number: i32) -> Result<BorrowedFd<'static>, Errno> {
     if number < 0 {
@@ -66,20 +65,11 @@ pub(crate) fn close(number: i32) -> Result<(), Errno> {
 }
 
 /// What `poll` is to look at.
-pub(crate) type Watched = PollFd<'static>;
+pub(crate) type Watched = polling::Watched<'static>;
 
 /// A descriptor that somebody wants to read from.
 pub(crate) fn watched(number: i32) -> Result<Watched, Errno> {
-    Ok(PollFd::from_borrowed_fd(named(number)?, PollFlags::IN))
-}
-
-/// `ppoll`, how many are ready. One that ended, failed or is no descriptor is.
-pub(crate) fn poll(watched: &mut [Watched], timeout: Option<Duration>) -> Result<usize, Errno> {
-    let timeout = timeout.map(|timeout| rustix::time::Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
-    });
-    rustix::event::poll(watched, timeout.as_ref())
+    named(number).map(polling::Watched::readable)
 }
 
 /// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)`.

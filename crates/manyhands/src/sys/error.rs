@@ -1,5 +1,7 @@
 //! What a refused system call becomes.
 
+use super::remembered::CLOSED_BY_OTHERS;
+
 /// A system call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OsError {
@@ -10,8 +12,12 @@ pub struct OsError {
 }
 
 impl OsError {
+    /// The engine calls with descriptors that it has just made, or looked at: one that is none was closed in between.
     pub(crate) fn new(call: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Self { call, errno: errno.raw_os_error() }
+        move |errno| match errno.raw_os_error() {
+            libc::EBADF => CLOSED_BY_OTHERS,
+            errno => Self { call, errno },
+        }
     }
 
     /// Whether there was no room for it: another time there may be.

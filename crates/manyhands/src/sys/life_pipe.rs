@@ -6,11 +6,12 @@
 #![allow(unsafe_code)] // fcntl commands that rustix lacks
 
 use super::OsError;
+use super::polling::{self, Watched};
 use super::remembered::{CLOSED_BY_OTHERS, Remembered};
-use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 /// The write end, in the parent. Dropping it tells the child that the parent is gone.
 #[derive(Debug)]
@@ -70,10 +71,9 @@ pub(crate) fn die_with_parent(read: BorrowedFd<'_>) -> Result<bool, OsError> {
 
 /// Whether the write end is still held.
 fn parent_lives(read: BorrowedFd<'_>) -> Result<bool, OsError> {
-    let mut fds = [PollFd::from_borrowed_fd(read.as_fd(), PollFlags::IN)];
-    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).map_err(OsError::new("poll"))?;
-    Ok(fds[0].revents().is_empty())
+    let mut watched = [Watched::readable(read)];
+    polling::poll(&mut watched, Some(Duration::ZERO)).map_err(OsError::new("poll"))?;
+    Ok(!watched[0].is_ready())
 }
 
 /// Not in the libc crate for every target.

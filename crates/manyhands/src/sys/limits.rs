@@ -1,6 +1,7 @@
 //! What the system allows this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::{Mutex, PoisonError};
 
 /// Whether this process may map only so much.
 pub(crate) fn is_address_space_limited() -> bool {
@@ -58,6 +59,47 @@ impl Drop for Numbers {
     }
 }
 
+/// Those that live, and the limit before the first of them.
+static RAISED: Mutex<Option<(u32, Rlimit)>> = Mutex::new(None);
+
+/// While one of these lives, this process may have as many descriptors as its hard limit allows: for the one or two that an
+/// error or a first use needs. A limit that other code sets meanwhile stays.
+#[derive(Debug)]
+pub struct MoreDescriptors(());
+
+impl MoreDescriptors {
+    /// `setrlimit(RLIMIT_NOFILE)`. A refusal leaves it as it is.
+    #[must_use]
+    pub fn for_now() -> Self {
+        let mut raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *raised {
+            Some((lives, _)) => *lives += 1,
+            none => {
+                let before = getrlimit(Resource::Nofile);
+                let _ = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, ..before });
+                *none = Some((1, before));
+            }
+        }
+        Self(())
+    }
+}
+
+impl Drop for MoreDescriptors {
+    fn drop(&mut self) {
+        let mut raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((lives, before)) = &mut *raised else { return };
+        *lives -= 1;
+        if *lives > 0 {
+            return;
+        }
+        let now = getrlimit(Resource::Nofile);
+        if now.current == now.maximum && now.maximum == before.maximum {
+            let _ = setrlimit(Resource::Nofile, Rlimit { ..*before });
+        }
+        *raised = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +113,12 @@ mod tests {
         drop(raised);
         assert_eq!(getrlimit(Resource::Nofile).current, Some(900));
         drop(Numbers::up_to(899));
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(900));
+        let more = [MoreDescriptors::for_now(), MoreDescriptors::for_now()];
+        for each in more {
+            assert_eq!(getrlimit(Resource::Nofile).current, all.maximum);
+            drop(each);
+        }
         assert_eq!(getrlimit(Resource::Nofile).current, Some(900));
         setrlimit(Resource::Nofile, all).expect("as it was");
     }

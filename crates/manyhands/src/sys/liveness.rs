@@ -10,7 +10,7 @@
 //! | a pidfd opened now | it is readable: the process that had the pid has ended, and the member before that | | it cannot be opened, or is not readable |
 //!
 //! All three mean a pid of this process's own pid namespace. Of a member of another one, or of an unknown one, nothing is
-//! asked. Times of another time namespace are not compared. `kill` comes first: it needs no descriptor.
+//! asked, unless the parent that forked it has said which pid it has here ([`View::of_forked`]). Times of another time namespace are not compared. `kill` comes first: it needs no descriptor.
 
 use super::stat::{Proc, Stat};
 use super::{namespaces, pidfd};
@@ -49,6 +49,12 @@ impl View {
     /// Whether that member lives.
     pub(crate) fn of(&self, member: &Member) -> Liveness {
         judge(member, self)
+    }
+
+    /// As [`View::of`], of a member that has that pid in that namespace, besides its own ones.
+    pub(crate) fn of_forked(&self, member: &Member, pid: u32, pids: u32) -> Liveness {
+        let namespaces = Namespaces { pids, ..member.namespaces };
+        judge(&Member { pid, namespaces, ..*member }, self)
     }
 
     /// What `/proc` says of a member that counts its pids as this process does.

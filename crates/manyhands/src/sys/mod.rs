@@ -22,6 +22,7 @@ pub(crate) mod pages;
 pub(crate) mod passing;
 pub(crate) mod pidfd;
 pub(crate) mod plain;
+pub(crate) mod polling;
 pub(crate) mod posix_spawn;
 pub(crate) mod quiet_thread;
 pub(crate) mod refusals;

@@ -2,9 +2,10 @@
 #![allow(unsafe_code)] // an ioctl that rustix lacks
 
 use super::OsError;
+use super::polling::{self, Watched};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::wait_word::Waited;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
@@ -143,11 +144,7 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<Waited, OsE
     // A number that was closed just after somebody looked at it may never be readable.
     const LONGEST: Duration = Duration::from_secs(60);
     let slice = deadline.slice(LONGEST).unwrap_or(Duration::ZERO);
-    let timeout = rustix::time::Timespec {
-        tv_sec: i64::try_from(slice.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: slice.subsec_nanos().into(),
-    };
-    match rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+    match polling::poll(&mut [Watched::readable(fd)], Some(slice)) {
         Ok(0) if deadline.passed() => Ok(Waited::TimedOut),
         Ok(0) | Err(Errno::INTR) => Ok(Waited::Interrupted),
         Ok(_) => Ok(Waited::Ready),
@@ -179,15 +176,10 @@ pub(crate) fn wait_any(
         Watch::Writable => PollFlags::OUT,
         Watch::Closed => PollFlags::empty(),
     };
-    let mut fds: Vec<_> =
-        watched.iter().map(|&(fd, watch)| PollFd::from_borrowed_fd(fd, events(watch))).collect();
-    fds.extend(pidfd.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
+    let mut fds: Vec<_> = watched.iter().map(|&(fd, watch)| Watched::new(fd, events(watch))).collect();
+    fds.extend(pidfd.map(Watched::readable));
     let Some(slice) = deadline.slice(longest) else { return Ok(Waited::TimedOut) };
-    let timeout = rustix::time::Timespec {
-        tv_sec: i64::try_from(slice.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: slice.subsec_nanos().into(),
-    };
-    match rustix::event::poll(&mut fds, Some(&timeout)) {
+    match polling::poll(&mut fds, Some(slice)) {
         Ok(0) if deadline.passed() => Ok(Waited::TimedOut),
         Ok(0) | Err(Errno::INTR) => Ok(Waited::Interrupted),
         Ok(_) => Ok(Waited::Ready),

@@ -53,12 +53,25 @@ pub(super) fn send_end(socket: BorrowedFd<'_>, number: u64) -> Result<(), OsErro
     passing::send(socket, &number.to_le_bytes(), &[])
 }
 
+/// Waits for an order.
 pub(super) fn receive_order(socket: BorrowedFd<'_>) -> Result<Order, OsError> {
     let mut bytes = [0; 16];
-    let Message { len, fds, is_whole } = passing::receive(socket, &mut bytes)?;
+    let message = passing::receive(socket, &mut bytes)?;
+    Ok(order_in(message, &bytes))
+}
+
+/// `EAGAIN` when there is none.
+pub(super) fn receive_order_now(socket: BorrowedFd<'_>) -> Result<Order, OsError> {
+    let mut bytes = [0; 16];
+    let message = passing::receive_now(socket, &mut bytes)?;
+    Ok(order_in(message, &bytes))
+}
+
+fn order_in(message: Message, bytes: &[u8; 16]) -> Order {
+    let Message { len, fds, is_whole } = message;
     let (number, place) = (word(&bytes[..8]), word(&bytes[8..]));
     let mut fds = fds.into_iter();
-    Ok(match (len, fds.next()) {
+    match (len, fds.next()) {
         (0, _) => Order::Gone,
         (8, None) => Order::End { number },
         (16, Some(channel)) if !is_whole => Order::Cut { channel },
@@ -69,7 +82,7 @@ pub(super) fn receive_order(socket: BorrowedFd<'_>) -> Result<Order, OsError> {
             _ => Order::Nonsense,
         },
         _ => Order::Nonsense,
-    })
+    }
 }
 
 /// A zygote's reply.

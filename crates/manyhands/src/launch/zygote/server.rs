@@ -4,13 +4,13 @@
 use super::message::{self, Order};
 use crate::family::Family;
 use crate::sys::pidfd::{self, Ended};
+use crate::sys::polling::{self, Watched};
 use crate::sys::{OsError, limits, memory, passing};
 use crate::waiting;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Role, WaitKind};
 use manyhands_sync::wait_word::Patience;
-use rustix::event::{PollFd, PollFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -97,6 +97,7 @@ impl Zygote {
                     Ok(Order::End { number }) => self.end(number),
                     Ok(Order::Nonsense) => {}
                     Ok(Order::Gone) => return None,
+                    Err(OsError { errno: libc::EAGAIN, .. }) => {}
                     // Of memory: the request's channel has ended, or it is still there.
                     Err(_) => std::thread::sleep(BETWEEN_LOOKS),
                 }
@@ -107,7 +108,7 @@ impl Zygote {
     /// The first descriptor of a request is its channel, for which there is always room.
     fn receive(&mut self) -> Result<Order, OsError> {
         self.room = None;
-        let order = message::receive_order(self.socket.as_fd());
+        let order = message::receive_order_now(self.socket.as_fd());
         if !matches!(order, Ok(Order::Cut { .. })) {
             self.keep_room();
         }
@@ -121,38 +122,28 @@ impl Zygote {
         self.room.is_some()
     }
 
-    /// Whether the socket has something, and which children have ended.
+    /// Whether the socket may have something, and which children may have ended.
     fn poll(&mut self) -> (bool, Vec<usize>) {
         // What a request that was refused took is free by now.
         self.keep_room();
         let mut fds = Vec::with_capacity(2 + self.children.len());
-        fds.push(PollFd::new(&self.socket, PollFlags::IN));
-        fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
-        fds.extend(self.reserve.iter().map(|reserve| PollFd::new(&reserve.pidfd, PollFlags::IN)));
+        fds.push(Watched::readable(self.socket.as_fd()));
+        fds.extend(self.children.iter().map(|child| Watched::readable(child.pidfd.as_fd())));
+        fds.extend(self.reserve.iter().map(|reserve| Watched::readable(reserve.pidfd.as_fd())));
         let _noted = waiting::note(WaitKind::Requests, 0, &mut Patience::new(), Deadline::NEVER);
         loop {
-            match rustix::event::poll(&mut fds, None) {
+            match polling::poll(&mut fds, None) {
                 Err(rustix::io::Errno::INTR) => {}
-                // Of memory; or the limit of descriptors was lowered below what is polled.
-                Err(_) => return self.look_around(),
                 Ok(_) => break,
+                // Of memory, say. What could not be found out may be: each is tried, and none is waited for.
+                Err(_) => {
+                    std::thread::sleep(BETWEEN_LOOKS);
+                    return (true, (0..fds.len() - 1).collect());
+                }
             }
         }
-        let ended = (1..fds.len()).filter(|&i| !fds[i].revents().is_empty()).map(|i| i - 1).collect();
-        (!fds[0].revents().is_empty(), ended)
-    }
-
-    /// Where all at once cannot be polled: the socket alone for a moment, then everybody.
-    fn look_around(&self) -> (bool, Vec<usize>) {
-        let asked = pidfd::wait(self.socket.as_fd(), Deadline::after(BETWEEN_LOOKS));
-        let asked = match asked {
-            Ok(waited) => waited == manyhands_sync::wait_word::Waited::Ready,
-            Err(_) => {
-                std::thread::sleep(BETWEEN_LOOKS);
-                false
-            }
-        };
-        (asked, (0..self.children.len() + usize::from(self.reserve.is_some())).collect())
+        let ended = (1..fds.len()).filter(|&i| fds[i].is_ready()).map(|i| i - 1).collect();
+        (fds[0].is_ready(), ended)
     }
 
     fn report(&mut self, place: usize) {
