@@ -9,7 +9,7 @@ use manyhands_sync::arena::Owner;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Notes, Role};
 pub use manyhands_sync::process_table::Place;
-use manyhands_sync::process_table::{Member, SlotIndex};
+use manyhands_sync::process_table::{Member, Namespaces, SlotIndex};
 use manyhands_sync::taker::OwnerName;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -254,7 +254,7 @@ impl Slot {
     /// The child was forked by this process, in whose pid namespace it has that pid.
     pub(crate) fn note_forked(&self, pid: u32) {
         kill_point!(ChildForked);
-        let here = namespaces::own().pids;
+        let here = self.family.own_pid_namespace();
         if here != 0 {
             self.family.process_table().note_forked(self.place, pid, here);
         }
@@ -276,7 +276,7 @@ impl Slot {
     pub(crate) fn taken(&self) -> Option<(u32, u64)> {
         let seen = self.family.process_table().look(self.place.index);
         let child = self.family.process_table().identity(seen).filter(|_| seen.place() == self.place)?;
-        let here = namespaces::own();
+        let here = Namespaces { pids: self.family.own_pid_namespace(), clock: namespaces::own_clock() };
         let shared = here.pids == 0 || child.namespaces.pids == 0 || here.pids == child.namespaces.pids;
         let clock = here.clock != 0 && here.clock == child.namespaces.clock;
         // While it registers, and by another clock, nobody here knows when it began.

@@ -27,6 +27,14 @@ impl Family {
         let own = FAMILY.get().is_some_and(|own| own.id() == self.id());
         own.then(own_place).flatten()
     }
+
+    /// The pid namespace of this process; 0 when nobody can tell. It is the same for a process's whole life, so what was
+    /// noted when it became a member holds.
+    pub(crate) fn own_pid_namespace(&self) -> u32 {
+        let table = self.process_table();
+        let noted = self.own_place_here().and_then(|place| table.identity(table.look(place.index)));
+        noted.map(|own| own.namespaces.pids).filter(|&pids| pids != 0).unwrap_or_else(|| namespaces::own().pids)
+    }
 }
 
 /// Whether this process's family has, or may have, a member whose threads have other numbers here, or none: in another pid

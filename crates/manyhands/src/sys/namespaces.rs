@@ -13,15 +13,24 @@ const NO_TIME_NAMESPACES: u32 = 1;
 ///
 /// A number that was given to a later namespace misleads nobody: all processes of the earlier one are gone then.
 pub(crate) fn own() -> Namespaces {
-    let pids = number_at("/proc/self/ns/pid");
-    let clock = match (number_at("/proc/self/ns/time"), pids) {
-        (Some(clock), _) => clock,
-        // The folder is there, and this one is not in it.
-        (None, Some(_)) if !std::path::Path::new("/proc/self/ns/time").is_symlink() => NO_TIME_NAMESPACES,
-        (None, _) => by_pidfd(PIDFD_GET_TIME_NAMESPACE).unwrap_or(0),
-    };
-    Namespaces { pids: pids.or_else(|| by_pidfd(PIDFD_GET_PID_NAMESPACE)).unwrap_or(0), clock }
+    let pids = number_at(PID_NAMESPACE).or_else(|| by_pidfd(PIDFD_GET_PID_NAMESPACE)).unwrap_or(0);
+    Namespaces { pids, clock: own_clock() }
 }
+
+/// The one in which this process counts time, asked anew: `setns` can change it.
+pub(crate) fn own_clock() -> u32 {
+    if let Some(clock) = number_at(TIME_NAMESPACE) {
+        return clock;
+    }
+    // The folder is there, and this one is not in it.
+    if number_at(PID_NAMESPACE).is_some() && !std::path::Path::new(TIME_NAMESPACE).is_symlink() {
+        return NO_TIME_NAMESPACES;
+    }
+    by_pidfd(PIDFD_GET_TIME_NAMESPACE).unwrap_or(0)
+}
+
+const PID_NAMESPACE: &str = "/proc/self/ns/pid";
+const TIME_NAMESPACE: &str = "/proc/self/ns/time";
 
 /// Those that a child of this thread's next fork will have, if they can be told. Asked here, where the kernel has the
 /// names at hand: a child that asked for its own would pay for its folder in `/proc`, ten times as much.
