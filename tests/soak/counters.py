@@ -62,12 +62,13 @@ def settled(world: World, wanted: Counters | None = None) -> tuple[Counters, int
     while time.monotonic() < deadline:
         if last == wanted or (wanted is None and time.monotonic() - since > 2 and not last.left_blocks):
             break
-        if last.left_blocks or last.dead:
+        if last.left_blocks or last.dead or last.coming:
             # What the dead have left goes with the next sweep, and a death that a parent sees brings that nearer.
             deaths.a_death(world)
             died += 1
         world.check(died <= MOST_DEATHS_A_SWEEP, f"after {died} deaths there was no sweep: {last}")
-        time.sleep(0.1)
+        # The place of a user's fork that was killed at once is kept for ten seconds.
+        time.sleep(1 if last.coming else 0.1)
         if (now := Counters.now()) != last:
             last, since = now, time.monotonic()
     return last, died

@@ -81,6 +81,8 @@ def futures_of_many(world: World) -> None:
     """An executor is shut down over calls that have not begun."""
     executor = manyhands.ProcessPoolExecutor(2, mp_context=world.ctx)
     calls = [executor.submit(targets.square, n) for n in range(300)]
+    for number in range(world.rng.randrange(100)):
+        world.check(calls[number].result(60) == number * number, f"the square of {number}")
     executor.shutdown(cancel_futures=True)
     concurrent.futures.wait(calls, timeout=60)
     for number, call in enumerate(calls):

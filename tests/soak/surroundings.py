@@ -76,7 +76,8 @@ def _sigchld_ignored() -> Iterator[None]:
 def full_memory(world: World) -> None:
     """The shared memory is full while processes start; what lies in it stays whole."""
     ctx, seed = world.ctx, world.rng.randrange(1 << 30)
-    queue, put = ctx.Queue(), []
+    put: list[int] = []
+    queue = ctx.Queue()
     beside = ctx.Array("i", range(1000))
     for size in (1 << 20, 3_000):
         with contextlib.suppress(MemoryError):
