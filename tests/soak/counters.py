@@ -62,8 +62,9 @@ def settled(world: World, wanted: Counters | None = None) -> tuple[Counters, int
     while time.monotonic() < deadline:
         if last == wanted or (wanted is None and time.monotonic() - since > 2 and not last.left_blocks):
             break
-        if last.left_blocks or last.dead or last.coming:
-            # What the dead have left goes with the next sweep, and a death that a parent sees brings that nearer.
+        if last.left_blocks or last.dead or last.coming or not last.held.startswith("0 bytes"):
+            # What the dead have left, and queues that lie only in each other, go with the next sweep; a death that a
+            # parent sees brings that nearer.
             deaths.a_death(world)
             died += 1
         world.check(died <= MOST_DEATHS_A_SWEEP, f"after {died} deaths there was no sweep: {last}")
@@ -78,6 +79,16 @@ def own_memory() -> int:
     """The MiB that the service has for itself alone."""
     found = re.search(r"RssAnon:\s*([0-9]+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) >> 10 if found else -1
+
+
+def threads() -> str:
+    """What the service's threads are, and where they are in the kernel."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            names = [(task / name).read_text().strip() for name in ("comm", "wchan")]
+            found.append(" in ".join([*names, (task / "syscall").read_text().split()[0]]))
+    return f"{len(found)} threads: {', '.join(found)}"
 
 
 def _number(pattern: str, report: str) -> int:

@@ -92,7 +92,7 @@ def pool_with_deaths(world: World) -> None:
     """A pool whose workers are killed, by their items and from outside."""
     with world.ctx.Pool(2) as pool:
         calls = {n: pool.apply_async(targets.square_or_die, (n,)) for n in range(150)}
-        os.kill(world.rng.choice(pool._pool).pid, signal.SIGKILL)
+        world.rng.choice(pool._pool).kill()
         lost = 0
         for number, call in calls.items():
             try:

@@ -14,11 +14,19 @@ from typing import Any
 
 import episodes
 import manyhands
-from counters import own_memory, settled
+import manyhands.futures
+import manyhands.pool
+import manyhands.queues
+import manyhands.sharedctypes
+
+# All that is imported when it is first used: a process that is forked beside another thread's import waits for that for
+# ever, as in the standard library.
+import manyhands.synchronize
+from counters import own_memory, settled, threads
 from world import World
 
 #: How many episodes there are between two counts of what the service has.
-EPISODES_A_ROUND = 12
+EPISODES_A_ROUND = 40
 #: No episode takes longer: against hangs.
 EPISODE_SECONDS = 240.0
 #: The service's own memory may grow by so many MiB: the interpreter keeps some of what it had.
@@ -33,7 +41,7 @@ def main() -> int:
         said = serve(world, _chosen(method, sys.argv[4:]), time.monotonic() + seconds, runs)
     except BaseException:
         traceback.print_exc()
-        print(manyhands.doctor(), flush=True)
+        print(manyhands.doctor(), threads(), sep="\n", flush=True)
         print(f"{method}: WRONG after {dict(runs)}", flush=True)
         os._exit(1)  # without waiting for what is there still: `__main__` ends it
     print(f"{method}: {runs.total()} episodes, {world.checked} values checked, 0 wrong; {said}", flush=True)

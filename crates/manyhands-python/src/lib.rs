@@ -14,6 +14,7 @@ mod launched;
 mod lock;
 mod observe;
 mod offers;
+mod once;
 mod pickling;
 mod plane;
 mod pool;

@@ -7,10 +7,10 @@ use super::block::PyBlock;
 use super::element::{Element, Items};
 use super::fast_value::is_answered_for;
 use crate::lock::PyLock;
+use crate::once::interned;
 use manyhands::shared::{Integer, SharedBlock};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PySlice, PyTuple};
 use std::sync::OnceLock;
@@ -99,12 +99,12 @@ impl PySynchronizedBase {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.own()?.lock.call_method0(py, intern!(py, "__enter__"))
+        self.own()?.lock.call_method0(py, interned!(py, "__enter__"))
     }
 
     #[pyo3(signature = (*args))]
     fn __exit__(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.own()?.lock.call_method1(py, intern!(py, "__exit__"), args)
+        self.own()?.lock.call_method1(py, interned!(py, "__exit__"), args)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -229,7 +229,7 @@ impl PySynchronizedValue {
         let (py, own) = (slf.py(), slf.as_super().get().own()?);
         own.locked(py, || {
             let loaded = own.memory.as_ref().and_then(|(block, element)| element.load(py, block, 0));
-            loaded.map_or_else(|| own.object.bind(py).getattr(intern!(py, "value")), Ok)
+            loaded.map_or_else(|| own.object.bind(py).getattr(interned!(py, "value")), Ok)
         })
     }
 
@@ -238,7 +238,7 @@ impl PySynchronizedValue {
         let (py, own) = (slf.py(), slf.as_super().get().own()?);
         own.locked(py, || match &own.memory {
             Some((block, element)) if element.store(block, 0, value) => Ok(()),
-            _ => own.object.bind(py).setattr(intern!(py, "value"), value),
+            _ => own.object.bind(py).setattr(interned!(py, "value"), value),
         })
     }
 }

@@ -23,11 +23,12 @@ use super::absent::{self, Absent, COMES_WITHIN, COMES_WITHIN_AT_NEED};
 use super::holdings::{self, Holding, Holdings};
 use super::member::{self, Place, own_standing_word};
 use super::{Family, FamilyError};
+use crate::pool::seats_for_fork;
 use crate::sys::{OsError, alone, at_fork, life_pipe};
 use manyhands_sync::arena::{AllocateError, Handle, Kind, Owner, ReferError};
 use manyhands_sync::kill_point;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
@@ -104,6 +105,7 @@ struct Locks {
     absent: MutexGuard<'static, Vec<Absent>>,
     _alone: alone::Locked,
     _ends: MutexGuard<'static, Vec<std::sync::Weak<life_pipe::LifeEnd>>>,
+    _seats: MutexGuard<'static, BTreeSet<(u64, u32)>>,
 }
 
 thread_local! {
@@ -134,7 +136,8 @@ fn prepare() {
         family.provide(&mut coming, &holdings, me, &mut absent);
         coming
     });
-    let locks = Locks { _holdings: holdings, absent, _alone: alone, _ends: life_pipe::lock_for_fork() };
+    let (ends, seats) = (life_pipe::lock_for_fork(), seats_for_fork());
+    let locks = Locks { _holdings: holdings, absent, _alone: alone, _ends: ends, _seats: seats };
     with_forks(|forks| {
         forks.under_way.extend(coming);
         forks.locked = Some(locks);

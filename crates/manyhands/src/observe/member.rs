@@ -102,7 +102,8 @@ pub(super) fn members(family: &Family, now: u64) -> Vec<Member> {
 /// How many places wait for a process, or for one to say what it is.
 pub(super) fn coming(family: &Family) -> usize {
     let table = family.process_table();
-    let waits = |&index: &SlotIndex| matches!(table.look(index).state(), State::Reserved | State::Registering);
+    let waits =
+        |&index: &SlotIndex| matches!(table.look(index).state(), State::Reserved | State::Registering);
     table.used().filter(waits).count()
 }
 

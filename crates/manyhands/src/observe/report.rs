@@ -41,6 +41,17 @@ impl Report {
         // Later than every time that is compared with it, give or take what happens meanwhile.
         let seen_at = clock::monotonic_nanoseconds();
         let (members, coming) = (member::members(family, seen_at), member::coming(family));
-        Self { family: family.id(), seen_at, members, coming, queues, pools, locks, semaphores, meetings, arena }
+        Self {
+            family: family.id(),
+            seen_at,
+            members,
+            coming,
+            queues,
+            pools,
+            locks,
+            semaphores,
+            meetings,
+            arena,
+        }
     }
 }

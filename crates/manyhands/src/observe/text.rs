@@ -283,7 +283,10 @@ impl Report {
         )?;
         if arena.left_blocks > 0 {
             let left = format!("{} in {} of these", Size(arena.left_bytes), arena.left_blocks);
-            writeln!(f, "  {left} were left by dead processes: the next sweep frees them, and what only they kept")?;
+            writeln!(
+                f,
+                "  {left} were left by dead processes: the next sweep frees them, and what only they kept"
+            )?;
         }
         if !arena.complete {
             writeln!(f, "  not everything could be read: queues, pools and locks may be missing above")?;
