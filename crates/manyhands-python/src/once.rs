@@ -69,3 +69,8 @@ macro_rules! interned {
     }};
 }
 pub(crate) use interned;
+
+/// The name of an object's class, which pyo3 looks up by `intern!`.
+pub(crate) fn class_name<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    Ok(object.get_type().getattr(interned!(object.py(), "__name__"))?.cast_into()?)
+}

@@ -7,7 +7,7 @@ use super::block::PyBlock;
 use super::element::{Element, Items};
 use super::fast_value::is_answered_for;
 use crate::lock::PyLock;
-use crate::once::interned;
+use crate::once::{class_name, interned};
 use manyhands::shared::{Integer, SharedBlock};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -173,8 +173,8 @@ impl Own {
         if let Some((block, element)) = self.memory.as_ref().filter(|(_, element)| element.is_integer()) {
             return Ok((block, *element));
         }
-        let object = self.object.bind(py).get_type();
-        let text = format!("{what} is for integer values in shared memory, not for {}", object.name()?);
+        let object = class_name(self.object.bind(py))?;
+        let text = format!("{what} is for integer values in shared memory, not for {object}");
         Err(PyTypeError::new_err(text))
     }
 }
@@ -261,7 +261,7 @@ struct Change<'a> {
 /// An integer's lower 64 bits, however large it is.
 fn bits(number: &Bound<'_, PyAny>) -> PyResult<i64> {
     if !number.is_instance_of::<PyInt>() {
-        let text = format!("int expected instead of {} instance", number.get_type().name()?);
+        let text = format!("int expected instead of {} instance", class_name(number)?);
         return Err(PyTypeError::new_err(text));
     }
     if let Ok(number) = number.extract() {
