@@ -41,6 +41,7 @@ def main() -> int:
         said = serve(world, _chosen(method, sys.argv[4:]), time.monotonic() + seconds, runs)
     except BaseException:
         traceback.print_exc()
+        faulthandler.dump_traceback()
         print(manyhands.doctor(), threads(), sep="\n", flush=True)
         print(f"{method}: WRONG after {dict(runs)}", flush=True)
         os._exit(1)  # without waiting for what is there still: `__main__` ends it
