@@ -42,7 +42,7 @@ def serve(method: str, seconds: float, seed: int, episodes: tuple[str, ...]) -> 
     command = [sys.executable, str(SERVICE), method, str(seconds), str(seed), *episodes]
     service = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        return service.wait(seconds + 600)
+        return service.wait(seconds + 1200)
     except subprocess.TimeoutExpired:
         print(f"soak: the service under {method} does not end", flush=True)
         return 1

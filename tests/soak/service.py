@@ -27,8 +27,8 @@ from world import World
 
 #: How many episodes there are between two counts of what the service has.
 EPISODES_A_ROUND = 40
-#: No episode takes longer: against hangs.
-EPISODE_SECONDS = 240.0
+#: No episode takes longer: against hangs. (On a loaded machine, thousands of forks may take minutes.)
+EPISODE_SECONDS = 900.0
 #: The service's own memory may grow by so many MiB: the interpreter keeps some of what it had.
 MOST_GROWTH = 64
 
