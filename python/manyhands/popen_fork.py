@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -67,6 +68,7 @@ class Popen:
 
     def _launch(self, process_obj: Any) -> None:
         make_stdin(_manyhands.is_file)
+        _finish_imports()
         start = _manyhands.Start()
         # The interpreter's own is called from this frame; an `os.fork` of somebody else's calls it from another.
         start.announce(sys._getframe() if isinstance(os.fork, BuiltinFunctionType) else None)
@@ -98,6 +100,16 @@ class Popen:
                 _manyhands.keep_locks()
                 os._exit(code)
         self._process = start.forked(pid)
+
+
+def _finish_imports() -> None:
+    """Waits for what other threads import of ours: a child that is forked meanwhile would wait for that for ever."""
+    if not _thread._count():
+        return
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None) if name.startswith("manyhands.") else None
+        if getattr(spec, "_initializing", False):
+            __import__(name)
 
 
 def run_child(process_obj: Any, life: int) -> int:

@@ -9,8 +9,10 @@ what they were in the beginning. The random seed is printed, so that a run can b
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,11 +42,15 @@ def serve(method: str, seconds: float, seed: int, episodes: tuple[str, ...]) -> 
     command = [sys.executable, str(SERVICE), method, str(seconds), str(seed), *episodes]
     service = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        return service.wait(seconds + 600)
+        return service.wait(seconds + 1200)
     except subprocess.TimeoutExpired:
         print(f"soak: the service under {method} does not end", flush=True)
-        service.kill()
-        return service.wait()
+        return 1
+    finally:
+        # What it has left, or itself: they are a process group of their own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(service.pid, signal.SIGKILL)
+        service.wait()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import manyhands
 from world import payload
@@ -24,7 +26,7 @@ def square_or_die(number: int) -> int:
     return number * number
 
 
-def add_up(numbers: Any, results: Any, index: int) -> None:
+def add_up(numbers: Any, results: Any, index: object) -> None:
     results.put((index, sum(numbers)))
 
 
@@ -56,7 +58,7 @@ def count_under(lock: Any, pair: Any) -> None:
             pair[1] += 1
 
 
-def serve_as_a_daemon(queue: Any, lock: Any, pattern: Any, seed: int) -> None:
+def serve_as_a_daemon(method: str, queue: Any, lock: Any, pattern: Any, seed: int) -> None:
     """Closes every descriptor, as daemons do, opens files in their place, and uses what it was given."""
     want = list(range(len(pattern)))
     with tempfile.TemporaryDirectory() as folder:
@@ -69,11 +71,84 @@ def serve_as_a_daemon(queue: Any, lock: Any, pattern: Any, seed: int) -> None:
                 if pattern[:] != want:
                     os._exit(2)
             queue.put((number, payload(seed, number)))
+        child = manyhands.get_context(method).Process(target=add_up, args=(pattern, queue, "child"))
+        child.start()
+        child.join()
+        if child.exitcode != 0:
+            os._exit(5)
         if path.read_bytes() != b"D" * (4 << 20):
             os._exit(3)
         if len({os.fstat(file).st_ino for file in files}) != 1:
             os._exit(4)
 
 
-def wait_for_the_end() -> None:
-    time.sleep(600)
+SQUARES = [number * number for number in range(20)]
+
+
+def send_squares(results: Any) -> None:
+    results.put(("child", SQUARES))
+
+
+def lead(method: str, results: Any, times: int) -> None:
+    """Has a pool, an executor and children of its own work, so often."""
+    ctx = manyhands.get_context(method)
+    with ctx.Pool(2) as pool, manyhands.ProcessPoolExecutor(2, mp_context=ctx) as executor:
+        for _ in range(times):
+            results.put(("pool", pool.map(square, range(20))))
+            results.put(("executor", list(executor.map(square, range(20)))))
+            child = ctx.Process(target=send_squares, args=(results,), daemon=True)
+            child.start()
+            child.join()
+            if child.exitcode != 0:
+                os._exit(3)
+
+
+def hoard(method: str, home: Any, seed: int) -> None:
+    """Until it is killed: makes queues with something in them, and locks and arrays; sends some of them away."""
+    ctx, mine, number = manyhands.get_context(method), [], 0
+    while True:
+        queue, numbers = ctx.Queue(), ctx.RawArray("q", [number] * 100)
+        queue.put(payload(seed, number))
+        mine.append((queue, numbers, ctx.Lock()))
+        queue.put(mine[number // 2][0])
+        home.put((number, queue, numbers))
+        number += 1
+        time.sleep(0.005)
+
+
+def wait_for_all(condition: Any, event: Any, barrier: Any, results: Any) -> None:
+    """Waits for each of them, and says so before."""
+    with condition:
+        results.put("before the condition")
+        condition.wait()
+    results.put("before the event")
+    event.wait()
+    results.put("before the barrier")
+    try:
+        barrier.wait()
+    except threading.BrokenBarrierError:
+        results.put("broken")
+
+
+def echo(orders: Any, results: Any) -> None:
+    while (order := orders.get()) is not None:
+        results.put(order)
+
+
+def mark(queue: Any, lock: Any, numbers: Any, seed: int, index: int) -> None:
+    """In a user's fork: sends a message, then marks its number."""
+    with contextlib.suppress(manyhands.OwnerDied), lock:
+        pass
+    with lock:
+        queue.put((index, payload(seed, index)))
+        numbers[index] = index + 1
+
+
+def end_with(work: Callable[[], None]) -> NoReturn:
+    """In a user's fork: the work, and nothing of the parent's after it."""
+    status = 1
+    try:
+        work()
+        status = 0
+    finally:
+        os._exit(status)

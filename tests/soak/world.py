@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import manyhands
@@ -32,6 +34,25 @@ class World:
         process.join(60)
         self.check(process.exitcode in codes, f"{process} ended with {process.exitcode}, not one of {codes}")
         process.close()
+
+    def until(self, right: Callable[[], object], text: str) -> None:
+        """Waits until that is so."""
+        deadline = time.monotonic() + 60
+        while not right():
+            if time.monotonic() > deadline:
+                raise Wrong(f"{self.method}: {text}")
+            time.sleep(0.001)
+
+    def take(self, queue: Any, seed: int, expected: int, timeout: float = 60) -> int:
+        """Takes the message with that number; the next one's."""
+        number, body = queue.get(timeout=timeout)
+        self.check(number == expected, f"message {number} came for {expected}")
+        self.check(body == payload(seed, number), f"message {number} is wrong")
+        return expected + 1
+
+    def beside(self) -> World:
+        """For one of several threads, whose checks are counted when it has ended."""
+        return World(self.method, random.Random(self.rng.random()))
 
 
 def payload(seed: int, number: int) -> bytes:

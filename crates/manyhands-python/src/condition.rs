@@ -3,6 +3,7 @@
 use crate::arguments::{Given, Limit, Truth};
 use crate::error;
 use crate::lock::{self, PyLock};
+use crate::once::interned;
 use crate::pickling;
 use manyhands::condition::{Condition, Sleeper, WaitError};
 use manyhands::family::Family;
@@ -10,7 +11,6 @@ use manyhands::lock::{Taken, Waiting};
 use manyhands::{Deadline, Handle, LockError, Patience, Waited};
 use pyo3::exceptions::{PyAssertionError, PyBaseException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyInt, PyTuple};
 use std::sync::OnceLock;
@@ -121,7 +121,7 @@ impl PyCondition {
         while !result.is_truthy()? && !deadline.passed() {
             // By name: a subclass may have a `wait` of its own.
             let left = deadline.left().map(|left| left.as_secs_f64());
-            slf.call_method1(intern!(py, "wait"), (left,))?;
+            slf.call_method1(interned!(py, "wait"), (left,))?;
             result = predicate.call0()?;
         }
         Ok(result)
@@ -143,7 +143,7 @@ impl PyCondition {
     fn notify_all(slf: &Bound<'_, Self>) -> PyResult<()> {
         // By name, as `wait` in `wait_for`.
         let everybody = [("n", i64::MAX)].into_py_dict(slf.py())?;
-        slf.call_method(intern!(slf.py(), "notify"), (), Some(&everybody)).map(drop)
+        slf.call_method(interned!(slf.py(), "notify"), (), Some(&everybody)).map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

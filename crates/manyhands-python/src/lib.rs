@@ -15,6 +15,7 @@ mod launched;
 mod lock;
 mod observe;
 mod offers;
+mod once;
 mod pickling;
 mod plane;
 mod pool;

@@ -7,11 +7,11 @@ use crate::codec;
 use crate::connection::joined;
 use crate::imports::import_at_need;
 use crate::offers::Offers;
+use crate::once::Once;
 use crate::plane::{self, Packed, PySink, Way};
 use manyhands::Handle;
 use manyhands::shared::{MANIFEST, Parcel};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -30,10 +30,10 @@ struct Pickling {
     loads: Py<PyAny>,
 }
 
-static PICKLING: PyOnceLock<Pickling> = PyOnceLock::new();
+static PICKLING: Once<Pickling> = Once::new();
 
 fn pickling(py: Python<'_>) -> PyResult<&Pickling> {
-    PICKLING.get_or_try_init(py, || {
+    PICKLING.get_or_make(py, || {
         let (pickle, ours) = (py.import("_pickle")?, import_at_need(py, "manyhands._pickler")?);
         Ok(Pickling {
             dumps: ours.getattr("dumps")?.unbind(),

@@ -4,7 +4,7 @@
 
 mod support;
 
-use manyhands_sync::arena::Kind;
+use manyhands_sync::arena::{Kind, Owner};
 use manyhands_sync::mutex::Holder;
 use manyhands_sync::ring::{Locking, RingHeader};
 
@@ -30,6 +30,31 @@ fn a_survey_finds_every_block_and_the_placed_structures() {
     assert_eq!(freed.structures, [(Kind::Ring, ring)]);
     assert_eq!((freed.held_blocks, freed.free_blocks), (before.held_blocks + 1, before.free_blocks + 103));
     assert_eq!(freed.held_bytes + freed.free_bytes, all.held_bytes + all.free_bytes);
+}
+
+#[test]
+fn a_survey_counts_what_the_dead_have_left_until_it_is_swept() {
+    let arena = support::arena(1);
+    let table = arena.process_table();
+    let (living, dying) = (table.reserve(None).unwrap(), table.reserve(None).unwrap());
+    let owned_by = |place: manyhands_sync::process_table::Place| {
+        let block = arena.allocate(100).unwrap().share();
+        arena.give(block, Owner::Member(place.index, place.life));
+        block
+    };
+    let (kept, left) = (owned_by(living), owned_by(dying));
+    let part = arena.allocate(1_000).unwrap().share();
+    arena.give(part, Owner::Block(left));
+    let left_blocks = || arena.survey(usize::MAX).left_blocks;
+    assert_eq!(left_blocks(), 0);
+    assert!(table.end(dying));
+    // What it owned is not garbage itself, as long as the owner stands.
+    assert_eq!(left_blocks(), 1);
+    assert!(arena.survey(usize::MAX).left_bytes < 1_000);
+    assert!(arena.free(left).is_ok());
+    assert_eq!(left_blocks(), 1);
+    arena.sweep(|_, _| {});
+    assert_eq!((left_blocks(), arena.check(kept), arena.check(part).is_ok()), (0, Ok(()), false));
 }
 
 #[test]

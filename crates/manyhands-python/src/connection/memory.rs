@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // a bytes object is filled after it was made; buffers are lent to the kernel
 
 use crate::blocking;
+use crate::once::class_name;
 use manyhands::Changing;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
@@ -159,7 +160,7 @@ impl View {
             None => Err(PyTypeError::new_err("invalid indexing of 0-dim memory")),
             Some(buffer) if buffer.is_c_contiguous() && !buffer.readonly() => Ok(()),
             Some(_) => {
-                let class = object.get_type().name()?.to_string();
+                let class = class_name(object)?.to_string();
                 let text = format!("a read-write bytes-like object is required, not {class:?}");
                 Err(PyTypeError::new_err(text))
             }

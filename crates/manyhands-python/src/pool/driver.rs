@@ -88,6 +88,12 @@ impl PyPool {
         Ok(())
     }
 
+    /// As [`PyPool::end_driver`], and none comes any more: the pool has ended.
+    pub(super) fn retire_driver(&self, py: Python<'_>) -> PyResult<()> {
+        self.leadership.retire_driver();
+        self.end_driver(py)
+    }
+
     /// Ends the driver, if there is one, and waits until the system has forgotten its thread. One that is in a callback for
     /// longer than a moment ends later, and so does the thread that calls this, if it is the driver.
     pub(super) fn end_driver(&self, py: Python<'_>) -> PyResult<()> {

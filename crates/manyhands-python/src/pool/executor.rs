@@ -107,7 +107,7 @@ impl PyCalls {
         if pool.is_delivering() {
             return Ok(false);
         }
-        pool.end_driver(py)?;
+        pool.retire_driver(py)?;
         Ok(true)
     }
 

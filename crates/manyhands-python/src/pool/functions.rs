@@ -6,6 +6,7 @@
 
 use super::PyPool;
 use crate::error;
+use crate::once::class_name;
 use crate::pickling;
 use manyhands::pool::Function;
 use manyhands::{Handle, Message};
@@ -180,7 +181,7 @@ impl PyPool {
 /// Plain functions and classes; not bound methods, partials and instances, whose state may differ from one call to the
 /// next.
 fn may_pickle_by_name(func: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let kind = func.get_type().qualname()?;
+    let kind = class_name(func)?;
     let by_name = match kind.to_str()? {
         "function" | "type" => true,
         "builtin_function_or_method" => {

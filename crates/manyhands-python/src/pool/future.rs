@@ -6,15 +6,15 @@
 
 use super::interrupts::MOST_TRIES;
 use super::job::Outcome;
-use pyo3::intern;
+use crate::once::interned;
 use pyo3::prelude::*;
 
 fn is_shared(future: &Bound<'_, PyAny>) -> PyResult<bool> {
-    future.getattr(intern!(future.py(), "_shared"))?.is_truthy()
+    future.getattr(interned!(future.py(), "_shared"))?.is_truthy()
 }
 
 fn has_state(future: &Bound<'_, PyAny>, states: &[&Bound<'_, pyo3::types::PyString>]) -> PyResult<bool> {
-    let state = future.getattr(intern!(future.py(), "_state"))?;
+    let state = future.getattr(interned!(future.py(), "_state"))?;
     if states.iter().any(|one| state.is(*one)) {
         return Ok(true);
     }
@@ -29,14 +29,15 @@ fn has_state(future: &Bound<'_, PyAny>, states: &[&Bound<'_, pyo3::types::PyStri
 /// Whether the future has its outcome or was cancelled.
 pub(super) fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = future.py();
-    let states = [intern!(py, "FINISHED"), intern!(py, "CANCELLED"), intern!(py, "CANCELLED_AND_NOTIFIED")];
+    let states =
+        [interned!(py, "FINISHED"), interned!(py, "CANCELLED"), interned!(py, "CANCELLED_AND_NOTIFIED")];
     has_state(future, &states)
 }
 
 /// As [`begin`], which was interrupted, perhaps when it had been done.
 pub(super) fn begin_again(future: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = future.py();
-    if has_state(future, &[intern!(py, "RUNNING")])? {
+    if has_state(future, &[interned!(py, "RUNNING")])? {
         return Ok(true);
     }
     if is_done(future)? { Ok(false) } else { begin(future) }
@@ -45,38 +46,38 @@ pub(super) fn begin_again(future: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// The call goes to a worker, unless it was cancelled; whether it does.
 pub(super) fn begin(future: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = future.py();
-    if !is_shared(future)? && has_state(future, &[intern!(py, "PENDING")])? {
-        future.setattr(intern!(py, "_state"), intern!(py, "RUNNING"))?;
+    if !is_shared(future)? && has_state(future, &[interned!(py, "PENDING")])? {
+        future.setattr(interned!(py, "_state"), interned!(py, "RUNNING"))?;
         return Ok(true);
     }
-    future.call_method0(intern!(py, "set_running_or_notify_cancel"))?.is_truthy()
+    future.call_method0(interned!(py, "set_running_or_notify_cancel"))?.is_truthy()
 }
 
 /// Cancels a call that waits, and tells whoever waits for it.
 pub(super) fn cancel(future: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
-    future.call_method0(intern!(py, "cancel"))?;
-    future.call_method0(intern!(py, "set_running_or_notify_cancel"))?;
+    future.call_method0(interned!(py, "cancel"))?;
+    future.call_method0(interned!(py, "set_running_or_notify_cancel"))?;
     Ok(())
 }
 
 /// The future gets its outcome; callbacks run.
 pub(super) fn settle(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
     let py = future.py();
-    let plain = !is_shared(future)? && has_state(future, &[intern!(py, "RUNNING")])?;
+    let plain = !is_shared(future)? && has_state(future, &[interned!(py, "RUNNING")])?;
     match (outcome, plain) {
-        (Ok(result), true) => future.setattr(intern!(py, "_result"), result)?,
-        (Err(exception), true) => future.setattr(intern!(py, "_exception"), exception)?,
+        (Ok(result), true) => future.setattr(interned!(py, "_result"), result)?,
+        (Err(exception), true) => future.setattr(interned!(py, "_exception"), exception)?,
         (outcome, false) => return settle_shared(future, outcome),
     }
-    future.setattr(intern!(py, "_state"), intern!(py, "FINISHED"))
+    future.setattr(interned!(py, "_state"), interned!(py, "FINISHED"))
 }
 
 fn settle_shared(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
     let py = future.py();
     let (method, value) = match outcome {
-        Ok(result) => (intern!(py, "set_result"), result),
-        Err(exception) => (intern!(py, "set_exception"), exception),
+        Ok(result) => (interned!(py, "set_result"), result),
+        Err(exception) => (interned!(py, "set_exception"), exception),
     };
     let Err(error) = future.call_method1(method, (&value,)) else { return Ok(()) };
     for _ in 0..MOST_TRIES {

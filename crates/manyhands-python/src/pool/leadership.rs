@@ -42,6 +42,8 @@ struct State {
     driver: Driver,
     /// The driver thread, from its arrival until it leaves.
     here: Option<Here>,
+    /// Nothing will ever be left to do for a driver: the pool has ended. None comes any more.
+    retired: bool,
     /// A thread is starting it: claimed and given back within one call of ours.
     starting: bool,
     /// How many threads have come to be the driver, and perhaps found one.
@@ -206,6 +208,9 @@ impl Leadership {
     /// The driver is wanted; whether there is one. `after_all`: one that was told to end, and has not, goes on.
     pub(super) fn want_driver(&self, after_all: bool) -> bool {
         let mut state = self.state();
+        if state.retired {
+            return state.here.is_some();
+        }
         let wanted = matches!(state.driver, Driver::Wanted | Driver::Urgent);
         let ending = state.driver == Driver::Stopping && state.here.is_some();
         if !wanted && (!ending || after_all) {
@@ -223,6 +228,12 @@ impl Leadership {
         state.here.is_some() || state.starting
     }
 
+    /// The pool has ended: from now on no driver comes, whoever wants one: one that ended for a fork would come back, and find
+    /// nothing to do for ever.
+    pub(super) fn retire_driver(&self) {
+        self.state().retired = true;
+    }
+
     /// What the driver is told now.
     pub(super) fn driver(&self) -> Driver {
         self.state().driver
@@ -236,19 +247,19 @@ impl Leadership {
     /// Claims the start of a driver: `None` when there is one, or another thread is about to start it.
     pub(super) fn claim_start(&self) -> Option<Start<'_>> {
         let mut state = self.state();
-        if state.here.is_some() || std::mem::replace(&mut state.starting, true) {
+        if state.retired || state.here.is_some() || std::mem::replace(&mut state.starting, true) {
             return None;
         }
         Some(Start { leadership: self, arrivals: state.arrivals })
     }
 
     /// This thread, by which the system knows it so, is the driver until what this returns is dropped; unless there is one,
-    /// or `refused`.
+    /// or `refused`, or the pool has ended.
     pub(super) fn arrive(&self, system: i32, refused: bool) -> Option<Presence<'_>> {
         let mut state = self.state();
         state.arrivals = state.arrivals.wrapping_add(1);
         self.changed.notify_all();
-        if refused || state.here.is_some() {
+        if refused || state.retired || state.here.is_some() {
             return None;
         }
         state.here = Some(Here { thread: me(), system });

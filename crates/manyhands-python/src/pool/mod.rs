@@ -276,7 +276,7 @@ impl PyPool {
     fn shut_down(&self, py: Python<'_>, tell: bool, grace: f64) -> PyResult<()> {
         self.check_owner()?;
         let ended = self.end_all(py, tell, grace);
-        let stopped = self.end_driver(py);
+        let stopped = self.retire_driver(py);
         self.drop_callbacks(py);
         self.destroy();
         ended.and(stopped).and_then(|()| self.raise_held())
@@ -298,7 +298,7 @@ impl PyPool {
         } else if !self.wait_until(py, None, &|| deserted() && self.leadership.is_quiet(), deadline)? {
             return Ok(false);
         }
-        self.end_driver(py)?;
+        self.retire_driver(py)?;
         self.destroy();
         Ok(true)
     }

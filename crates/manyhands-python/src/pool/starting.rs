@@ -7,18 +7,30 @@ use super::workers::sentinel_of;
 use super::{PyPool, driver};
 use crate::error;
 use crate::launched::{self, Listening};
+use crate::once::interned;
 use manyhands::pool::Event;
 use manyhands::{BlockedSignals, Signals};
+use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 
 /// What is kept away from this thread while a worker is started: what `make` of [`super::Hooks`] says.
-#[derive(Clone, Copy, Debug, FromPyObject, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KeptAway {
     /// SIGINT at least, which stays blocked in the worker until it lets it in.
     interrupt: bool,
     /// Every signal.
     all: bool,
+}
+
+impl FromPyObject<'_, '_> for KeptAway {
+    type Error = PyErr;
+
+    fn extract(said: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let py = said.py();
+        let [interrupt, all] = [interned!(py, "interrupt"), interned!(py, "all")];
+        Ok(Self { interrupt: said.getattr(interrupt)?.extract()?, all: said.getattr(all)?.extract()? })
+    }
 }
 
 impl KeptAway {

@@ -7,10 +7,10 @@ use super::block::PyBlock;
 use super::element::{Element, Items};
 use super::fast_value::is_answered_for;
 use crate::lock::PyLock;
+use crate::once::{class_name, interned};
 use manyhands::shared::{Integer, SharedBlock};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PySlice, PyTuple};
 use std::sync::OnceLock;
@@ -99,12 +99,12 @@ impl PySynchronizedBase {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.own()?.lock.call_method0(py, intern!(py, "__enter__"))
+        self.own()?.lock.call_method0(py, interned!(py, "__enter__"))
     }
 
     #[pyo3(signature = (*args))]
     fn __exit__(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.own()?.lock.call_method1(py, intern!(py, "__exit__"), args)
+        self.own()?.lock.call_method1(py, interned!(py, "__exit__"), args)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -173,8 +173,8 @@ impl Own {
         if let Some((block, element)) = self.memory.as_ref().filter(|(_, element)| element.is_integer()) {
             return Ok((block, *element));
         }
-        let object = self.object.bind(py).get_type();
-        let text = format!("{what} is for integer values in shared memory, not for {}", object.name()?);
+        let object = class_name(self.object.bind(py))?;
+        let text = format!("{what} is for integer values in shared memory, not for {object}");
         Err(PyTypeError::new_err(text))
     }
 }
@@ -229,7 +229,7 @@ impl PySynchronizedValue {
         let (py, own) = (slf.py(), slf.as_super().get().own()?);
         own.locked(py, || {
             let loaded = own.memory.as_ref().and_then(|(block, element)| element.load(py, block, 0));
-            loaded.map_or_else(|| own.object.bind(py).getattr(intern!(py, "value")), Ok)
+            loaded.map_or_else(|| own.object.bind(py).getattr(interned!(py, "value")), Ok)
         })
     }
 
@@ -238,7 +238,7 @@ impl PySynchronizedValue {
         let (py, own) = (slf.py(), slf.as_super().get().own()?);
         own.locked(py, || match &own.memory {
             Some((block, element)) if element.store(block, 0, value) => Ok(()),
-            _ => own.object.bind(py).setattr(intern!(py, "value"), value),
+            _ => own.object.bind(py).setattr(interned!(py, "value"), value),
         })
     }
 }
@@ -261,7 +261,7 @@ struct Change<'a> {
 /// An integer's lower 64 bits, however large it is.
 fn bits(number: &Bound<'_, PyAny>) -> PyResult<i64> {
     if !number.is_instance_of::<PyInt>() {
-        let text = format!("int expected instead of {} instance", number.get_type().name()?);
+        let text = format!("int expected instead of {} instance", class_name(number)?);
         return Err(PyTypeError::new_err(text));
     }
     if let Ok(number) = number.extract() {

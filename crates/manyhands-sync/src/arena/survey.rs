@@ -17,6 +17,10 @@ pub struct Survey {
     pub held_blocks: u64,
     /// Their bytes.
     pub held_bytes: u64,
+    /// Those of them whose owner is gone: the next sweep frees them, and what only they kept.
+    pub left_blocks: u64,
+    /// Their bytes.
+    pub left_bytes: u64,
     /// Freed blocks, to be used again.
     pub free_blocks: u64,
     /// Their bytes.
@@ -39,12 +43,17 @@ impl<B: Backing> Arena<B> {
             ..Survey::default()
         };
         let (mut left, mut sound) = (most, true);
+        let census = self.process_table().census();
         let complete = self.walk(|start, block, bytes| {
             if left == 0 {
                 return false;
             }
             left -= 1;
             sound &= survey.count(start, block, bytes);
+            if block.state.load(Ordering::Acquire) == HELD && self.garbage(start, block, &census).is_some() {
+                survey.left_blocks += 1;
+                survey.left_bytes += bytes;
+            }
             survey.references.extend(self.reference(start, block));
             true
         });

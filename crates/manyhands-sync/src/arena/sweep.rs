@@ -106,7 +106,7 @@ impl<B: Backing> Arena<B> {
     }
 
     /// The block as its next life's handle and its dead owner, if it is garbage.
-    fn garbage(&self, start: u64, block: &BlockHeader, census: &Census) -> Option<(Handle, u64)> {
+    pub(super) fn garbage(&self, start: u64, block: &BlockHeader, census: &Census) -> Option<(Handle, u64)> {
         // The generation first: whoever frees the block from here on changes it.
         let generation = block.generation();
         let word = block.owner.load(Ordering::Acquire);

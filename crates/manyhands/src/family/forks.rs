@@ -23,12 +23,13 @@ use super::absent::{self, Absent, COMES_WITHIN, COMES_WITHIN_AT_NEED};
 use super::holdings::{self, Holding, Holdings};
 use super::member::{self, Place, own_standing_word};
 use super::{Family, FamilyError};
+use crate::pool::seats_for_fork;
 use crate::sys::{OsError, alone, at_fork, life_pipe, namespaces};
 use manyhands_sync::arena::{AllocateError, Handle, Kind, Owner, ReferError};
 use manyhands_sync::kill_point;
 use manyhands_sync::process_table::Namespaces;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
@@ -109,6 +110,7 @@ struct Locks {
     _alone: alone::Locked,
     _ends: MutexGuard<'static, Vec<std::sync::Weak<life_pipe::LifeEnd>>>,
     childs_namespaces: Option<Namespaces>,
+    _seats: MutexGuard<'static, BTreeSet<(u64, u32)>>,
 }
 
 thread_local! {
@@ -144,6 +146,7 @@ fn prepare() {
         absent,
         _alone: alone,
         _ends: life_pipe::lock_for_fork(),
+        _seats: seats_for_fork(),
         childs_namespaces: namespaces::of_children(),
     };
     with_forks(|forks| {

@@ -15,11 +15,20 @@ use std::collections::BTreeMap;
 
 impl Family {
     /// Gives back the slots of members that are dead, and of children that never came, where no living parent will do it;
-    /// how many are left of which that could not be found out.
+    /// how many are left of which that could not be found out. What they have left is noted, for a sweep to come.
     pub(super) fn release_the_dead(&self) -> u32 {
         let table = self.process_table();
         let mut round = Round::of(self);
-        table.used().filter(|&index| !round.settle(table.look(index))).count() as u32
+        let unknown = table.used().filter(|&index| {
+            let seen = table.look(index);
+            let held = table.holds(seen.place());
+            let known = round.settle(seen);
+            if held && seen.state() != State::Free && !table.lives(seen.place()) {
+                self.whole_arena().note_left_behind();
+            }
+            !known
+        });
+        unknown.count() as u32
     }
 
     /// This process's own place, if this is its family, and not one that it looks into.

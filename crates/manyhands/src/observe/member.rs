@@ -5,7 +5,7 @@ use crate::family::{Family, Round};
 use crate::sys::clock;
 use crate::sys::liveness::Liveness;
 use manyhands_sync::notes::{Noted, Role, WaitKind};
-use manyhands_sync::process_table::{ProcessTable, Seen, SlotIndex};
+use manyhands_sync::process_table::{ProcessTable, Seen, SlotIndex, State};
 use std::time::Duration;
 
 /// The longest label that is shown, in characters.
@@ -97,6 +97,14 @@ pub(super) fn members(family: &Family, now: u64) -> Vec<Member> {
         }
     }
     found.into_iter().map(|(_, member)| member).collect()
+}
+
+/// How many places wait for a process, or for one to say what it is.
+pub(super) fn coming(family: &Family) -> usize {
+    let table = family.process_table();
+    let waits =
+        |&index: &SlotIndex| matches!(table.look(index).state(), State::Reserved | State::Registering);
+    table.used().filter(waits).count()
 }
 
 /// Whoever sleeps looks around once a second, and has no note for so long; one who works has none later either.

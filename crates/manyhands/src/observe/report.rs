@@ -17,6 +17,8 @@ pub struct Report {
     pub seen_at: u64,
     /// The processes, in the order of their slots.
     pub members: Vec<Member>,
+    /// How many places are kept for processes that have not come yet.
+    pub coming: usize,
     /// The queues, in the order in which they lie in memory.
     pub queues: Vec<QueueReport>,
     /// The pools, likewise.
@@ -38,7 +40,18 @@ impl Report {
         let meetings = meetings::meetings(family, &arena);
         // Later than every time that is compared with it, give or take what happens meanwhile.
         let seen_at = clock::monotonic_nanoseconds();
-        let members = member::members(family, seen_at);
-        Self { family: family.id(), seen_at, members, queues, pools, locks, semaphores, meetings, arena }
+        let (members, coming) = (member::members(family, seen_at), member::coming(family));
+        Self {
+            family: family.id(),
+            seen_at,
+            members,
+            coming,
+            queues,
+            pools,
+            locks,
+            semaphores,
+            meetings,
+            arena,
+        }
     }
 }

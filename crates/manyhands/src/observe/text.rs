@@ -57,6 +57,9 @@ impl Report {
                 self.write_member(f, member)?;
             }
         }
+        if self.coming > 0 {
+            writeln!(f, "  {} for processes that are about to start", count(self.coming, "place"))?;
+        }
         if dead > MOST_DEAD {
             writeln!(f, "  and {} dead ones more", dead - MOST_DEAD)?;
         }
@@ -278,6 +281,13 @@ impl Report {
             Size(arena.extent_bytes),
             Size(arena.limit_bytes)
         )?;
+        if arena.left_blocks > 0 {
+            let left = format!("{} in {} of these", Size(arena.left_bytes), arena.left_blocks);
+            writeln!(
+                f,
+                "  {left} were left by dead processes: the next sweep frees them, and what only they kept"
+            )?;
+        }
         if !arena.complete {
             writeln!(f, "  not everything could be read: queues, pools and locks may be missing above")?;
         }

@@ -18,6 +18,7 @@ pub use manyhands_sync::seat::Phase;
 pub use scheduler::{Action, Event, Scheduler, State};
 pub use sight::{PoolSight, SeatSight, WorkerSight};
 pub use task::{Answer, Function, Status, Task};
+pub(crate) use worker::lock_for_fork as seats_for_fork;
 pub use worker::{Next, Worker};
 
 use crate::family::{Extents, Family, Hold};

@@ -16,7 +16,7 @@ use manyhands_sync::seat::{MOST_TASKS, Phase, Progress, Seat};
 use manyhands_sync::wait_word::{Patience, Waited};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A worker, on its seat.
@@ -45,19 +45,25 @@ static TAKEN: Mutex<BTreeSet<(u64, u32)>> = Mutex::new(BTreeSet::new());
 
 impl Taken {
     fn take(seat: (u64, u32)) -> Option<Self> {
-        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(seat).then_some(Self(seat))
+        lock_for_fork().insert(seat).then_some(Self(seat))
     }
+}
+
+/// The seats, locked over a fork, too: a child that is to be a worker must not find them in the hands of a thread that it
+/// does not have.
+pub(crate) fn lock_for_fork() -> MutexGuard<'static, BTreeSet<(u64, u32)>> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        lock_for_fork().remove(&self.0);
     }
 }
 
 /// Whether this process sits there: then nobody buries it here.
 pub(super) fn is_taken_here(seat: u64, pool: Handle) -> bool {
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).contains(&(seat, pool.generation))
+    lock_for_fork().contains(&(seat, pool.generation))
 }
 
 /// What a worker is to do next.
