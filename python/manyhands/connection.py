@@ -50,6 +50,10 @@ class Connection(_manyhands.Connection, _std.Connection):
         number = handle.__index__()
         self._open(-1 if number < 0 else number, bool(readable), bool(writable))
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # For picklers with tables of their own, like loky's, which know the standard library's class.
+        return reduce_connection(self)
+
 
 def _ours(conn: Any) -> Connection:
     """The same descriptor, as a connection of ours."""
