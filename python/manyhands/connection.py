@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "answer_challenge", "deliver_challenge", "wait"]
 
-# Taken here, because `install` puts ours into their module.
-_standard_Client = _std.Client
 _ConnectionWrapper: Any = _std.ConnectionWrapper  # type: ignore[attr-defined]
 
 
@@ -51,6 +49,10 @@ class Connection(_manyhands.Connection, _std.Connection):
     def __init__(self, handle: SupportsIndex, readable: bool = True, writable: bool = True) -> None:
         number = handle.__index__()
         self._open(-1 if number < 0 else number, bool(readable), bool(writable))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # For picklers with tables of their own, like loky's, which know the standard library's class.
+        return reduce_connection(self)
 
 
 def _ours(conn: Any) -> Connection:
@@ -96,7 +98,8 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
 
     Raises `AuthenticationError` when either does not know the other's key.
     """
-    return _ours(_standard_Client(address, family, authkey))
+    # Called from here, it is the standard library's whatever is installed; see `_own`.
+    return _ours(_std.Client(address, family, authkey))
 
 
 class XmlListener(Listener):
