@@ -11,6 +11,8 @@ import _thread
 import sys
 from _frozen_importlib_external import PathFinder
 
+from . import _kin
+
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -126,6 +128,7 @@ class _Body:
                 self._loader.exec_module(self._module)
             finally:
                 self._running = False
+            _kin.executed(self._module)
             for name in ("__getattr__", "__dir__"):
                 if getattr(vars(self._module).get(name), "__self__", None) is self:
                     del vars(self._module)[name]

@@ -17,6 +17,8 @@ from multiprocessing.process import (
     parent_process,
 )
 
+from . import _kin
+
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -150,6 +152,9 @@ class Process(_Process):
         from .context import _default_context
 
         return _default_context.get_context().Process._Popen(process_obj)  # type: ignore[attr-defined]
+
+
+_kin.recognise("process")
 
 
 def label(process_obj: Any) -> str:

@@ -326,6 +326,18 @@ impl PyPool {
         self.state().scheduler.outstanding()
     }
 
+    /// Jobs that are not complete, or whose callbacks have not run, by number.
+    #[getter]
+    fn unfinished(&self, py: Python<'_>) -> Vec<(u32, Py<PyJob>)> {
+        let state = self.state();
+        let callbacks = state.callbacks.iter().map(|job| (job.get().id(), job));
+        let jobs = state.jobs.iter().map(|(id, job)| (*id, job)).chain(callbacks);
+        let mut found: Vec<_> = jobs.map(|(id, job)| (id, job.clone_ref(py))).collect();
+        found.sort_by_key(|(id, _)| *id);
+        found.dedup_by_key(|(id, _)| *id);
+        found
+    }
+
     /// Buries and replaces workers that have died, without waiting.
     fn look_after_workers(&self, py: Python<'_>) -> PyResult<()> {
         self.glance(py)
