@@ -11,7 +11,7 @@ import _thread
 import sys
 from _frozen_importlib_external import PathFinder
 
-from . import _kin
+from . import _imports
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -88,6 +88,9 @@ def _nothing(name: str) -> object:
 class _Body:
     """What stands in for the body of a module until it has run."""
 
+    #: `_imports` knows it by this.
+    runs_body_of_a_module = True
+
     def __init__(self, module: ModuleType, loader: Any, found: Callable[[str], Any]) -> None:
         self.hooks: list[Callable[[Any], object]] = []
         self.at_once: list[Callable[[Any], object]] = []
@@ -128,7 +131,7 @@ class _Body:
                 self._loader.exec_module(self._module)
             finally:
                 self._running = False
-            _kin.executed(self._module)
+            _imports.executed(self._module)
             for name in ("__getattr__", "__dir__"):
                 if getattr(vars(self._module).get(name), "__self__", None) is self:
                     del vars(self._module)[name]
