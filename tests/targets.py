@@ -374,6 +374,13 @@ def keep_gate(gate: Any) -> None:
     _gate = gate
 
 
+def past_gate(value: Any) -> Any:
+    """The value; one that is true waits at the gate."""
+    if value:
+        _gate.wait(60)
+    return value
+
+
 def wait_at_gate(_item: Any = None) -> str:
     """Returns when the gate is open."""
     return "open" if _gate.wait(60) else "shut"

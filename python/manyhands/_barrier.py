@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from . import _manyhands
+from . import _kin, _manyhands
 from .synchronize import A_CONDITION
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -38,6 +38,8 @@ class Barrier(_manyhands.Barrier, threading.Barrier):
         self._action = action
         self._create(parties, bool(action), timeout)
 
+    __reduce_ex__ = _kin.reduce_ex
+
     def __getstate__(self) -> tuple[int, int, Callable[[], object] | None, float | None]:
         _manyhands.assert_sending(A_CONDITION)
         return self._state_to_send()
@@ -62,3 +64,4 @@ class Barrier(_manyhands.Barrier, threading.Barrier):
 
 # Pickles and `repr` say where its users find it.
 Barrier.__module__ = f"{__package__}.synchronize"
+_kin.recognise("_barrier")

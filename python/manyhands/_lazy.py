@@ -98,6 +98,7 @@ class _Body:
                 self._loader.exec_module(self._module)
             finally:
                 self._running = False
+            _imports.executed(self._module)
             for name in ("__getattr__", "__dir__"):
                 if getattr(vars(self._module).get(name), "__self__", None) is self:
                     del vars(self._module)[name]

@@ -575,11 +575,15 @@ class Calls:
     def give_up(self) -> None:
         """As `close`, cancelling, and no worker that ends is replaced: the caller ends them."""
 
-    def finish(self) -> bool:
+    def finish(self, timeout: Any = None) -> bool:
         """Waits until all is done and the workers are gone, and frees the shared memory.
 
-        ``False`` from a callback, where the last is left to the driver.
+        ``False`` when so many seconds have passed, and from a callback, where the last is left to the driver.
         """
+
+    @property
+    def unsettled(self) -> tuple[int, list[Any]]:
+        """The futures of calls that have no outcome: first of those that workers may have, and how many these are."""
 
     @property
     def is_over(self) -> bool:
@@ -676,6 +680,10 @@ class Pool:
     def outstanding(self) -> int:
         """Items submitted and not settled."""
 
+    @property
+    def unfinished(self) -> list[tuple[int, Job]]:
+        """Jobs that are not complete, or whose callbacks have not run, with their numbers."""
+
     def look_after_workers(self) -> None:
         """Buries and replaces workers that have died, without waiting."""
 
@@ -705,7 +713,7 @@ class Job:
 
     def __new__(
         cls,
-        pool: Pool,
+        pool: Any,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         keeper: object = None,
@@ -715,10 +723,25 @@ class Job:
         """A job that `Pool.submit_call` or its kin give something to do.
 
         Args:
+            pool: the engine's, or Python's, which is kept alive until the job is done.
             keeper: kept alive until the job is done.
             return_exceptions: exceptions of items take the items' places.
             fail_fast: the first failing item fails the job, at once; for `Pool.submit_map`.
         """
+
+    @property
+    def _id(self) -> int:
+        """Its number in its pool; 0 before it has something to do."""
+
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """Of a list: how many items have no outcome, and the size of chunks that was asked for, or is the standard
+        library's."""
+
+    @property
+    def _outcome(self) -> tuple[bool, Any] | None:
+        """Whether it went well, and what came of it: the results so far of a list; ``None`` while a call has no
+        outcome."""
 
     def ready(self) -> bool:
         """Whether the call has completed."""

@@ -96,7 +96,9 @@ def _make(cls: type[T], ours: type, theirs: Any) -> type[T]:
         def mro(self) -> list[type]:
             order: list[type] = super().mro()
             before = order.index(ours)
-            return [*order[:before], *(kind for kind in theirs.__mro__ if kind not in order), *order[before:]]
+            # Ours has most of them behind itself already.
+            first = [kind for kind in theirs.__mro__[:-1] if kind not in order[:before]]
+            return [*order[:before], *first, *(kind for kind in order[before:] if kind not in first)]
 
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     made: type[T] = type.__new__(StandIn, cls.__name__, (cls,), names)

@@ -126,6 +126,12 @@ def call(func: Callable[..., Any], args: Any, kwds: Any) -> Any:
     return func(*args, **kwds)
 
 
+def call_task(whole: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
+    """A task as recipes put it into a pool's ``_taskqueue``."""
+    func, args, kwds = whole
+    return func(*args, **kwds)
+
+
 def call_with(whole: tuple[Callable[..., Any], Any, bool]) -> Any:
     """A call whose function goes with its item."""
     func, item, star = whole

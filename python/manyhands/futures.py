@@ -30,7 +30,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from . import _manyhands, _outcomes, _pickler, _standard, _worker, pool
+from . import _executor_insides, _kin, _manyhands, _outcomes, _pickler, _standard, _worker, pool
 from .context import context_for_workers, default_context
 from .errors import TaskError
 
@@ -273,9 +273,9 @@ class ProcessPoolExecutor(Executor):
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1 and isinstance(chunksize, int):
-            return super().map(fn, *iterables, **how)
+            return Executor.map(self, fn, *iterables, **how)
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
-        return _each_of(super().map(_worker.call_each, itertools.repeat(fn), chunks, **how))
+        return _each_of(Executor.map(self, _worker.call_each, itertools.repeat(fn), chunks, **how))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; those there are will still be done.
@@ -336,10 +336,29 @@ class ProcessPoolExecutor(Executor):
             return False
         return "the workers cannot make themselves ready"
 
+    @_standard.Seen
+    def _executor_manager_thread(self) -> _executor_insides.ManagerThread | None:
+        """Who can be waited for until all is over; ``None`` before the first call and after `shutdown`."""
+        if self._crew is None or self._shutdown_thread:
+            return None
+        return _executor_insides.ManagerThread(self._crew)
+
+    @_standard.Seen
+    def _call_queue(self) -> _executor_insides.CallQueue | None:
+        """The calls on their way to workers; ``None`` after `shutdown`."""
+        return None if self._shutdown_thread else _executor_insides.CallQueue(self._crew)
+
+    @_standard.Seen
+    def _pending_work_items(self) -> dict[int, _executor_insides.WorkItem]:
+        """The calls that have no outcome, as they are now."""
+        futures = self._forming.calls.unsettled[1] if self._forming is not None else []
+        return dict(enumerate(map(_executor_insides.WorkItem, futures)))
+
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
 
+_kin.recognise("futures")
 # For whoever asks for the signature.
 ProcessPoolExecutor.__new__.__wrapped__ = ProcessPoolExecutor.__init__  # type: ignore[attr-defined]
 
@@ -367,8 +386,8 @@ class _Crew:
         if self.core.is_ours:
             self.calls.close(cancel)
 
-    def finish(self) -> None:
-        if self.core.is_ours and self.calls.finish():
+    def finish(self, timeout: float | None = None) -> None:
+        if self.core.is_ours and self.calls.finish(timeout):
             _crews.discard(self)
 
     def end_workers(self, how: str) -> None:

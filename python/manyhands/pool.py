@@ -15,15 +15,29 @@ import warnings
 from _operator import index
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from multiprocessing import util
-from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, MaybeEncodingError  # type: ignore[attr-defined]
+from multiprocessing.pool import (  # type: ignore[attr-defined]
+    CLOSE,
+    INIT,
+    RUN,
+    TERMINATE,
+    MaybeEncodingError,
+    mapstar,  # noqa: F401  # what recipes give to `_guarded_task_generation`
+    starmapstar,
+)
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from . import _manyhands, _standard, _worker
+from . import _kin, _manyhands, _pool_insides, _standard, _worker
 from ._call_arguments import chunks_of_stream, each_with, list_of, plain_call, read, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
 from .context import context_for_workers, default_context
+
+if TYPE_CHECKING:
+    _StandardPool = object
+else:
+    # A class whose only base is `object` cannot be given another one later, as `_kin` does with the results' classes.
+    from multiprocessing.pool import Pool as _StandardPool
 
 __all__ = [
     "ApplyResult",
@@ -47,6 +61,13 @@ _HEEDED = ("_check_running",)
 class ApplyResult(_manyhands.Job, Generic[T]):
     """What `Pool.apply_async` returns: ``get``, ``wait``, ``ready``, ``successful``."""
 
+    if not TYPE_CHECKING:
+        # Not the standard library's, which `_kin` puts behind ours.
+        __init__ = object.__init__
+    _job = _pool_insides.number
+    _success = _pool_insides.success
+    _value = _pool_insides.value
+
     if TYPE_CHECKING:  # the engine's, who knows nothing of types
 
         def get(self, timeout: float | None = None) -> T: ...
@@ -58,9 +79,17 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult[list[T]]):
     """What `Pool.map_async` and `Pool.starmap_async` return."""
 
+    _chunksize = _pool_insides.chunksize
+    _number_left = _pool_insides.number_left
+
 
 class IMapIterator(_manyhands.Job, Generic[T]):
     """What `Pool.imap` returns: results in the order of the items."""
+
+    if not TYPE_CHECKING:
+        __init__ = object.__init__
+    _job = _pool_insides.number
+    _is_ordered = True
 
     if TYPE_CHECKING:  # the engine's, who knows nothing of types
 
@@ -72,6 +101,9 @@ class IMapIterator(_manyhands.Job, Generic[T]):
     def __next__(self) -> T:
         return self.next()
 
+    def _set_length(self, length: int) -> None:
+        """What recipes put into ``_taskqueue`` beside tasks: says whose they are. It need not be called."""
+
 
 class IMapUnorderedIterator(IMapIterator[T]):
     """What `Pool.imap_unordered` returns: results as they come.
@@ -79,8 +111,10 @@ class IMapUnorderedIterator(IMapIterator[T]):
     When a worker dies, the item it was at raises `manyhands.WorkerDied`, once; the results after it still come.
     """
 
+    _is_ordered = False
 
-class Pool:
+
+class Pool(_StandardPool):
     """A pool of ``processes`` workers.
 
     Args:
@@ -164,6 +198,29 @@ class Pool:
         """The workers' processes, as they are now."""
         processes: list[Any] = self._core.processes
         return processes
+
+    @_standard.Seen
+    def _cache(self) -> dict[int, _manyhands.Job]:
+        """The jobs that are not done, as they are now."""
+        return dict(self._core.unfinished)
+
+    @_standard.Seen
+    def _taskqueue(self) -> _pool_insides.TaskQueue:
+        """Where recipes put tasks of their own, and look how many calls no worker is at."""
+        return _pool_insides.TaskQueue(self, _feed)
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        mapper: Callable[..., Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[Any]:
+        """For recipes: `map_async` or, with `starmapstar`, `starmap_async`."""
+        submit = self.starmap_async if mapper is starmapstar else self.map_async
+        return submit(func, iterable, chunksize, callback, error_callback)
 
     def _repopulate_pool(self) -> None:
         """Bury and replace workers that have ended, now rather than at the next wait."""
@@ -415,6 +472,7 @@ class Pool:
             self.terminate()
 
 
+_kin.recognise("pool")
 # For whoever asks for the signature.
 Pool.__new__.__wrapped__ = Pool.__init__  # type: ignore[attr-defined]
 

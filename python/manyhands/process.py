@@ -17,6 +17,8 @@ from multiprocessing.process import (
     parent_process,
 )
 
+from . import _kin
+
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -227,6 +229,9 @@ def become_standard(process_obj: Any, context: Any) -> None:
     """Give a process object that stands for one of the standard library's the class that is there now."""
     if type(process_obj).__module__ == __name__:
         process_obj.__class__ = vars(context)[type(process_obj).__name__]
+
+
+_kin.recognise("process")
 
 
 def label(process_obj: Any) -> str:

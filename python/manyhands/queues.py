@@ -7,7 +7,7 @@ so joining a process before draining its queue cannot deadlock.
 
 from __future__ import annotations
 
-from . import _manyhands
+from . import _kin, _manyhands
 
 TYPE_CHECKING = (
     False  # as typing's, without importing it: each spawned child that is given a queue would pay for it
@@ -113,8 +113,14 @@ class _LockAttribute:
         return lock
 
 
+#: The bound of a queue; 0 without one.
+_bound: Any = vars(_manyhands.Queue)["_maxsize"].__get__
+
+
 class _Queue(_manyhands.Queue, Generic[T]):
     """What all queues have: their way to another process, and their ends."""
+
+    __reduce_ex__ = _kin.reduce_ex
 
     def __getstate__(self) -> tuple[int, int]:
         _manyhands.assert_sending(self)
@@ -209,6 +215,18 @@ class Queue(_Queue[T]):
         _note_children_of(ctx)
         self._create(0 if maxsize <= 0 else maxsize)
 
+    @property
+    def _maxsize(self) -> int:
+        """The bound as the standard library has it: without one, the most that a semaphore counts."""
+        return _bound(self) or 2**31 - 1
+
+    @property
+    def _buffer(self) -> Any:
+        """What was put and is not in the queue so far: nothing, ever."""
+        from collections import deque
+
+        return deque()
+
     def put_nowait(self, obj: T) -> None:
         """Put an item without waiting; `Full` when the queue holds as many items as it may."""
         self.put(obj, False)
@@ -289,3 +307,6 @@ class SimpleQueue(_Queue[T]):
         if self._closed:
             raise OSError("handle is closed")
         return super().empty()
+
+
+_kin.recognise("queues")

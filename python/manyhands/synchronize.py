@@ -9,7 +9,7 @@ waits breaks.
 
 from __future__ import annotations
 
-from . import _manyhands
+from . import _kin, _manyhands
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a lock would pay for it
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Lock(_manyhands.Lock):
     ) -> None:
         self._create(False, on_owner_death)
 
+    __reduce_ex__ = _kin.reduce_ex
+
     def __getstate__(self) -> tuple[int, int]:
         _manyhands.assert_sending(self)
         return self._handle()
@@ -83,6 +85,8 @@ class RLock(_manyhands.Lock):
         self, *, ctx: Any = None, on_owner_death: Literal["raise", "block", "recover"] = "raise"
     ) -> None:
         self._create(True, on_owner_death)
+
+    __reduce_ex__ = _kin.reduce_ex
 
     def __getstate__(self) -> tuple[int, int]:
         _manyhands.assert_sending(self)
@@ -132,6 +136,8 @@ class Semaphore(_manyhands.Semaphore):
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         self._create(value)
+
+    __reduce_ex__ = _kin.reduce_ex
 
     def __getstate__(self) -> tuple[int, int]:
         _manyhands.assert_sending(self)
@@ -191,6 +197,8 @@ class Condition(_manyhands.Condition):
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
         self._create(lock or RLock(ctx=ctx))
 
+    __reduce_ex__ = _kin.reduce_ex
+
     def __getstate__(self) -> tuple[_manyhands.Lock, int, int]:
         _manyhands.assert_sending(self)
         return (self._lock, *self._handle())
@@ -242,6 +250,8 @@ class Event(_manyhands.Event):
     def __init__(self, *, ctx: Any = None) -> None:
         self._create()
 
+    __reduce_ex__ = _kin.reduce_ex
+
     # With the attributes of a subclass, as in the standard library, whose event is an ordinary object.
     def __getstate__(self) -> tuple[int, int, dict[str, Any]]:
         _manyhands.assert_sending(A_CONDITION)
@@ -290,3 +300,6 @@ class _SemLock:
 
     def _get_value(self) -> int:
         return int(not self._of.locked()) if isinstance(self._of, _manyhands.Lock) else self._of.get_value()
+
+
+_kin.recognise("synchronize")

@@ -23,10 +23,21 @@ impl PyPool {
     pub(super) fn run_callbacks(&self, py: Python<'_>) {
         while let Some(job) = self.next_callback() {
             self.leadership.begin_callback(job.get().id());
+            self.state().calling_back.push(job.clone_ref(py));
             job.get().call_back(py);
+            self.called_back(&job);
             self.leadership.end_callback();
             self.wake_leader();
         }
+    }
+
+    /// The job's callback has run: it is no longer among the unfinished.
+    fn called_back(&self, job: &Py<PyJob>) {
+        let mut state = self.state();
+        let place = state.calling_back.iter().rposition(|called| called.is(job));
+        let over = place.map(|place| state.calling_back.swap_remove(place));
+        drop(state);
+        drop(over);
     }
 
     /// Jobs whose callbacks were not run are done without: the pool has ended.

@@ -37,6 +37,11 @@ impl PyPool {
         self.executor_calls().map(|mut calls| change(&mut calls)).unwrap_or_default()
     }
 
+    /// As [`Calls::unsettled`].
+    pub(super) fn unsettled_calls(&self, py: Python<'_>) -> (usize, Vec<Py<PyAny>>) {
+        self.with_calls(|calls| calls.unsettled(py))
+    }
+
     /// One more call will be submitted, and has a worker.
     pub(super) fn admit_call(&self, py: Python<'_>) -> PyResult<()> {
         self.check_owner()?;

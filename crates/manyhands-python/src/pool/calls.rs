@@ -69,6 +69,15 @@ pub(super) enum Feed {
 }
 
 impl Calls {
+    /// The futures of calls that have no outcome: first of those that workers may have, and how many these are.
+    pub(super) fn unsettled(&self, py: Python<'_>) -> (usize, Vec<Py<PyAny>>) {
+        let mut given: Vec<_> = self.given.iter().map(|(number, given)| (*number, &given.future)).collect();
+        given.sort_by_key(|(number, _)| *number);
+        let futures = given.into_iter().map(|(_, future)| future);
+        let futures = futures.chain(self.waiting.iter().map(|call| &call.future));
+        (self.given.len(), futures.map(|future| future.clone_ref(py)).collect())
+    }
+
     /// What the calls lead to, for the garbage collector.
     pub(super) fn objects(&self) -> impl Iterator<Item = &Py<PyAny>> {
         let waiting = self.waiting.iter().flat_map(|call| [&call.future, &call.func]);

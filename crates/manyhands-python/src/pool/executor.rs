@@ -6,7 +6,6 @@ use super::future;
 use super::job;
 use super::leadership::Driver;
 use crate::arguments::Truth;
-use manyhands::Deadline;
 use manyhands::pool::{Event, Scheduler};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -97,11 +96,15 @@ impl PyCalls {
         self.end(py, Event::Terminate, true)
     }
 
-    /// Waits until every call has its outcome and every worker is gone, then frees the shared memory; `False` from a
-    /// callback, where the memory is still in use and left to the driver.
-    fn finish(&self, py: Python<'_>) -> PyResult<bool> {
+    /// Waits until every call has its outcome and every worker is gone, at most `timeout` seconds, then frees the shared
+    /// memory; `False` when the time has passed, and from a callback, where the memory is still in use and left to the
+    /// driver.
+    #[pyo3(signature = (timeout=None))]
+    fn finish(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let pool = self.pool.get();
-        pool.wait_for_calls(py, &|| pool.is_over(), Deadline::NEVER)?;
+        if !pool.wait_for_calls(py, &|| pool.is_over(), job::deadline(timeout)?)? {
+            return Ok(false);
+        }
         // At once, or when the one who leads, this callback's thread perhaps, leads no more.
         pool.destroy();
         if pool.is_delivering() {
@@ -109,6 +112,12 @@ impl PyCalls {
         }
         pool.retire_driver(py)?;
         Ok(true)
+    }
+
+    /// The futures of calls that have no outcome: first of those that workers may have, and how many these are.
+    #[getter]
+    fn unsettled(&self, py: Python<'_>) -> (usize, Vec<Py<PyAny>>) {
+        self.pool.get().unsettled_calls(py)
     }
 
     /// Whether nothing will ever happen any more.

@@ -33,6 +33,8 @@ pub(crate) struct PyJob {
 pub(super) struct JobState {
     pub(super) id: u32,
     pub(super) form: Form,
+    /// Of a list: how many items go into a chunk that counts as one of `_number_left`.
+    counted_by: usize,
     pub(super) manner: Manner,
     /// What it calls.
     pub(super) function: Used,
@@ -108,13 +110,22 @@ impl PyJob {
         text_signature = "(pool, callback=None, error_callback=None, keeper=None, return_exceptions=False, fail_fast=False)"
     )]
     fn new(
-        pool: Py<PyPool>,
+        pool: Bound<'_, PyAny>,
         callback: Option<Bound<'_, PyAny>>,
         error_callback: Option<Bound<'_, PyAny>>,
         keeper: Option<Py<PyAny>>,
         return_exceptions: Truth,
         fail_fast: Truth,
-    ) -> Self {
+    ) -> PyResult<Self> {
+        let (pool, keeper) = match pool.cast_into::<PyPool>() {
+            Ok(pool) => (pool.unbind(), keeper),
+            // Python's pool: what recipes make a result of, as the standard library does.
+            Err(other) => {
+                let python = other.into_inner();
+                let pool = python.getattr("_core")?.cast_into::<PyPool>()?.unbind();
+                (pool, keeper.or(Some(python.unbind())))
+            }
+        };
         // One that is false is none, as in the standard library.
         let wanted = |callback: Option<Bound<'_, PyAny>>| {
             callback.filter(|callback| callback.is_truthy().unwrap_or(true)).map(Bound::unbind)
@@ -122,6 +133,7 @@ impl PyJob {
         let state = JobState {
             id: 0,
             form: Form::Fresh,
+            counted_by: 0,
             manner: Manner { keep: return_exceptions.0, fail_fast: fail_fast.0 },
             function: Used::Nothing,
             callback: wanted(callback),
@@ -129,7 +141,33 @@ impl PyJob {
             outcome: None,
             keeper,
         };
-        Self { pool, done: AtomicBool::new(false), state: Mutex::new(state) }
+        Ok(Self { pool, done: AtomicBool::new(false), state: Mutex::new(state) })
+    }
+
+    /// Its number in its pool; 0 before it has something to do.
+    #[getter]
+    fn _id(&self) -> u32 {
+        self.id()
+    }
+
+    /// Of a list: how many items have no outcome, and the size of chunks that was asked for, or is the standard library's.
+    #[getter]
+    fn _progress(&self) -> (usize, usize) {
+        let state = self.state();
+        let left = if let Form::Map(map) = &state.form { map.unsettled() } else { 0 };
+        (left, state.counted_by)
+    }
+
+    /// Whether it went well, and what came of it: the results so far of a list; `None` while a call has no outcome.
+    #[getter]
+    fn _outcome(&self, py: Python<'_>) -> Option<(bool, Py<PyAny>)> {
+        let state = self.state();
+        match (&state.outcome, &state.form) {
+            (Some(Ok(result)), _) => Some((true, result.clone_ref(py))),
+            (Some(Err(exception)), _) => Some((false, exception.clone_ref(py))),
+            (None, Form::Map(map)) => Some(map.so_far(py)),
+            (None, _) => None,
+        }
     }
 
     /// Whether the call has completed.
@@ -323,6 +361,7 @@ impl PyJob {
     pub(super) fn begin(&self, id: u32, form: Form, function: Used) {
         let mut state = self.state();
         state.id = id;
+        state.counted_by = if let Form::Map(map) = &form { map.counted_by() } else { 0 };
         state.form = form;
         state.function = function;
     }

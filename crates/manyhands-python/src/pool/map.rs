@@ -37,6 +37,8 @@ pub(super) struct Map {
     pending: HashMap<u32, Pending>,
     unsettled: usize,
     first_error: Option<Py<PyAny>>,
+    /// The size of chunks that was asked for, or the standard library's: four for each worker.
+    counted_by: usize,
 }
 
 /// A task that was given out.
@@ -75,6 +77,7 @@ impl Map {
             pending: HashMap::new(),
             unsettled: total,
             first_error: None,
+            counted_by: chunksize.unwrap_or(total.div_ceil(4 * workers.max(1))),
         })
     }
 
@@ -163,6 +166,24 @@ impl Map {
 
     pub(super) fn results(&self, py: Python<'_>) -> Py<PyList> {
         self.results.clone_ref(py)
+    }
+
+    /// How many items go into a chunk, for those who count them.
+    pub(super) fn counted_by(&self) -> usize {
+        self.counted_by
+    }
+
+    /// How many items have no outcome.
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
+    /// Whether no item has failed so far, and the results, or the first exception.
+    pub(super) fn so_far(&self, py: Python<'_>) -> (bool, Py<PyAny>) {
+        match &self.first_error {
+            Some(exception) => (false, exception.clone_ref(py)),
+            None => (true, self.results.clone_ref(py).into_any()),
+        }
     }
 
     pub(super) fn manner(&self) -> Manner {

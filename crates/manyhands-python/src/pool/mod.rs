@@ -92,6 +92,8 @@ struct PoolState {
     jobs: HashMap<u32, Py<PyJob>>,
     /// Complete but for their callbacks.
     callbacks: VecDeque<Py<PyJob>>,
+    /// Those whose callbacks are running.
+    calling_back: Vec<Py<PyJob>>,
     workers: Workers,
     functions: Functions,
     next_job: u32,
@@ -126,6 +128,7 @@ impl PyPool {
             scheduler,
             jobs: HashMap::new(),
             callbacks: VecDeque::new(),
+            calling_back: Vec::new(),
             workers: Workers::new(seats),
             functions: Functions::default(),
             next_job: 0,
@@ -161,7 +164,7 @@ impl PyPool {
         }
         // Held only while something is changed: then the pool is in use, and no garbage.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
-        for job in state.jobs.values().chain(&state.callbacks) {
+        for job in state.jobs.values().chain(&state.callbacks).chain(&state.calling_back) {
             visit.call(job)?;
         }
         for object in state
@@ -324,6 +327,18 @@ impl PyPool {
     #[getter]
     fn outstanding(&self) -> usize {
         self.state().scheduler.outstanding()
+    }
+
+    /// Jobs that are not complete, or whose callbacks have not run, by number.
+    #[getter]
+    fn unfinished(&self, py: Python<'_>) -> Vec<(u32, Py<PyJob>)> {
+        let state = self.state();
+        let callbacks = state.callbacks.iter().chain(&state.calling_back).map(|job| (job.get().id(), job));
+        let jobs = state.jobs.iter().map(|(id, job)| (*id, job)).chain(callbacks);
+        let mut found: Vec<_> = jobs.map(|(id, job)| (id, job.clone_ref(py))).collect();
+        found.sort_by_key(|(id, _)| *id);
+        found.dedup_by_key(|(id, _)| *id);
+        found
     }
 
     /// Buries and replaces workers that have died, without waiting.
