@@ -93,8 +93,8 @@ class _Process(BaseProcess):
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """The life of the process in itself; its exit status."""
         original: Any = BaseProcess._bootstrap  # type: ignore[attr-defined]
-        if original.__qualname__ != "BaseProcess._bootstrap" or original.__module__ != _std.__name__:
-            # Coverage and others replace it.
+        if getattr(original, "__globals__", None) is not vars(_std):
+            # Coverage and others replace it. (By a function that may have taken over the original's name.)
             return original(self, parent_sentinel)  # type: ignore[no-any-return]
         return _bootstrap(self, parent_sentinel)
 
