@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._arrays import zeros as zeros
     from ._doctor import doctor as doctor
     from ._install import install as install
+    from ._install import uninstall as uninstall
     from ._shared_array import SharedArray as SharedArray
     from .context import AuthenticationError as AuthenticationError
     from .context import BufferTooShort as BufferTooShort
@@ -125,6 +126,7 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "uninstall",
 ]
 
 #: Submodules that the standard library's users reach without importing them.
@@ -141,6 +143,7 @@ _OURS = {
     "doctor": "_doctor",
     "empty": "_arrays",
     "install": "_install",
+    "uninstall": "_install",
     "zeros": "_arrays",
 }
 #: Not in `__all__`: they import numpy, which need not be there.

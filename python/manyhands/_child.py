@@ -15,7 +15,7 @@ import marshal
 import os
 import sys
 
-from . import _lazy, _unguarded
+from . import _imports, _install, _lazy, _unguarded
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
         with open(job, "rb") as file:
             file.seek(0)
             installed, method = load(file)
-            if installed:
-                _install_when_loaded()
+            # By the start-up hook it may be installed where it is not wanted.
+            _install.install() if installed else _install.uninstall()
             # Before the main module runs again: an unguarded start there must not fall back to another method.
             _force_start_method(method)
             data, refused = load(file), None
@@ -91,30 +91,38 @@ def _obtain(file: Any, refused: Exception | None) -> Any:
     return process_obj
 
 
-#: The start method in force in this child; `manyhands.context` takes it when it is imported.
+#: The start method in force in this child; contexts, ours and the standard library's, take it when they are imported.
 start_method: str | None = None
 
 
 def _force_start_method(method: str) -> None:
     global start_method
-    start_method = method
+    first, start_method = start_method is None, method
     pickler = sys.modules.get("manyhands._pickler")
     if pickler is not None:
         pickler.note_fresh_children()
     ours = sys.modules.get("manyhands.context")
     if ours is not None:
         ours._force_start_method(method)
-    _lazy.when_loaded(_PACKAGE, lambda package: package.context._force_start_method(method))
+    if first:
+        _imports.when_executed("multiprocessing.context", _tell_start_method)
+    elif _imports.is_executed("multiprocessing.context"):
+        _tell_start_method(sys.modules["multiprocessing.context"])
+
+
+def _tell_start_method(context: Any) -> None:
+    if start_method in context._concrete_contexts:
+        context._force_start_method(start_method)
 
 
 def run(process_obj: Any, life: int) -> int:
     """Run the process; its exit status."""
     from . import _manyhands, process
 
-    if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
+    if process.dies_with_parent(process_obj) and not _manyhands.die_with_parent(life):
         return 1
     _manyhands.note_label(process.label(process_obj))
-    code: int = process_obj._bootstrap(parent_sentinel=life)
+    code = process.run(process_obj, life)
     _manyhands.note_exit(code)
     return code
 
@@ -149,8 +157,6 @@ def _prepare(data: dict[str, Any], compiled: int) -> None:
     # Before the main module runs: afterwards the number may be a file of its own.
     os.close(compiled)
     if "init_main_from_name" in data:
-        # What waits for the package imports many of its submodules: not while one of them is being imported.
-        _lazy.load(_PACKAGE)
         from multiprocessing import spawn
 
         name = data["init_main_from_name"]
@@ -169,7 +175,6 @@ def import_main_from_path(path: str, compiled: int | None = None) -> None:
     if not runs:
         return
     if code is None:
-        _lazy.load(_PACKAGE)
         from multiprocessing import spawn
 
         spawn._fixup_main_from_path(path)  # type: ignore[attr-defined]
@@ -178,7 +183,7 @@ def import_main_from_path(path: str, compiled: int | None = None) -> None:
     main.__dict__.update(__file__=path, __package__="", __cached__=None, __builtins__=__builtins__)
     sys.modules["__mp_main__"] = main
     # The package's body gives that name to what is `__main__` when it runs; dataclasses look the name up meanwhile.
-    _lazy.when_loaded(_PACKAGE, lambda _package: sys.modules.update(__mp_main__=main), at_once=True)
+    _imports.when_executed(_PACKAGE, lambda _package: sys.modules.update(__mp_main__=main))
     exec(code, main.__dict__)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
@@ -224,26 +229,6 @@ def _compile(source: bytes, path: str) -> CodeType:
     return _manyhands.compile_source(source, os.fsencode(path))
 
 
-#: Whether manyhands stands in for `multiprocessing` in this child, from when that is asked for a name on.
-installs = False
-
-#: The submodules in which it does.
-_REPLACED = ("context", "queues", "connection", "synchronize", "pool", "forkserver")
-
-
-def _install_when_loaded() -> None:
-    global installs
-    installs = True
-
-    def install(_package: Any) -> None:
-        from . import _install
-
-        _install.install()
-
-    _lazy.when_loaded(_PACKAGE, install)
-    _lazy.ask_first([f"{_PACKAGE}.{name}" for name in _REPLACED], _PACKAGE)
-
-
 def _make_package_lazy(tracker: int) -> None:
     """Put `multiprocessing` into ``sys.modules`` without running its body, and import its submodule ``process``."""
     # What the child's first imports would import, and most children never use.
@@ -251,10 +236,8 @@ def _make_package_lazy(tracker: int) -> None:
     signal = _lazy.put("signal")
     # As the package's body does: pickles name what is defined in the main module either way.
     sys.modules["__mp_main__"] = sys.modules["__main__"]
-    if _lazy.put(_PACKAGE, _submodule) is None:
-        _adopt_tracker(tracker)
-    else:
-        _lazy.when_loaded(_PACKAGE, lambda _package: _adopt_tracker(tracker))
+    _lazy.put(_PACKAGE, _submodule)
+    _imports.when_executed("multiprocessing.resource_tracker", lambda module: _adopt_tracker(module, tracker))
     if signal is None:
         __import__(_PACKAGE + ".process")
         return
@@ -275,13 +258,16 @@ def _submodule(name: str) -> Any:
     if name in ("context", "process", "reduction"):
         # These three come with the package; others are there when somebody imports them.
         return __import__(f"{_PACKAGE}.{name}", fromlist=["*"])
+    if _install.installed():
+        from . import _patches
+
+        if name in _patches.BY_THE_WAY:
+            return _patches.submodule(name)
     folder = sys.modules[_PACKAGE].__path__[0]
     if os.path.exists(f"{folder}/{name}.py") or os.path.isdir(f"{folder}/{name}"):
         raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")
     raise KeyError(name)
 
 
-def _adopt_tracker(descriptor: int) -> None:
-    from multiprocessing import resource_tracker
-
-    resource_tracker._resource_tracker._fd = descriptor  # type: ignore[attr-defined]
+def _adopt_tracker(module: Any, descriptor: int) -> None:
+    module._resource_tracker._fd = descriptor

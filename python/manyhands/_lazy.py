@@ -11,14 +11,13 @@ import _thread
 import sys
 from _frozen_importlib_external import PathFinder
 
+from . import _imports
+
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import ModuleType
-    from types import ModuleType as _Module
     from typing import Any
-else:
-    _Module = type(sys)
 
 
 def put(name: str, found: Callable[[str], Any] | None = None) -> ModuleType | None:
@@ -45,38 +44,11 @@ def put(name: str, found: Callable[[str], Any] | None = None) -> ModuleType | No
     return module
 
 
-def when_loaded(name: str, hook: Callable[[Any], object], at_once: bool = False) -> None:
-    """Call ``hook(module)`` when the module's body has run; now if it has.
-
-    Args:
-        at_once: even if that was in the middle of the import of a submodule. Other hooks, which may import submodules
-            themselves, wait until somebody asks for a name after it.
-    """
-    module = sys.modules[name]
-    body = getattr(vars(module).get("__getattr__"), "__self__", None)
-    if isinstance(body, _Body):
-        (body.at_once if at_once else body.hooks).append(hook)
-    else:
-        hook(module)
-
-
 def load(name: str) -> None:
     """Run the module's body now, if it has not run."""
     body = getattr(vars(sys.modules[name]).get("__getattr__"), "__self__", None)
     if isinstance(body, _Body):
         body.load()
-
-
-def ask_first(names: Iterable[str], package: str) -> None:
-    """Have the package's body and hooks run before one of these submodules of its gives out a name to other packages.
-
-    They are put into ``sys.modules`` for that, where they are not there; their own bodies run as `put` says.
-    """
-    body = getattr(vars(sys.modules[package]).get("__getattr__"), "__self__", None)
-    if isinstance(body, _Body):
-        for name in names:
-            put(name)
-            body.wait_in(sys.modules[name])
 
 
 def _nothing(name: str) -> object:
@@ -86,10 +58,10 @@ def _nothing(name: str) -> object:
 class _Body:
     """What stands in for the body of a module until it has run."""
 
+    #: `_imports` knows it by this.
+    runs_body_of_a_module = True
+
     def __init__(self, module: ModuleType, loader: Any, found: Callable[[str], Any]) -> None:
-        self.hooks: list[Callable[[Any], object]] = []
-        self.at_once: list[Callable[[Any], object]] = []
-        self._waiting: list[ModuleType] = []
         self._module = module
         self._loader = loader
         self._found = found
@@ -129,68 +101,7 @@ class _Body:
             for name in ("__getattr__", "__dir__"):
                 if getattr(vars(self._module).get(name), "__self__", None) is self:
                     del vars(self._module)[name]
-            for hook in self.at_once:
-                hook(self._module)
-            self.run_hooks()
-
-    def run_hooks(self) -> None:
-        """Run them, unless a submodule, or one of ours that stands on them, is being imported: they import both."""
-        with self._lock:
-            under_way = _under_way() if self.hooks else []
-            for module in (self._module, *under_way) if under_way else ():
-                self.wait_in(module)
-            if under_way:
-                return
-            while self._waiting:
-                self._waiting.pop().__class__ = _Module
-            while self.hooks:
-                self.hooks.pop(0)(self._module)
-
-    def wait_in(self, module: ModuleType) -> None:
-        """The hooks run when this module is asked for a name."""
-        if type(module) is _Module:
-            module.__class__ = _asking(self)
-            self._waiting.append(module)
-
-    def ask(self) -> None:
-        """Somebody wants a name that hooks may change."""
-        if self._running:
-            return
-        under_way = _under_way()
-        for module in under_way:
-            # It may hand out what it takes now. One of ours wants the originals.
-            if module.__name__.partition(".")[0] != __package__:
-                self.wait_in(module)
-        if not under_way:
-            self.load()
-            self.run_hooks()
+            _imports.executed(self._module)
 
     def _stands_in(self) -> bool:
         return getattr(vars(self._module).get("__getattr__"), "__self__", None) is self
-
-
-#: Packages with modules that hooks import, and that import `multiprocessing` themselves.
-_INTERWOVEN = ("multiprocessing", "concurrent", __package__)
-
-
-def _under_way() -> list[ModuleType]:
-    found = []
-    for name, module in list(sys.modules.items()):
-        package, _, rest = name.partition(".")
-        if rest and package in _INTERWOVEN:
-            spec = vars(module).get("__spec__")
-            if getattr(spec, "_initializing", False):
-                found.append(module)
-    return found
-
-
-def _asking(body: _Body) -> type[ModuleType]:
-    """The class of a module that has hooks run before it gives out a name."""
-
-    class Asking(_Module):
-        def __getattribute__(self, name: str) -> Any:
-            if not name.startswith("__"):
-                body.ask()
-            return _Module.__getattribute__(self, name)
-
-    return Asking

@@ -8,7 +8,6 @@ for an attribute, the standard library's is looked at first. Whoever calls ``sup
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -37,8 +36,7 @@ class Seen:
 
 def standard_pool() -> Any:
     """The standard library's pool, whatever is installed; by default it uses our context."""
-    kept = "multiprocessing._standard_pool"
-    pools = import_module(kept if kept in sys.modules else "multiprocessing.pool")
+    pools = import_module("multiprocessing.pool")
 
     class Pool(pools.Pool):  # type: ignore[misc, name-defined]
         def __init__(

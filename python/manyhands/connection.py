@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "answer_challenge", "deliver_challenge", "wait"]
 
-# Taken here, because `install` puts ours into their module.
-_standard_Client = _std.Client
 _ConnectionWrapper: Any = _std.ConnectionWrapper  # type: ignore[attr-defined]
 
 
@@ -96,7 +94,8 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
 
     Raises `AuthenticationError` when either does not know the other's key.
     """
-    return _ours(_standard_Client(address, family, authkey))
+    # Called from here, it is the standard library's whatever is installed; see `_own`.
+    return _ours(_std.Client(address, family, authkey))
 
 
 class XmlListener(Listener):

@@ -17,7 +17,7 @@ from multiprocessing.context import (
 )
 
 # The engine is loaded with the first context: an installation without it is found here, not at the first start.
-from . import _install, _manyhands, _unguarded, process  # noqa: F401
+from . import _install, _manyhands, _own, _unguarded, process  # noqa: F401
 from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -51,11 +51,6 @@ __all__ = [
     "get_spawning_popen",
     "set_spawning_popen",
 ]
-
-
-#: The standard library's pool, at its end, keeps its workers off their queue by a lock of the queue's that they take to
-#: read, and then takes what it has polled: on ours a worker could be faster, and the pool would wait for ever.
-_LOCKERS = {"multiprocessing.pool", "multiprocessing._standard_pool"}
 
 
 class BaseContext(_std.BaseContext):
@@ -93,8 +88,13 @@ class BaseContext(_std.BaseContext):
 
     def SimpleQueue(self) -> SimpleQueue[Any]:  # type: ignore[override]
         """A queue without a bound; see `manyhands.queues.SimpleQueue`."""
-        if sys._getframe(1).f_globals.get("__name__") in _LOCKERS:
-            queue: Any = _install.standard_queues().SimpleQueue(ctx=self.get_context())
+        frame = sys._getframe(1)
+        if _own.is_called_by_its_pool(frame) or _own.makes_its_pool(frame):
+            # At its end that keeps its workers off their queue by a lock of the queue's that they take to read, and then
+            # takes what it has polled: on ours a worker could be faster, and the pool would wait for ever.
+            from multiprocessing.queues import SimpleQueue as theirs
+
+            queue: Any = theirs(ctx=self.get_context())
             return queue  # type: ignore[no-any-return]
         from .queues import SimpleQueue
 
@@ -228,7 +228,32 @@ class DefaultContext(BaseContext, _std.DefaultContext):
 
     Process = Process  # type: ignore[assignment]
     _default_context: BaseContext
-    _actual_context: BaseContext | None
+
+    def __init__(self, context: BaseContext) -> None:
+        self._default_context = context
+        #: The one that is set, while manyhands is not installed.
+        self._own_context: BaseContext | None = None
+
+    if TYPE_CHECKING:
+        _actual_context: BaseContext | None
+    else:
+
+        @property
+        def _actual_context(self) -> BaseContext | None:
+            """The context that is set. Where manyhands is installed, the standard library's is asked."""
+            if not _install.installed():
+                return self._own_context
+            context: Any = _std._default_context._actual_context
+            name = None if context is None else context._name
+            return context if _std._concrete_contexts.get(name) is not context else _concrete_contexts.get(name, context)
+
+        @_actual_context.setter
+        def _actual_context(self, context: BaseContext | None) -> None:
+            if not _install.installed():
+                self._own_context = context
+            else:
+                known = None if context is None else _std._concrete_contexts.get(context._name, context)
+                _std._default_context._actual_context = known
 
     def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """The context of that start method; by default of the one that is set."""
@@ -257,8 +282,26 @@ _concrete_contexts: dict[str, BaseContext] = {
 
 
 def _force_start_method(method: str | None) -> None:
-    if method is not None:
+    if method in _concrete_contexts:
         _default_context._actual_context = _concrete_contexts[method]
+
+
+def context_for_workers(context: Any) -> Any:
+    """The context by which workers are started for somebody who has given that one: where the standard library starts
+    its processes itself, ours in its place."""
+    if _install.installed() or getattr(context, "Process", None) not in _STANDARD_PROCESSES:
+        return context
+    return _concrete_contexts.get(context.get_start_method(), context)
+
+
+_STANDARD_PROCESSES = [_std.Process, _std.ForkProcess, _std.SpawnProcess, _std.ForkServerProcess]
+
+
+def default_context(method: str | None = None) -> Any:
+    """The context of a start method, by default of the one that is set: ours, or where manyhands is installed the
+    standard library's, which makes the same."""
+    default: Any = _std._default_context if _install.installed() else _default_context  # type: ignore[attr-defined]
+    return default.get_context(method)
 
 
 def _make_default() -> DefaultContext:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 from multiprocessing import spawn as _spawn
 from types import BuiltinFunctionType
@@ -59,6 +60,9 @@ class ForkServer:
         if not all(type(mod) is str for mod in modules_names):
             raise TypeError("module_names must be a list of strings")
         self._preload_modules = modules_names
+        theirs = sys.modules.get("multiprocessing.forkserver")
+        if theirs is not None and _install.installed():
+            vars(theirs)["_forkserver"]._preload_modules = modules_names
 
     def get_inherited_fds(self) -> list[int] | None:
         """The descriptors this process was passed by the server that forked it; ``None`` when none did."""
@@ -133,7 +137,9 @@ class ForkServer:
         # A server that has ended of itself did so in the main module: children run it, and report to who starts them.
         if self._process is not None and (self._process.wait(_ENDS_WITHIN) or -1) > 0:
             self._ended_by_main = True
-        return [name for name in self._preload_modules if name != "__main__" or not self._ended_by_main]
+        theirs = sys.modules.get("multiprocessing.forkserver")
+        asked = vars(theirs)["_forkserver"] if theirs is not None and _install.installed() else self
+        return [name for name in asked._preload_modules if name != "__main__" or not self._ended_by_main]
 
     def _stop(self) -> None:
         with self._lock:

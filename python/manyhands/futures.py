@@ -31,6 +31,7 @@ from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from . import _manyhands, _outcomes, _pickler, _standard, _worker, pool
+from .context import context_for_workers, default_context
 from .errors import TaskError
 
 __all__ = [
@@ -195,7 +196,7 @@ class ProcessPoolExecutor(Executor):
             raise ValueError("max_workers must be greater than 0")
         self._max_workers = operator.index(max_workers)
         if mp_context is None:
-            mp_context = _context("spawn" if max_tasks_per_child is not None else None)
+            mp_context = default_context("spawn" if max_tasks_per_child is not None else None)
         self._mp_context = mp_context
         method = mp_context.get_start_method(allow_none=False)
         if initializer is not None and not callable(initializer):
@@ -354,7 +355,7 @@ class _Crew:
         if method != "fork":
             # Calls are pickled before the first worker is started.
             _pickler.note_fresh_children()
-        workers = _Workers(_context(method), executor)
+        workers = _Workers(context_for_workers(executor._mp_context), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
         self.core = _manyhands.Pool(seats, workers.make, workers.died, _decode_error, _undecodable)
         workers.address = _worker.Address(*self.core._address())
@@ -419,7 +420,8 @@ class _Workers:
         """As `manyhands.pool._Workers.make`."""
         address = _worker.Address(self.address.pool, bell)
         args = (address, seat, self._initializer, self._initargs, self._most_calls)
-        process = self._context.Process(target=_worker.serve_calls, args=args, die_with_parent=True)
+        process = self._context.Process(target=_worker.serve_calls, args=args)
+        process._die_with_parent = True
         return process, (False, self._context.get_start_method() == "fork")
 
     died = staticmethod(pool._Workers.died)
@@ -440,13 +442,6 @@ def _check_share(calls: int, method: str) -> None:
             "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method;"
             " supply a different mp_context."
         )
-
-
-def _context(method: str | None) -> Any:
-    """Our context for that start method, whosever context was given: our workers need our processes."""
-    from .context import _default_context
-
-    return _default_context.get_context(method)
 
 
 def _chunks(groups: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -23,6 +23,7 @@ from . import _manyhands, _standard, _worker
 from ._call_arguments import chunks_of_stream, each_with, list_of, plain_call, read, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
+from .context import context_for_workers, default_context
 
 __all__ = [
     "ApplyResult",
@@ -125,16 +126,16 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if not context:
-            from .context import _default_context
-
-            context = _default_context.get_context()
+            context = default_context()
         # Nobody looks at the arguments of no initializer.
         initargs = tuple(initargs) if initializer is not None else ()
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
         self._ctx = context
         most_tasks = min(maxtasksperchild or 0, sys.maxsize)
-        self._workers = _Workers(self.Process, context, initializer, tuple(initargs), most_tasks)
+        self._workers = _Workers(
+            self.Process, context_for_workers(context), initializer, tuple(initargs), most_tasks
+        )
         self._core = _manyhands.Pool(
             processes, self._workers.make, self._workers.died, _decode_error, _undecodable
         )

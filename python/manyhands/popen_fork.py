@@ -11,7 +11,7 @@ from types import BuiltinFunctionType
 
 from . import _manyhands
 from .context import _force_start_method
-from .process import flush_std_streams, label, make_stdin
+from .process import dies_with_parent, flush_std_streams, label, make_stdin, run
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ class _standing_for_a_process:
 
 def run_child(process_obj: Any, life: int) -> int:
     """The child's whole life, from here; its exit status."""
-    if process_obj._dies_with_parent and not _manyhands.die_with_parent(life):
+    if dies_with_parent(process_obj) and not _manyhands.die_with_parent(life):
         return -signal.SIGKILL & 0xFF
     _force_start_method(process_obj._start_method)
     _manyhands.note_label(label(process_obj))
-    code: int = process_obj._bootstrap(parent_sentinel=life)
+    code = run(process_obj, life)
     _manyhands.note_exit(code)
     return code
 

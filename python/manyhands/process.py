@@ -60,22 +60,7 @@ class _Process(BaseProcess):
 
     def start(self) -> None:
         """Start the process. In a worker of a pool, too: there, what is started ends with the worker."""
-        current: Any = current_process()
-        if not getattr(current, "_is_pool_worker", False):
-            super().start()
-            return
-        # The standard library lets no daemon have children, because they would outlive it. These do not.
-        self._die_with_parent = True
-        config = current._config
-        daemon = config.pop("daemon", None)
-        try:
-            super().start()
-        finally:
-            config["daemon"] = daemon
-
-    @property
-    def _dies_with_parent(self) -> bool:
-        return bool(self.daemon or getattr(self, "_die_with_parent", False))
+        start_from_worker(self, BaseProcess.start)
 
     def interrupt(self) -> None:
         """Send the process SIGINT, as Ctrl-C does."""
@@ -93,10 +78,7 @@ class _Process(BaseProcess):
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """The life of the process in itself; its exit status."""
         original: Any = BaseProcess._bootstrap  # type: ignore[attr-defined]
-        if getattr(original, "__globals__", None) is not vars(_std):
-            # Coverage and others replace it. (By a function that may have taken over the original's name.)
-            return original(self, parent_sentinel)  # type: ignore[no-any-return]
-        return _bootstrap(self, parent_sentinel)
+        return _bootstrap(self, parent_sentinel) if _is_standard(original) else original(self, parent_sentinel)
 
 
 class ForkProcess(_Process):
@@ -150,6 +132,80 @@ class Process(_Process):
         from .context import _default_context
 
         return _default_context.get_context().Process._Popen(process_obj)  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _after_fork() -> None:
+        child = sys.modules.get(f"{__package__}._child")
+        if getattr(child, "start_method", None) != "spawn":
+            _Process._after_fork()
+
+
+# --- what is done for processes of the standard library's classes, too ---
+
+
+def start_from_worker(process_obj: Any, start: Callable[[Any], object]) -> None:
+    """``start(process_obj)``, for which a worker of a pool counts as no daemon.
+
+    The standard library lets no daemon have children, because they would outlive it. A worker's do not.
+    """
+    current: Any = current_process()
+    config = current._config
+    if not getattr(current, "_is_pool_worker", False) or "daemon" not in config:
+        start(process_obj)
+        return
+    process_obj._die_with_parent = True
+    daemon = config.pop("daemon")
+    try:
+        start(process_obj)
+    finally:
+        config["daemon"] = daemon
+
+
+def dies_with_parent(process_obj: Any) -> bool:
+    """Whether the kernel is to end the process when its parent is gone."""
+    return bool(process_obj.daemon or getattr(process_obj, "_die_with_parent", False))
+
+
+def run(process_obj: Any, life: int) -> int:
+    """Run the process in itself, to its end; its exit status. ``life`` is readable once the parent is gone."""
+    given = getattr(process_obj._bootstrap, "__func__", None)
+    if given is BaseProcess._bootstrap and _is_standard(given):  # type: ignore[attr-defined]
+        return _bootstrap(process_obj, life)
+    return process_obj._bootstrap(parent_sentinel=life)  # type: ignore[no-any-return]
+
+
+def _is_standard(bootstrap: Any) -> bool:
+    """Whether nobody has replaced it, as coverage and others do (by a function that may have taken over its name)."""
+    return getattr(bootstrap, "__globals__", None) is vars(_std)
+
+
+def reduce_standard(process_obj: Any) -> tuple[Any, ...]:
+    """How an object of one of the standard library's own process classes is sent to the child that it starts.
+
+    By its class's name the child would import the module of the contexts, and all that this imports.
+    """
+    return stand_for, (type(process_obj).__name__, vars(process_obj))
+
+
+def stand_for(name: str, state: dict[str, Any]) -> Any:
+    """An object of the standard library's class of that name; if its module has not run here, one of ours, until it does."""
+    kind: Any = vars(sys.modules.get("multiprocessing.context") or _std).get(name)
+    stands = kind is None
+    if stands:
+        kind = globals()[name]
+    process_obj = object.__new__(kind)
+    vars(process_obj).update(state)
+    if stands:
+        from . import _imports
+
+        _imports.when_executed("multiprocessing.context", lambda context: become_standard(process_obj, context))
+    return process_obj
+
+
+def become_standard(process_obj: Any, context: Any) -> None:
+    """Give a process object that stands for one of the standard library's the class that is there now."""
+    if type(process_obj).__module__ == __name__:
+        process_obj.__class__ = vars(context)[type(process_obj).__name__]
 
 
 def label(process_obj: Any) -> str:

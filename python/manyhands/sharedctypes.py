@@ -9,11 +9,12 @@ leaves what it had written so far; what becomes of the lock that it held is the 
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from multiprocessing import sharedctypes as _std
 from multiprocessing.reduction import ForkingPickler
 
-from . import _install, _manyhands, synchronize
+from . import _manyhands, synchronize
 
 TYPE_CHECKING = False  # as typing's, without importing it: each child that is given a value would pay for it
 if TYPE_CHECKING:
@@ -102,12 +103,21 @@ def _laid_over(type_: Any, block: _manyhands.Block) -> Any:
 def reduce_ctype(obj: Any) -> Any:
     """How a `ctypes` object of a type that is in shared memory somewhere is pickled: by name if it is there itself."""
     block = getattr(obj, "_wrapper", None)
-    if not isinstance(block, _manyhands.Block):
+    if block is not None and not isinstance(block, _manyhands.Block):
+        # In the standard library's memory. One table says for each type how it is pickled, and its last entry holds.
+        return _standard_reduce_ctype()(obj)
+    if block is None:
         return obj.__reduce_ex__(2)
     _manyhands.assert_sending(obj)
     if isinstance(obj, ctypes.Array):
         return rebuild_ctype, (obj._type_, block, obj._length_)
     return rebuild_ctype, (type(obj), block, None)
+
+
+def _standard_reduce_ctype() -> Any:
+    patches: Any = sys.modules.get(f"{__package__}._patches")
+    name = "multiprocessing.sharedctypes"
+    return _std.reduce_ctype if patches is None else patches.original(name, "reduce_ctype")  # type: ignore[attr-defined]
 
 
 def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
@@ -271,6 +281,3 @@ class SynchronizedString(SynchronizedArray, _std.SynchronizedString):
     value = make_property("value")
     raw = make_property("raw")
 
-
-if _install.installed():
-    _install.put_shared()

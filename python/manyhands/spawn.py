@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from multiprocessing import resource_tracker, spawn, util
+from multiprocessing import context, resource_tracker, spawn, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.spawn import (
@@ -16,7 +16,7 @@ from multiprocessing.spawn import (
 )
 from types import BuiltinFunctionType
 
-from . import _install, _manyhands, _pickler
+from . import _install, _manyhands, _pickler, process
 from .context import _default_context
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -55,8 +55,15 @@ def _dumps(obj: object) -> bytes:
 def _dump(obj: object, file: Any) -> None:
     pickler = ForkingPickler(file, _pickler._PROTOCOL)
     # The table is the pickler's own copy; what others have registered goes first.
-    pickler.dispatch_table = {**_pickler.own_reducers, **pickler.dispatch_table}
+    pickler.dispatch_table = {**_STANDARD_PROCESSES, **_pickler.own_reducers, **pickler.dispatch_table}
     pickler.dump(obj)
+
+
+#: How process objects of the standard library's own classes are sent.
+_STANDARD_PROCESSES: dict[type, Any] = dict.fromkeys(
+    (context.Process, context.ForkProcess, context.SpawnProcess, context.ForkServerProcess),
+    process.reduce_standard,
+)
 
 
 def without_missing_main(preparation: dict[str, Any]) -> dict[str, Any]:

@@ -228,9 +228,8 @@ def _standard_condition(lock: Any, ctx: Any) -> Any:
         from . import context
 
         ctx = context._default_context.get_context()
-    # Kept there by `install`.
-    standard: Any = vars(synchronize).get("_standard_Condition", synchronize.Condition)
-    return standard(lock, ctx=ctx)
+    # Called from here, it is the standard library's whatever is installed; see `_own`.
+    return synchronize.Condition(lock, ctx=ctx)
 
 
 class Event(_manyhands.Event):

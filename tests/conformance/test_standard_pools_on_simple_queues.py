@@ -79,11 +79,30 @@ def test_what_a_context_makes_is_the_same_for_every_caller(ctx: BaseContext, nam
     assert type(made) is type(ctx.SimpleQueue())
 
 
-@pytest.mark.parametrize("name", ["multiprocessing.pool", "multiprocessing._standard_pool"])
-def test_the_standard_pool_has_queues_of_its_own(ctx: BaseContext, name: str) -> None:
+def test_the_standard_pool_has_queues_of_its_own(ctx: BaseContext) -> None:
     """At its end it takes what it has polled, with its workers kept off by the queue's lock: ours keeps nobody off."""
-    made = _make({"__name__": name})(ctx)
+    made = _make({"__name__": "multiprocessing.pool"})(ctx)
     assert isinstance(made, SimpleQueue)
+
+
+class OwnQueues(Pool):
+    """As joblib's pools: what it makes its queues of is asked for by its own module."""
+
+    _ctx: Any
+
+    def _setup_queues(self) -> None:
+        self._inqueue: Any = self._ctx.SimpleQueue()
+        self._outqueue: Any = self._ctx.SimpleQueue()
+        self._quick_put = self._inqueue._writer.send
+        self._quick_get = self._outqueue._reader.recv
+
+
+def test_so_has_one_that_overrides_how_they_are_made(ctx: BaseContext) -> None:
+    for _ in range(10):
+        with OwnQueues(2, context=ctx) as pool:
+            assert isinstance(pool._inqueue, SimpleQueue)
+            assert pool.map(targets.square, range(10)) == [n * n for n in range(10)]
+        pool.join()
 
 
 def test_the_standard_pool_ends_again_and_again(ctx: BaseContext) -> None:

@@ -23,11 +23,17 @@ def square(n):
 
 
 def executors_module():
-    return ProcessPoolExecutor.__module__
+    with ProcessPoolExecutor(1) as made:
+        return type(made).__module__
 
 
 def report(queue):
-    queue.put((type(multiprocessing.current_process()).__module__, multiprocessing.Queue.__module__))
+    this = multiprocessing.current_process()
+    queue.put((type(this) is multiprocessing.Process, type(multiprocessing.Queue()).__module__))
+
+
+class Standard(ProcessPoolExecutor):
+    pass
 
 
 def send_class(conn):
@@ -39,25 +45,25 @@ def send_class(conn):
 if __name__ == "__main__":
     multiprocessing.set_start_method("{method}")
     queue = multiprocessing.Queue()
-    assert isinstance(queue, multiprocessing.queues.Queue) and type(queue).__module__ == "manyhands.queues"
+    assert type(queue).__module__ == "manyhands.queues"
     process = multiprocessing.Process(target=report, args=(queue,))
     process.start()
-    assert queue.get() == ("manyhands.process", "manyhands.context"), "not installed in the child"
+    assert queue.get() == (True, "manyhands.queues"), "not installed in the child"
     process.join()
     with multiprocessing.Pool(2) as pool:
         assert type(pool).__module__ == "manyhands.pool"
         assert pool.map(square, range(10)) == [n * n for n in range(10)]
-    assert ProcessPoolExecutor is concurrent.futures.process.ProcessPoolExecutor is manyhands.ProcessPoolExecutor
+    assert ProcessPoolExecutor is concurrent.futures.process.ProcessPoolExecutor
+    assert isinstance(ProcessPoolExecutor(1), manyhands.ProcessPoolExecutor)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context()) as executor:
         assert executor.submit(executors_module).result() == "manyhands.futures", "not installed in the child"
         assert list(executor.map(square, range(10))) == [n * n for n in range(10)]
-    standard = vars(concurrent.futures.process)["ProcessPoolExecutor"]
-    with standard(2, mp_context=multiprocessing.get_context()) as executor:
+    with Standard(2, mp_context=multiprocessing.get_context()) as executor:
         assert list(executor.map(square, range(10))) == [n * n for n in range(10)]
     with ThreadPool(2) as threads:
         assert threads.map(square, range(10)) == [n * n for n in range(10)]
     mine, theirs = multiprocessing.Pipe()
-    assert type(mine) is multiprocessing.connection.Connection
+    assert isinstance(mine, multiprocessing.connection.Connection)
     assert type(mine).__module__ == "manyhands.connection"
     process = multiprocessing.Process(target=send_class, args=(theirs,))
     process.start()

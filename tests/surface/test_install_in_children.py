@@ -1,6 +1,7 @@
-"""Where manyhands is installed, names that modules take out of `multiprocessing` are ours in every child, too.
+"""Where manyhands is installed, what modules take out of `multiprocessing` makes ours in every child, too.
 
-In the main module, in modules that a fork server preloads, in children of children, whatever is imported first.
+In children of children, in those of a fork server that was there before, whatever is imported first. See
+`test_install_walk.py` for every name.
 """
 
 from __future__ import annotations
@@ -27,36 +28,8 @@ def run(folder: Path, text: str, *arguments: str, installed: bool = True) -> Non
     assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
 
 
-PRELOADED = """
-import multiprocessing as mp
-import multiprocessing.queues
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import Event, Lock, Pipe, Pool, Process, Queue, Value, get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext, ForkServerContext, SpawnProcess
-from multiprocessing.pool import Pool as PoolClass
-from multiprocessing.queues import Queue as QueueClass
-from multiprocessing.synchronize import Lock as LockClass
-
-
-class Sub(Process):
-    pass
-
-
-class SubQueue(mp.queues.Queue):
-    pass
-
-
-def kinds():
-    functions = [Event, Lock, Pipe, Pool, Queue, Value, get_context]
-    classes = [ProcessPoolExecutor, Process, Connection, BaseContext, ForkServerContext, SpawnProcess]
-    classes += [PoolClass, QueueClass, LockClass, Sub.__mro__[1], SubQueue.__mro__[1], mp.Process]
-    return [type(f.__self__).__module__ for f in functions] + [c.__module__ for c in classes]
-"""
-
 NAMES = """
 import sys
-import preloaded_by_test
 from multiprocessing import Pool, Process, Queue
 from multiprocessing import set_forkserver_preload, set_start_method
 from concurrent.futures import ProcessPoolExecutor
@@ -72,7 +45,8 @@ class Worker(Process):
 
 
 def kinds():
-    return [Process.__module__, ProcessPoolExecutor.__module__, *preloaded_by_test.kinds()]
+    with ProcessPoolExecutor(1) as executor:
+        return [type(executor).__module__, type(Queue()).__module__, Process.__module__]
 
 
 def nest(queue, depth):
@@ -86,10 +60,8 @@ def nest(queue, depth):
 
 if __name__ == "__main__":
     set_start_method(sys.argv[1])
-    if sys.argv[2:]:
-        set_forkserver_preload(sys.argv[2:])
     here = kinds()
-    assert all(module.startswith("manyhands.") for module in here), here
+    assert here == ["manyhands.futures", "manyhands.queues", "multiprocessing.context"], here
     queue = Queue()
     children = [Worker(queue), Process(target=nest, args=(queue, 2)), Worker(queue)]
     for child in children:
@@ -107,27 +79,29 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("preload", [(), ("preloaded_by_test",), ("__main__", "preloaded_by_test")])
 @pytest.mark.parametrize("method", METHODS)
-def test_names(method: str, preload: tuple[str, ...], tmp_path: Path) -> None:
-    (tmp_path / "preloaded_by_test.py").write_text(PRELOADED)
-    run(tmp_path, NAMES, method, *preload)
+def test_names_of_the_main_module(method: str, tmp_path: Path) -> None:
+    run(tmp_path, NAMES, method)
 
 
+#: What a program imports first, and an object that is made of it.
 FIRST = [
-    "from concurrent.futures import ProcessPoolExecutor as X",
-    "import concurrent.futures.process; from concurrent.futures.process import ProcessPoolExecutor as X",
-    "import concurrent.futures.process; from multiprocessing.queues import Queue as X",
-    "from multiprocessing.pool import Pool as X",
-    "from multiprocessing import queues; X = queues.SimpleQueue",
-    "from multiprocessing.synchronize import Condition as X",
-    "from multiprocessing.context import Process as X",
-    "import multiprocessing.popen_spawn_posix; from multiprocessing.context import SpawnContext as X",
-    "from multiprocessing.connection import wait as X",
-    "from multiprocessing.sharedctypes import Synchronized as X",
-    "from multiprocessing.managers import SyncManager; from multiprocessing.queues import JoinableQueue as X",
-    "from multiprocessing.forkserver import ForkServer as X",
-    "from multiprocessing import *; X = Process",
+    "from concurrent.futures import ProcessPoolExecutor as X; make = lambda: X(1)",
+    "import concurrent.futures.process; from concurrent.futures.process import ProcessPoolExecutor as X;"
+    " make = lambda: X(1)",
+    "import concurrent.futures.process; from multiprocessing.queues import Queue as X; make = lambda: X(ctx=context())",
+    "from multiprocessing.pool import Pool as X; make = lambda: X(1)",
+    "from multiprocessing import queues; make = lambda: queues.SimpleQueue(ctx=context())",
+    "from multiprocessing.synchronize import Condition as X; make = lambda: X(ctx=context())",
+    "from multiprocessing.context import _default_context as X; make = lambda: X.Queue()",
+    "import multiprocessing.popen_spawn_posix; from multiprocessing.context import SpawnContext as X;"
+    " make = lambda: X().Lock()",
+    "from multiprocessing.connection import Pipe as X; make = lambda: X()[0]",
+    "from multiprocessing.sharedctypes import Value as X; make = lambda: X('i')",
+    "from multiprocessing.managers import SyncManager; from multiprocessing.queues import JoinableQueue as X;"
+    " make = lambda: X(ctx=context())",
+    "from multiprocessing.forkserver import _forkserver as X; make = lambda: ours(X)",
+    "from multiprocessing import *; make = lambda: Queue()",
 ]
 
 ONE = """
@@ -135,18 +109,38 @@ ONE = """
 import sys
 
 
+def context():
+    import multiprocessing
+
+    return multiprocessing.get_context()
+
+
+def ours(server):
+    import manyhands.forkserver
+
+    manyhands.forkserver.ensure_running()
+    pid, theirs = server._forkserver_pid, manyhands.forkserver._forkserver
+    assert pid is not None and pid == theirs._forkserver_pid
+    server._stop()
+    assert server._forkserver_pid is None
+    return theirs
+
+
 def tell(queue):
-    queue.put(X.__module__)
+    queue.put(type(make()).__module__)
 
 
 if __name__ == "__main__":
+    method = sys.argv[1]
     import multiprocessing
 
-    context = multiprocessing.get_context(sys.argv[1])
-    queue = context.SimpleQueue()
-    child = context.Process(target=tell, args=(queue,))
+    this = multiprocessing.get_context(method)
+    queue = this.SimpleQueue()
+    child = this.Process(target=tell, args=(queue,))
     child.start()
-    assert queue.get() == X.__module__ and X.__module__.startswith("manyhands."), X.__module__
+    here = type(make()).__module__
+    assert here.startswith("manyhands."), here
+    assert queue.get() == here
     child.join()
     print("well")
 """
@@ -167,7 +161,8 @@ def tell(queue):
     import multiprocessing
     from multiprocessing.context import Process
 
-    queue.put((multiprocessing.Process.__module__, Process.__module__))
+    assert multiprocessing.Process is Process
+    queue.put(type(multiprocessing.Queue()).__module__)
 
 
 def nest(queue):
@@ -194,7 +189,7 @@ if __name__ == "__main__":
     for target in (tell, nest):
         child = multiprocessing.get_context(method).Process(target=target, args=(queue,))
         child.start()
-        assert queue.get() == ("manyhands.process", "manyhands.process")
+        assert queue.get() == "manyhands.queues"
         child.join()
         assert child.exitcode == 0
     # Its server tells how it ends, though it starts nothing any more.

@@ -1,0 +1,296 @@
+"""How a module of the standard library's is changed, and changed back, for `install`. Used by `_install` alone.
+
+Nothing here replaces a name. A class gets a ``__new__`` that makes ours when the class itself is called. A function
+gets the code of a function in `_bodies`, and its own code lives on in a copy, which whoever needs the original calls.
+A class or function that somebody else has changed or put there is heeded: it makes what they made of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType
+
+from . import _imports, _install
+from ._own import asks_for_its_own, makes_its_pool
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+__all__ = ["apply", "kept", "of_context", "original", "original_for_asker", "take_back"]
+
+#: The standard library's classes that make ours when they are called, by module; ours are in our module of that name.
+CLASSES = {
+    "multiprocessing.connection": ("Connection", "Listener"),
+    "multiprocessing.pool": ("Pool",),
+    "multiprocessing.queues": ("Queue", "JoinableQueue", "SimpleQueue"),
+    "multiprocessing.sharedctypes": (
+        "SynchronizedBase",
+        "Synchronized",
+        "SynchronizedArray",
+        "SynchronizedString",
+    ),
+    "multiprocessing.synchronize": (
+        "Lock",
+        "RLock",
+        "Semaphore",
+        "BoundedSemaphore",
+        "Condition",
+        "Event",
+        "Barrier",
+    ),
+    "concurrent.futures.process": ("ProcessPoolExecutor",),
+}
+
+#: Ours that have a module of another name.
+_OUR_MODULES = {"concurrent.futures.process": "futures"}
+
+#: The originals of functions that have another body now: by module and qualified name.
+kept: dict[tuple[str, str], FunctionType] = {}
+#: The functions themselves.
+_changed: dict[tuple[str, str], FunctionType] = {}
+#: What undoes the rest.
+_undo: list[Callable[[], object]] = []
+#: Classes that have their ``__new__``, and what was in each when it got it.
+_classes: dict[type, dict[str, Any] | None] = {}
+
+
+def apply(module: ModuleType) -> None:
+    """Change what there is to change in a module that has just been executed, or was before."""
+    from . import _bodies
+
+    name = module.__name__
+    for class_name in CLASSES.get(name, ()):
+        cls = vars(module).get(class_name)
+        if isinstance(cls, type) and cls.__module__ == name and cls not in _classes:
+            _change_class(module, cls)
+    for qualname, body in _bodies.BODIES.get(name, {}).items():
+        _change_function(module, qualname, body)
+    _SPECIAL.get(name, _nothing)(module)
+
+
+def take_back() -> None:
+    """Give the functions their own code again, and undo the rest."""
+    for key, function in list(_changed.items()):
+        before = kept[key]
+        function.__code__ = before.__code__
+        function.__defaults__, function.__kwdefaults__ = before.__defaults__, before.__kwdefaults__
+        function.__doc__ = before.__doc__
+    _changed.clear()
+    while _undo:
+        _undo.pop()()
+
+
+def original(module: str, qualname: str) -> Any:
+    """The standard library's function, whatever is installed."""
+    known = _changed.get((module, qualname))
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return kept[module, qualname] if known is not None and known is found else found
+
+
+def original_for_asker(module: str, qualname: str, made: str | None = None) -> FunctionType | None:
+    """For a body: the function's original, if that is to be called.
+
+    That is so for the code that gets the standard library's own objects, and for everybody if somebody has changed the
+    class of which the original makes objects, ``made``.
+    """
+    theirs: Any = getattr(sys.modules[module], made) if made is not None else None
+    changed = isinstance(theirs, type) and _is_changed(theirs)
+    return kept[module, qualname] if changed or asks_for_its_own(sys._getframe(2)) else None
+
+
+def is_the_server(server: object) -> bool:
+    """Whether it is the object that stands for this process's fork server in `multiprocessing.forkserver`."""
+    return server is vars(sys.modules["multiprocessing.forkserver"]).get("_forkserver")
+
+
+def of_context(ctx: Any, method: str, submodule: str, *args: Any, **kwds: Any) -> Any:
+    """What a method of the standard library's contexts makes.
+
+    Where the submodule has been imported, its names are asked, because somebody may have put others there. Where not,
+    it need not be: ours is made without it.
+    """
+    frame = sys._getframe(2)
+    theirs = asks_for_its_own(frame) or (method == "SimpleQueue" and makes_its_pool(frame))
+    if theirs or (_imports.is_executed(f"multiprocessing.{submodule}") and "on_owner_death" not in kwds):
+        return kept["multiprocessing.context", f"BaseContext.{method}"](ctx, *args, **kwds)
+    from . import context
+
+    return getattr(context.BaseContext, method)(ctx, *args, **kwds)
+
+
+# --- classes ---
+
+
+def _change_class(module: ModuleType, theirs: type) -> None:
+    ours = f"{__package__}.{_OUR_MODULES.get(module.__name__, module.__name__.rpartition('.')[2])}"
+    takes = _TAKES.get(theirs.__name__, _with_context)
+
+    def __new__(cls: type, /, *args: Any, **kwds: Any) -> Any:
+        if cls is theirs and _install._installed and takes(args, kwds) and not _is_changed(theirs):
+            frame = sys._getframe(1)
+            if not asks_for_its_own(frame) and not (theirs.__name__ == "SimpleQueue" and makes_its_pool(frame)):
+                made: Any = getattr(__import__(ours, fromlist=["*"]), theirs.__name__)
+                # One of ours that is derived from theirs is initialised by the call that this is part of.
+                return made.__new__(made, *args, **kwds) if issubclass(made, theirs) else made(*args, **kwds)
+        new: Any = super(theirs, cls).__new__
+        return new(cls) if new is object.__new__ else new(cls, *args, **kwds)
+
+    # For whoever asks for the signature.
+    __new__.__wrapped__ = theirs.__init__  # type: ignore[attr-defined, misc]
+    pristine = not any(_is_foreign(value, module) for value in vars(theirs).values())
+    # It stays when the rest is taken back: a class that had a `__new__` of Python's once can lose it, but takes no
+    # arguments then.
+    theirs.__new__ = staticmethod(__new__)  # type: ignore[assignment]
+    _classes[theirs] = dict(vars(theirs)) if pristine else None
+
+
+def _is_changed(theirs: type) -> bool:
+    """Whether somebody has added or replaced something in the class, or in one that it is derived from: what that is
+    for, ours would leave out."""
+    return any(kind in _classes and vars(kind) != _classes[kind] for kind in theirs.__mro__)
+
+
+def _is_foreign(value: Any, module: ModuleType) -> bool:
+    """Whether it is a function that was not defined in that module."""
+    if isinstance(value, property):
+        value = value.fget
+    value = getattr(value, "__func__", value)
+    return isinstance(value, FunctionType) and value.__globals__ is not vars(module) and not _is_made(value)
+
+
+def _is_made(function: FunctionType) -> bool:
+    """Whether it was made by ``exec``, as `sharedctypes` and `collections.namedtuple` do."""
+    return function.__code__.co_filename.startswith("<")
+
+
+def _with_context(_args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
+    """Without a context there is nothing to make: this is `pickle`, say, which fills a new object by its state."""
+    return "ctx" in kwds
+
+
+def _with_our_lock(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
+    """A condition around a lock of the standard library's is the standard library's."""
+    from . import _manyhands
+
+    lock = args[0] if args else kwds.get("lock")
+    return "ctx" in kwds and (not lock or isinstance(lock, _manyhands.Lock))
+
+
+def _with_arguments(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
+    return bool(args or kwds)
+
+
+def _on_our_context(place: int, name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]:
+    """Whether the context, given in that place or by that name, has one of the start methods that are ours."""
+
+    def takes(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
+        ctx = args[place] if len(args) > place else kwds.get(name)
+        if not ctx:
+            from multiprocessing.context import _default_context as ctx  # type: ignore[attr-defined, no-redef]
+        method = getattr(ctx, "get_start_method", None)
+        return method is None or method() in ("fork", "forkserver", "spawn")
+
+    return takes
+
+
+_TAKES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], bool]] = {
+    "Condition": _with_our_lock,
+    "Connection": _with_arguments,
+    "Listener": lambda _args, _kwds: True,
+    "Pool": _on_our_context(4, "context"),
+    "ProcessPoolExecutor": _on_our_context(1, "mp_context"),
+    "Synchronized": _with_arguments,
+    "SynchronizedArray": _with_arguments,
+    "SynchronizedBase": _with_arguments,
+    "SynchronizedString": _with_arguments,
+}
+
+
+# --- functions ---
+
+
+def _change_function(module: ModuleType, qualname: str, body: FunctionType) -> None:
+    found: Any = vars(module)
+    for part in qualname.split("."):
+        found = (found if isinstance(found, dict) else vars(found)).get(part)
+        if found is None:
+            return
+    function = getattr(found, "__func__", found)
+    key = module.__name__, qualname
+    if _changed.get(key) is function or not isinstance(function, FunctionType):
+        return
+    if function.__globals__ is not vars(module) or function.__closure__ is not None:
+        # Somebody has put their own there.
+        return
+    before = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, None
+    )
+    before.__kwdefaults__ = function.__kwdefaults__
+    before.__qualname__, before.__module__, before.__doc__ = qualname, module.__name__, function.__doc__
+    kept[key], _changed[key] = before, function
+    # In this order another thread that calls it meanwhile finds each argument that it needs.
+    function.__kwdefaults__, function.__defaults__ = body.__kwdefaults__, body.__defaults__
+    function.__code__ = body.__code__.replace(co_name=function.__name__)
+    function.__doc__ = body.__doc__ or before.__doc__
+
+
+# --- single modules ---
+
+
+def _nothing(_module: ModuleType) -> None:
+    pass
+
+
+def _change_package(module: ModuleType) -> None:
+    """Where the standard library has imported a submodule by the way, it is there when it is asked for."""
+    if "__getattr__" not in vars(module):
+        vars(module)["__getattr__"] = submodule
+        _undo.append(lambda: vars(module).get("__getattr__") is submodule and delattr(module, "__getattr__"))
+
+
+#: What its methods import.
+BY_THE_WAY = (
+    "connection forkserver heap managers pool popen_fork popen_forkserver popen_spawn_posix queues resource_sharer"
+    " resource_tracker sharedctypes spawn synchronize util"
+).split()
+
+
+def submodule(name: str) -> ModuleType:
+    """The ``__getattr__`` of the package `multiprocessing`."""
+    if name in BY_THE_WAY:
+        __import__(f"multiprocessing.{name}")
+        return sys.modules[f"multiprocessing.{name}"]
+    raise AttributeError(f"module 'multiprocessing' has no attribute {name!r}")
+
+
+def _change_forkserver(module: ModuleType) -> None:
+    """The object that stands for the fork server tells of ours; what to preload is asked from it."""
+    theirs: Any = vars(module)["_forkserver"]
+    cls: Any = vars(module)["ForkServer"]
+
+    def get_pid(server: Any) -> Any:
+        ours: Any = sys.modules.get(f"{__package__}.forkserver")
+        pid = None
+        if ours is not None and server is theirs and not asks_for_its_own(sys._getframe(1)):
+            pid = ours._forkserver._forkserver_pid
+        return vars(server)["_forkserver_pid"] if pid is None else pid
+
+    def set_pid(server: Any, pid: Any) -> None:
+        vars(server)["_forkserver_pid"] = pid
+
+    cls._forkserver_pid = property(get_pid, set_pid)
+    _undo.append(lambda: delattr(cls, "_forkserver_pid"))
+    server: Any = sys.modules.get(f"{__package__}.forkserver")
+    if server is not None and theirs._preload_modules == ["__main__"]:
+        theirs._preload_modules = server._forkserver._preload_modules
+
+
+_SPECIAL: dict[str, Callable[[ModuleType], None]] = {
+    "multiprocessing": _change_package,
+    "multiprocessing.forkserver": _change_forkserver,
+}
