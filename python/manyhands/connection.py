@@ -50,6 +50,10 @@ class Connection(_manyhands.Connection, _std.Connection):
         number = handle.__index__()
         self._open(-1 if number < 0 else number, bool(readable), bool(writable))
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """For picklers with a table of their own (loky's, dill's), which know how the standard library's is pickled."""
+        return reduce_connection(self) if type(self) is Connection else super().__reduce_ex__(protocol)
+
 
 def _ours(conn: Any) -> Connection:
     """The same descriptor, as a connection of ours."""

@@ -116,10 +116,19 @@ def compiled_descriptor() -> int:
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+#: What the fork server runs.
+_SERVER = "manyhands._zygote"
+
+
 def command(call: str) -> tuple[str, list[str]]:
-    """Program and arguments of an interpreter with this one's flags that runs ``call``, a ``module.function(...)``."""
+    """Program and arguments of an interpreter with this one's flags that runs ``call``, a ``module.function(...)``.
+
+    Behind it stands the standard library's module that would do it: tools, and the tests of libraries, tell by the
+    command line what a process of multiprocessing is there for.
+    """
     module = call.partition("(")[0].rpartition(".")[0]
-    code = f"import sys; sys.path.append({_HOME!r}); import {module}; {call}"
+    stands_for = "multiprocessing.forkserver" if module == _SERVER else "multiprocessing.spawn"
+    code = f"import sys; sys.path.append({_HOME!r}); import {module}; {call}  # {stands_for}"
     executable = os.fsdecode(spawn.get_executable())
     flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return executable, [executable, *flags, "-c", code, "--multiprocessing-fork"]

@@ -223,3 +223,37 @@ if __name__ == "__main__":
 
 def test_a_bootstrap_with_the_originals_name_is_heeded(followed: Callable[..., list[str]]) -> None:
     assert followed(BOOTSTRAP) == ["traced", "ran"]
+
+
+COMMAND_LINES = """
+import os
+
+def look(pids):
+    def about(pid):
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read()
+    print(*("multiprocessing.spawn" in about(pid) for pid in pids), flush=True)
+    print(*("multiprocessing.forkserver" in about(pid) for pid in pids), flush=True)
+
+if __name__ == "__main__":
+    process = ctx.Process(target=look, args=([os.getpid()],))
+    process.start()
+    process.join()
+    gate = ctx.SimpleQueue()
+    process = ctx.Process(target=gate.get)
+    process.start()
+    look([process.pid])
+    gate.put(None)
+    process.join()
+"""
+
+#: Of the parent and of a child: whether the command line names these modules.
+NAMED = {
+    "fork": ["False", "False", "False", "False"],
+    "forkserver": ["False", "False", "False", "True"],
+    "spawn": ["False", "False", "True", "False"],
+}
+
+
+def test_command_lines_tell_what_a_process_is_there_for(ctx: Any, followed: Callable[..., list[str]]) -> None:
+    assert followed(COMMAND_LINES) == NAMED[ctx.get_start_method()]
