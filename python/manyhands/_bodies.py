@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import FunctionType
     from typing import Any
 
-__all__ = ["BODIES"]
+__all__ = ["BODIES", "LEFT"]
 
 
 # --- multiprocessing.context ---
@@ -162,6 +162,18 @@ def _ask_fork_server(process_obj: Any) -> Any:
     return Popen(process_obj)
 
 
+def _spawn_theirs(process_obj: Any) -> Any:
+    from manyhands import _patches
+
+    return _patches.start_theirs(process_obj, "SpawnProcess._Popen", "popen_spawn_posix")
+
+
+def _ask_their_fork_server(process_obj: Any) -> Any:
+    from manyhands import _patches
+
+    return _patches.start_theirs(process_obj, "ForkServerProcess._Popen", "popen_forkserver")
+
+
 # --- multiprocessing.process ---
 
 
@@ -305,6 +317,12 @@ def _stop(self: Any) -> None:
 
         _forkserver._stop()
 
+
+#: What these have when the rest is taken back: a process that is sent something of ours is started by us even then.
+LEFT = {
+    ("multiprocessing.context", "ForkServerProcess._Popen"): _ask_their_fork_server,
+    ("multiprocessing.context", "SpawnProcess._Popen"): _spawn_theirs,
+}
 
 #: Which functions get which, by module and qualified name.
 BODIES: dict[str, dict[str, Any]] = {

@@ -36,6 +36,11 @@ _MODULES = (
     "concurrent.futures.process",
 )
 
+#: Asks for `install` at the start of an interpreter; see `at_startup`.
+_VARIABLE = "MANYHANDS_INSTALL"
+#: Whether `uninstall` has set it to 0.
+_turned_off = False
+
 _installed = False
 _lock = _thread.RLock()
 
@@ -54,11 +59,14 @@ def install() -> None:
     has taken them before. Classes derived from them, and objects made before, go on with the standard library's own
     code. Calling it again does nothing. See ``docs/install.md``.
     """
-    global _installed
+    global _installed, _turned_off
     with _lock:
         if _installed:
             return
         _installed = True
+        if _turned_off:
+            os.environ[_VARIABLE] = "1"
+            _turned_off = False
         _agree_on_start_method()
         for name in _MODULES:
             _imports.when_executed(name, _patch)
@@ -70,10 +78,14 @@ def uninstall() -> None:
     Objects that are there stay what they are and go on working, whosever they are; so do running processes. Children
     that are started from now on do not have manyhands installed. Does nothing where nothing is installed.
     """
-    global _installed
+    global _installed, _turned_off
     with _lock:
         if not _installed:
             return
+        # Children that others start would be told to install it.
+        if os.environ.get(_VARIABLE) == "1":
+            os.environ[_VARIABLE] = "0"
+            _turned_off = True
         method = _start_method("multiprocessing.context")
         _imports.drop(_patch)
         patches = sys.modules.get(f"{__package__}._patches")
@@ -83,6 +95,17 @@ def uninstall() -> None:
         ours: Any = sys.modules.get(f"{__package__}.context")
         if ours is not None:
             ours._force_start_method(method)
+
+
+def at_startup() -> None:
+    """What ``manyhands_install.pth`` calls in each interpreter in whose environment ``MANYHANDS_INSTALL`` is set.
+
+    Raises ``ValueError``, which `site` shows, when that is neither 0 nor 1.
+    """
+    value = os.environ[_VARIABLE]
+    if value != "1":
+        raise ValueError(f"MANYHANDS_INSTALL is {value!r}: 1 installs manyhands, 0 (or nothing) does not")
+    install()
 
 
 def _patch(module: ModuleType) -> None:

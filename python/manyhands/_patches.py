@@ -51,6 +51,8 @@ _OUR_MODULES = {"concurrent.futures.process": "futures"}
 kept: dict[tuple[str, str], FunctionType] = {}
 #: The functions themselves.
 _changed: dict[tuple[str, str], FunctionType] = {}
+#: Of those, the ones that have kept a body of ours when the rest was taken back.
+_left: dict[tuple[str, str], FunctionType] = {}
 #: What undoes the rest.
 _undo: list[Callable[[], object]] = []
 #: Classes that have their ``__new__``, and what was in each when it got it.
@@ -73,14 +75,28 @@ def apply(module: ModuleType) -> None:
 
 def take_back() -> None:
     """Give the functions their own code again, and undo the rest."""
+    from . import _bodies
+
     for key, function in list(_changed.items()):
-        before = kept[key]
+        before: Any = _bodies.LEFT.get(key, kept[key])
         function.__code__ = before.__code__
         function.__defaults__, function.__kwdefaults__ = before.__defaults__, before.__kwdefaults__
-        function.__doc__ = before.__doc__
+        function.__doc__ = kept[key].__doc__
+        if key in _bodies.LEFT:
+            _left[key] = function
     _changed.clear()
     while _undo:
         _undo.pop()()
+
+
+def start_theirs(process_obj: Any, qualname: str, ours: str) -> Any:
+    """Start a process as the standard library does, unless it is sent something of ours: then as we do."""
+    from . import process
+
+    try:
+        return kept["multiprocessing.context", qualname](process_obj)
+    except process.StartedByOthers:
+        return __import__(f"{__package__}.{ours}", fromlist=["*"]).Popen(process_obj)
 
 
 def original(module: str, qualname: str) -> Any:
@@ -224,6 +240,11 @@ def _change_function(module: ModuleType, qualname: str, body: FunctionType) -> N
     key = module.__name__, qualname
     if _changed.get(key) is function or not isinstance(function, FunctionType):
         return
+    if function is _left.get(key):
+        # It has not had its own code since.
+        _changed[key] = function
+        _give(function, body, kept[key])
+        return
     if function.__globals__ is not vars(module) or function.__closure__ is not None:
         # Somebody has put their own there.
         return
@@ -234,6 +255,10 @@ def _change_function(module: ModuleType, qualname: str, body: FunctionType) -> N
     before.__qualname__, before.__module__, before.__doc__ = qualname, module.__name__, function.__doc__
     kept[key], _changed[key] = before, function
     # In this order another thread that calls it meanwhile finds each argument that it needs.
+    _give(function, body, before)
+
+
+def _give(function: FunctionType, body: FunctionType, before: FunctionType) -> None:
     function.__kwdefaults__, function.__defaults__ = body.__kwdefaults__, body.__defaults__
     function.__code__ = body.__code__.replace(co_name=function.__name__)
     function.__doc__ = body.__doc__ or before.__doc__
@@ -285,9 +310,18 @@ def _change_forkserver(module: ModuleType) -> None:
 
     cls._forkserver_pid = property(get_pid, set_pid)
     _undo.append(lambda: delattr(cls, "_forkserver_pid"))
-    server: Any = sys.modules.get(f"{__package__}.forkserver")
-    if server is not None and theirs._preload_modules == ["__main__"]:
-        theirs._preload_modules = server._forkserver._preload_modules
+    if theirs._preload_modules == ["__main__"]:
+        _preload(theirs, into_ours=False)
+    _undo.append(lambda: _preload(theirs, into_ours=True))
+
+
+def _preload(theirs: Any, into_ours: bool) -> None:
+    """What was asked to be preloaded, from one to the other."""
+    ours: Any = sys.modules.get(f"{__package__}.forkserver")
+    if ours is not None and into_ours:
+        ours._forkserver._preload_modules = theirs._preload_modules
+    elif ours is not None:
+        theirs._preload_modules = ours._forkserver._preload_modules
 
 
 _SPECIAL: dict[str, Callable[[ModuleType], None]] = {

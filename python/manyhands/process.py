@@ -140,6 +140,23 @@ class Process(_Process):
             _Process._after_fork()
 
 
+class StartedByOthers(RuntimeError):
+    """Something in shared memory is sent to a process that the standard library starts: it could not open it."""
+
+
+def assert_starting_ours(obj: object) -> None:
+    """Raise `StartedByOthers` if the process for which this thread pickles the object is not started by manyhands."""
+    from multiprocessing.context import get_spawning_popen
+
+    popen: Any = get_spawning_popen()
+    starts = getattr(popen, "duplicate_for_child", None)
+    if starts is not None and not type(popen).__module__.startswith(f"{__package__}."):
+        raise StartedByOthers(
+            f"a {type(obj).__name__} of manyhands can be sent only to a process that manyhands starts,"
+            f" not to one that {type(popen).__module__} does"
+        )
+
+
 # --- what is done for processes of the standard library's classes, too ---
 
 

@@ -260,7 +260,9 @@ def taken_module(way: str) -> str:
 @pytest.mark.parametrize("way", WAYS)
 def test_walk(way: str, start: str, when: str, tmp_path: Path) -> None:
     (tmp_path / "taken.py").write_text(taken_module(way))
-    before = {"before": INSTALL + IMPORTS, "after": IMPORTS + INSTALL, "launcher": IMPORTS}[when]
+    # A submodule is no attribute of the standard library's package before somebody has imported it.
+    loaded = "".join(f"import {module}\n" for module in (*CLASSES, *FUNCTIONS)) if way == "attribute" else ""
+    before = {"before": INSTALL + IMPORTS, "after": loaded + IMPORTS + INSTALL, "launcher": IMPORTS}[when]
     text = MAIN.replace("{before}", before).replace("{process}", "multiprocessing.Process")
     script = tmp_path / "script.py"
     script.write_text(text)

@@ -191,13 +191,15 @@ pub(crate) fn is_sending() -> bool {
     CARRIED.with_borrow(Option::is_some)
 }
 
-/// Raises the standard library's error unless this thread pickles something that is sent by us, or by it to a child.
+/// Raises the standard library's error unless this thread pickles something that is sent by us, or by it to a child; that
+/// child has to be one that we start.
 #[pyfunction]
 pub(crate) fn assert_sending(object: &Bound<'_, PyAny>) -> PyResult<()> {
     if is_sending() {
         return Ok(());
     }
-    object.py().import("multiprocessing.context")?.call_method1("assert_spawning", (object,)).map(drop)
+    object.py().import("multiprocessing.context")?.call_method1("assert_spawning", (object,))?;
+    object.py().import("manyhands.process")?.call_method1("assert_starting_ours", (object,)).map(drop)
 }
 
 /// What a message carries: queues and the like that the object names, and the parcels that its long parts lie in.
