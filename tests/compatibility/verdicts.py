@@ -12,33 +12,33 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 
 _TABLE = re.compile(r"(<!-- table -->\n).*?(<!-- end of table -->)", re.DOTALL)
-_ENTRY = re.compile(r"^- `([^`]+)`(?: \(([^)]+)\))?: (.+)$")
+_ENTRY = re.compile(r"^- `([^`]+)`: (.+)$", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A test, or several with a common beginning, that may be lost, and the reason."""
+    """Tests that may be lost, and the reason. In their name ``*`` stands for anything but a new part of the name."""
 
     suite: str
-    beginning: str
+    name: str
     reason: str
 
     def covers(self, test: str) -> bool:
-        # A beginning ends where a name does: `test_a` does not cover `test_ab`.
-        rest = test[len(self.beginning) :]
-        return test.startswith(self.beginning) and (not rest or rest[0] in "[:")
+        # A class stands for its tests, a test for its parameters; but `test_a` is not `test_ab`.
+        pattern = re.escape(self.name).replace(r"\*", "[^:]*")
+        return re.match(rf"{pattern}(?:$|\[|::)", test) is not None
 
 
 def entries(document: Path = DOCUMENT) -> list[Entry]:
-    """The entries of the document: below a heading with the suite's name, lines such as "- `test`: reason"."""
+    """The entries of the document: below a heading with the suite's name, lists such as "- `test`: reason"."""
     found, suite = [], ""
-    for line in document.read_text(encoding="utf-8").splitlines():
-        if line.startswith("### "):
-            suite = line[4:].strip()
-        elif line.startswith("## "):
-            suite = ""
+    # A line that is indented goes on with the one before.
+    text = re.sub(r"\n +", " ", document.read_text(encoding="utf-8"))
+    for line in text.splitlines():
+        if line.startswith("#"):
+            suite = line[4:].strip() if line.startswith("### ") else ""
         elif suite and (entry := _ENTRY.match(line)):
-            found.append(Entry(suite, entry[1], entry[3]))
+            found.append(Entry(suite, entry[1], entry[2]))
     return found
 
 
