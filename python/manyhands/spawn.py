@@ -151,7 +151,7 @@ def tools_start() -> StartsProgram | None:
     changes their command lines. The standard library's `multiprocessing` starts them through ``util.spawnv_passfds``,
     which calls ``_posixsubprocess.fork_exec``; the engine starts them as ``os.posix_spawn`` does.
     """
-    passfds: Any = util.spawnv_passfds  # type: ignore[attr-defined]
+    passfds: Any = util.spawnv_passfds
     if getattr(passfds, "__globals__", None) is not vars(util):
         return _spawnv_passfds
     # Without an import: what has not been imported, nobody has replaced anything in.
@@ -167,7 +167,7 @@ def tools_start() -> StartsProgram | None:
 
 def _spawnv_passfds(program: str, argv: list[str], passed: list[int]) -> int:
     # In bytes, as the standard library gives it.
-    return util.spawnv_passfds(os.fsencode(program), argv, passed)  # type: ignore[attr-defined, no-any-return]
+    return util.spawnv_passfds(os.fsencode(program), argv, passed)
 
 
 def _posix_spawn(function: Callable[..., int], program: str, argv: list[str], passed: list[int]) -> int:

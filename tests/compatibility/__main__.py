@@ -25,9 +25,13 @@ _ALONE = 3
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/compatibility", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=ROOT / "target" / "compatibility", help="for all that is made")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "target" / "compatibility", help="for all that is made"
+    )
     parser.add_argument("--suites", nargs="+", choices=[suite.name for suite in SUITES], help="only these")
-    parser.add_argument("--test", action="append", help="only these tests, with manyhands alone, and show how they end")
+    parser.add_argument(
+        "--test", action="append", help="only these tests, with manyhands alone, and show how they end"
+    )
     parser.add_argument("--as-it-is", action="store_true", help="use the environment as it is")
     parser.add_argument("--write", action="store_true", help="write the table of docs/compatibility.md")
     options = parser.parse_args()

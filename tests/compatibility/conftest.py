@@ -1,3 +1,3 @@
-"""These are not this project's own tests: `make compatibility` runs them in an environment that has what they import."""
+"""Not this project's own tests: `make compatibility` runs them where what they import is installed."""
 
 collect_ignore_glob = ["*"]

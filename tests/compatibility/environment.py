@@ -32,7 +32,9 @@ class Environment:
         wheels = self.folder / "wheels"
         shutil.rmtree(wheels, ignore_errors=True)
         maturin = Path(sys.executable).with_name("maturin")
-        self._run(maturin, "build", "--release", "--quiet", "--interpreter", self.python, "--out", wheels, cwd=ROOT)
+        self._run(
+            maturin, "build", "--release", "--quiet", "--interpreter", self.python, "--out", wheels, cwd=ROOT
+        )
         (wheel,) = wheels.glob("*.whl")
         self._pip("install", "--force-reinstall", "--no-deps", wheel)
 

@@ -24,7 +24,19 @@ HERE = Path(__file__).parent
 #: In the environment of everything that a run starts: how what it left behind is found.
 _MARK = "MANYHANDS_COMPATIBILITY_RUN"
 #: What a suite's own runs would set, or what would change what it finds.
-_UNSET = ("PYTHON", "PYTEST", "JOBLIB", "LOKY", "DASK", "MANYHANDS", "COV", "COVERAGE", "OMP", "MKL", "VIRTUAL_ENV")
+_UNSET = (
+    "PYTHON",
+    "PYTEST",
+    "JOBLIB",
+    "LOKY",
+    "DASK",
+    "MANYHANDS",
+    "COV",
+    "COVERAGE",
+    "OMP",
+    "MKL",
+    "VIRTUAL_ENV",
+)
 #: How long pytest may take beside its tests (imports, collection), in seconds.
 _BESIDE = 180
 #: How many times a suite's pytest may die before the rest is given up.
@@ -112,7 +124,10 @@ def _private_shared_memory() -> tuple[str, ...]:
     What a killed test leaves there goes with it, and nobody else's leftovers are seen.
     """
     command = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh")
-    if shutil.which("unshare") is None or subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode
+    ):
         return ()
     return command
 

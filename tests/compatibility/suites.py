@@ -17,7 +17,7 @@ class Suite:
     name: str
     #: Its version is shown in the table, and its source distribution is fetched where the tests come from there.
     package: str
-    #: "source": paths in the source distribution; "installed": in site-packages; "programs": in tests/compatibility/programs.
+    #: Where the paths are: in the source distribution, in site-packages, or in the folder ``programs``.
     origin: Literal["source", "installed", "programs"]
     paths: tuple[str, ...]
     #: Arguments for pytest.

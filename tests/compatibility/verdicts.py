@@ -1,4 +1,4 @@
-"""Compares how a suite's tests ended on the standard library and with manyhands, and knows which losses have a reason."""
+"""Compares how a suite's tests ended on the standard library and with manyhands, and which losses have a reason."""
 
 from __future__ import annotations
 
@@ -87,4 +87,6 @@ def write_table(verdicts: list[Verdict], python: str, document: Path = DOCUMENT)
         "",
     ]
     text = document.read_text(encoding="utf-8")
-    document.write_text(_TABLE.sub(lambda found: found[1] + "\n".join(rows) + found[2], text), encoding="utf-8")
+    document.write_text(
+        _TABLE.sub(lambda found: found[1] + "\n".join(rows) + found[2], text), encoding="utf-8"
+    )

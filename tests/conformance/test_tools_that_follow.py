@@ -128,7 +128,9 @@ def followed(ctx: Any, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("place", ["_posixsubprocess:fork_exec", "multiprocessing.util:spawnv_passfds"])
-def test_children_are_followed(ctx: Any, followed: Callable[..., list[str]], tmp_path: Path, place: str) -> None:
+def test_children_are_followed(
+    ctx: Any, followed: Callable[..., list[str]], tmp_path: Path, place: str
+) -> None:
     assert followed(PROGRAM, place) == [SEEN[ctx.get_start_method()]] * 3
     if ctx.get_start_method() == "forkserver":
         # One for each process: a debugger would show a child that waits for a request as a process of the program's.

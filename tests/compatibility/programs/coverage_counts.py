@@ -78,16 +78,25 @@ include = */worked.py
 NOT_RUN = [n for n, line in enumerate(WORKED.splitlines(), 1) if line.endswith("# nobody")]
 
 
-@pytest.fixture(params=["multiprocessing", "patched subprocesses"])
+#: The two ways in which coverage follows children.
+SETTINGS_FOR = {
+    "multiprocessing": ("multiprocessing", ""),
+    "patched subprocesses": ("thread", "patch = subprocess, _exit, fork"),
+}
+
+
+@pytest.fixture(params=SETTINGS_FOR)
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    concurrency, more = ("multiprocessing", "") if request.param == "multiprocessing" else ("thread", "patch = subprocess, _exit, fork")
+    concurrency, more = SETTINGS_FOR[request.param]
     (tmp_path / "worked.py").write_text(WORKED)
     (tmp_path / ".coveragerc").write_text(SETTINGS.format(concurrency=concurrency, more=more))
     return tmp_path
 
 
 def run(folder: Path, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, (done.stdout, done.stderr)
 
 

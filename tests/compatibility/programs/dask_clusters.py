@@ -34,7 +34,9 @@ def refuse(number: int) -> int:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_scheduler_with_processes(method: str) -> None:
     with dask.config.set(scheduler="processes", num_workers=2, **{"multiprocessing.context": method}):
-        assert dask.bag.range(100, npartitions=5).map(square).sum().compute() == sum(n * n for n in range(100))
+        assert dask.bag.range(100, npartitions=5).map(square).sum().compute() == sum(
+            n * n for n in range(100)
+        )
         assert os.getpid() not in dask.bag.range(8, npartitions=4).map(pid_of).compute()
         with pytest.raises(KeyError, match="unlucky"):
             dask.delayed(refuse)(3).compute()
@@ -53,7 +55,9 @@ def test_a_pool_of_ones_own(method: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pool", "threads"])
 def test_a_pool_of_threads(kind: str) -> None:
-    made: Any = multiprocessing.pool.ThreadPool(2) if kind == "pool" else concurrent.futures.ThreadPoolExecutor(2)
+    made: Any = (
+        multiprocessing.pool.ThreadPool(2) if kind == "pool" else concurrent.futures.ThreadPoolExecutor(2)
+    )
     with made as pool, dask.config.set(pool=pool):
         assert dask.array.ones((100, 100), chunks=10).sum().compute() == 10_000
 

@@ -44,7 +44,9 @@ def test_map_unordered(pool: WorkerPool) -> None:
 
 
 def test_imap(pool: WorkerPool) -> None:
-    assert list(pool.imap(square, iter(range(60)), iterable_len=60, chunk_size=1, max_tasks_active=4)) == SQUARES
+    assert (
+        list(pool.imap(square, iter(range(60)), iterable_len=60, chunk_size=1, max_tasks_active=4)) == SQUARES
+    )
 
 
 def test_imap_unordered(pool: WorkerPool) -> None:

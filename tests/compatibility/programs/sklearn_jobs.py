@@ -91,11 +91,15 @@ def importance(jobs: int) -> Any:
 
 WORK: dict[str, Callable[[int], Any]] = {
     "cross_val_score": lambda jobs: cross_val_score(PIPELINE, X, Y, cv=5, n_jobs=jobs),
-    "cross_val_predict": lambda jobs: cross_val_predict(PIPELINE, X, Y, cv=5, method="predict_proba", n_jobs=jobs),
+    "cross_val_predict": lambda jobs: cross_val_predict(
+        PIPELINE, X, Y, cv=5, method="predict_proba", n_jobs=jobs
+    ),
     "cross_validate": multimetric,
     "grid search": grid_search,
     "randomized search": randomized_search,
-    "learning curve": lambda jobs: learning_curve(TREE, X, Y, cv=3, n_jobs=jobs, shuffle=True, random_state=0)[:3],
+    "learning curve": lambda jobs: learning_curve(
+        TREE, X, Y, cv=3, n_jobs=jobs, shuffle=True, random_state=0
+    )[:3],
     "validation curve": lambda jobs: validation_curve(
         TREE, X, Y, param_name="max_depth", param_range=[1, 3, 5], cv=3, n_jobs=jobs
     ),
@@ -103,15 +107,15 @@ WORK: dict[str, Callable[[int], Any]] = {
         TREE, X, Y, cv=3, n_permutations=12, random_state=0, n_jobs=jobs
     ),
     "forest": forest,
-    "extra trees": lambda jobs: ExtraTreesRegressor(40, random_state=1, n_jobs=jobs)
-    .fit(X_REAL, Y_REAL)
-    .predict(X_REAL),
+    "extra trees": lambda jobs: (
+        ExtraTreesRegressor(40, random_state=1, n_jobs=jobs).fit(X_REAL, Y_REAL).predict(X_REAL)
+    ),
     "isolation forest": lambda jobs: IsolationForest(40, random_state=1, n_jobs=jobs).fit(X).predict(X),
     "bagging": bagging,
     "voting and stacking": together,
-    "one against the rest": lambda jobs: OneVsRestClassifier(LogisticRegression(), n_jobs=jobs)
-    .fit(X, Y)
-    .decision_function(X),
+    "one against the rest": lambda jobs: (
+        OneVsRestClassifier(LogisticRegression(), n_jobs=jobs).fit(X, Y).decision_function(X)
+    ),
     "importance": importance,
 }
 
