@@ -237,13 +237,19 @@ def look(pids):
     print(*("multiprocessing.spawn" in about(pid) for pid in pids), flush=True)
     print(*("multiprocessing.forkserver" in about(pid) for pid in pids), flush=True)
 
+def wait(ready, gate):
+    ready.put(None)
+    gate.get()
+
 if __name__ == "__main__":
     process = ctx.Process(target=look, args=([os.getpid()],))
     process.start()
     process.join()
-    gate = ctx.SimpleQueue()
-    process = ctx.Process(target=gate.get)
+    ready, gate = ctx.SimpleQueue(), ctx.SimpleQueue()
+    process = ctx.Process(target=wait, args=(ready, gate))
     process.start()
+    # It has no command line yet while the kernel puts it together.
+    ready.get()
     look([process.pid])
     gate.put(None)
     process.join()
