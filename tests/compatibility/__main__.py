@@ -38,6 +38,7 @@ def main() -> int:
     environment = Environment(options.folder.resolve())
     if not options.as_it_is:
         environment.set_up()
+    environment.check()
     wanted = [suite for suite in SUITES if options.suites is None or suite.name in options.suites]
     if options.test:
         return _show(run(wanted[0], environment, True, options.test))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,16 @@ class Environment:
         )
         (wheel,) = wheels.glob("*.whl")
         self._pip("install", "--force-reinstall", "--no-deps", wheel)
+
+    def check(self) -> None:
+        """Make sure that the two runs of a suite would not be the same: by the start-up hook manyhands is installed."""
+        asks = "import multiprocessing as m; print(type(m.Queue()).__module__)"
+        for value, expected in (("0", "multiprocessing.queues"), ("1", "manyhands.queues")):
+            command = [str(self.python), "-c", asks]
+            variables = {**os.environ, "MANYHANDS_INSTALL": value}
+            found = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
+            if found.stdout.strip() != expected:
+                sys.exit(f"MANYHANDS_INSTALL={value}: a queue is of {found.stdout.strip()}, not {expected}")
 
     def version(self, package: str) -> str:
         """The version that is installed."""

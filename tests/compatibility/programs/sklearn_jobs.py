@@ -110,7 +110,9 @@ WORK: dict[str, Callable[[int], Any]] = {
     "extra trees": lambda jobs: (
         ExtraTreesRegressor(40, random_state=1, n_jobs=jobs).fit(X_REAL, Y_REAL).predict(X_REAL)
     ),
-    "isolation forest": lambda jobs: IsolationForest(n_estimators=40, random_state=1, n_jobs=jobs).fit(X).predict(X),
+    "isolation forest": lambda jobs: (
+        IsolationForest(n_estimators=40, random_state=1, n_jobs=jobs).fit(X).predict(X)
+    ),
     "bagging": bagging,
     "voting and stacking": together,
     "one against the rest": lambda jobs: (
