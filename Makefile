@@ -24,7 +24,7 @@ RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml 2>/dev/null
 .PHONY: help ## This list
 help:
 	@grep -hE '^\.PHONY: [a-z-]+ +## ' $(MAKEFILE_LIST) | sed -E 's/^\.PHONY: ([a-z-]+) +## /\1|/' | \
-	    while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	    while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 # --- environment and build: both are stamps, so that a second `make test` starts testing at once ---
 
@@ -113,6 +113,12 @@ proofs: build
 .PHONY: soak ## Half an hour of starts, deaths, closed descriptors, reapers, full tables and full memory, every value checked
 soak: build
 	$(BIN)/python tests/soak --minutes $${SOAK_MINUTES:-30}
+
+# Other people's suites on the standard library (kept while no version changes) and on manyhands; needs PyPI, and an hour.
+.PHONY: compatibility ## The test suites of joblib, loky, mpire, pebble, dask, scikit-learn and of tools that follow children
+compatibility: setup
+	@ci/need.sh cargo cc
+	$(BIN)/python tests/compatibility
 
 .PHONY: sanitize ## The shared-memory tests under valgrind, the address and the thread sanitizer
 sanitize:

@@ -55,7 +55,8 @@ def main(
         if not server.hand_over():
             _fork_for_request(server, life, handlers)
         # While that child works, the next one is made.
-        _fork_reserve(server, life, handlers)
+        if forkserver.forks_ahead():
+            _fork_reserve(server, life, handlers)
 
 
 #: What the server itself does about signals.

@@ -51,8 +51,8 @@ class Connection(_manyhands.Connection, _std.Connection):
         self._open(-1 if number < 0 else number, bool(readable), bool(writable))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        # For picklers with tables of their own, like loky's, which know the standard library's class.
-        return reduce_connection(self)
+        """For picklers with a table of their own (loky's, dill's), which know how the standard library's is pickled."""
+        return reduce_connection(self) if type(self) is Connection else super().__reduce_ex__(protocol)
 
 
 def _ours(conn: Any) -> Connection:

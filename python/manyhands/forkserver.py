@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from multiprocessing import spawn as _spawn
+from types import BuiltinFunctionType
 
 from . import _install, _manyhands, _unguarded, spawn
 
@@ -42,8 +43,8 @@ class ForkServer:
         self._owner = os.getpid()
         self._client: _manyhands.ZygoteClient | None = None
         self._process: _manyhands.Process | None = None
-        #: Whether it was told to install manyhands.
-        self._installed = False
+        #: Whether it was told to install manyhands, and whether a tool that follows children had a hand in its start.
+        self._kind = (False, False)
         #: Servers that get no requests any more, and still have to tell how their children end.
         self._retired: list[tuple[_manyhands.ZygoteClient, _manyhands.Process]] = []
         self._preload_modules = ["__main__"]
@@ -98,8 +99,8 @@ class ForkServer:
     def _ensure_running(self) -> _manyhands.ZygoteClient:
         if self._client is None or self._process is None or self._process.poll() is not None:
             return self._launch()
-        if self._installed != _install.installed():
-            # What it has imported took its names from the standard library.
+        if self._kind != _kind_wanted():
+            # What it has imported took its names from the standard library; a debugger would not see what it forks.
             self._retired.append((self._client, self._process))
             self._client = self._process = None
             return self._launch()
@@ -108,7 +109,7 @@ class ForkServer:
     def _launch(self) -> _manyhands.ZygoteClient:
         _unguarded.about_to_start()
         before = self._client
-        preload, installed = self._what_to_preload(), _install.installed()
+        preload, kind = self._what_to_preload(), _kind_wanted()
         data: dict[str, Any] = {}
         if preload:
             known = spawn.without_missing_main(_spawn.get_preparation_data("ignore"))
@@ -118,15 +119,14 @@ class ForkServer:
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life)
         arguments = ", ".join(map(str, (start.place, *fds)))
-        call = f"manyhands._zygote.main({arguments}, {installed}, {preload!r}, {data!r})"
-        program, argv = spawn.command(call)
+        call = f"manyhands._zygote.main({arguments}, {kind[0]}, {preload!r}, {data!r})"
         # Ctrl-C is not the server's affair, not even while it comes up. It inherits the mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
+            process = spawn.start_interpreter(start, call, [fd for fd in fds if fd is not None])
             client.started(process)
             if self._client is before:
-                self._process, self._client, self._installed = process, client, installed
+                self._process, self._client, self._kind = process, client, kind
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Another one, if a signal handler has started a process meanwhile; this one ends, then.
@@ -160,6 +160,11 @@ class ForkServer:
         self._retired = []
 
 
+def _kind_wanted() -> tuple[bool, bool]:
+    """What tells a server that was started before from one that would be started now."""
+    return _install.installed(), spawn.tools_start() is not None
+
+
 _forkserver = ForkServer()
 ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
@@ -167,6 +172,14 @@ set_forkserver_preload = _forkserver.set_forkserver_preload
 start = _forkserver.start
 
 os.register_at_fork(after_in_child=_forkserver._forget)
+
+
+def forks_ahead() -> bool:
+    """In the server: whether it forks a child before there is a request for it.
+
+    Not while a tool has replaced ``os.fork``: a debugger would show each such child as a process of the program's.
+    """
+    return isinstance(os.fork, BuiltinFunctionType)
 
 
 def freeze() -> None:

@@ -47,7 +47,6 @@ class Popen(popen_fork.Popen):
         start.pack(carried)
         fds = (family, job.number, start.life, tracker, spawn.compiled_descriptor())
         arguments = ", ".join(map(str, (start.place, *fds)))
-        program, argv = spawn.command(f"manyhands._child.spawned({arguments})")
         # The resource tracker's pipe can also be one that the job needs.
         passed = list(dict.fromkeys([*fds, *self._fds]))
-        self._process = start.spawn(program, argv, passed)
+        self._process = spawn.start_interpreter(start, f"manyhands._child.spawned({arguments})", passed)

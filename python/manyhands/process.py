@@ -196,8 +196,8 @@ def run(process_obj: Any, life: int) -> int:
 
 
 def _is_standard(bootstrap: Any) -> bool:
-    """Whether nobody has replaced it, as coverage and others do."""
-    return (bootstrap.__qualname__, bootstrap.__module__) == ("BaseProcess._bootstrap", _std.__name__)
+    """Whether nobody has replaced it, as coverage and others do (by a function that may have taken over its name)."""
+    return getattr(bootstrap, "__globals__", None) is vars(_std)
 
 
 def reduce_standard(process_obj: Any) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from multiprocessing import context, resource_tracker, spawn, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
@@ -13,13 +14,17 @@ from multiprocessing.spawn import (
     get_preparation_data,
     set_executable,
 )
+from types import BuiltinFunctionType
 
 from . import _install, _manyhands, _pickler, process
 from .context import _default_context
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    StartsProgram = Callable[[str, list[str], list[int]], int]
 
 __all__ = ["freeze_support", "get_executable", "get_preparation_data", "set_executable"]
 
@@ -111,10 +116,61 @@ def compiled_descriptor() -> int:
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+#: What the fork server runs.
+_SERVER = "manyhands._zygote"
+
+
 def command(call: str) -> tuple[str, list[str]]:
-    """Program and arguments of an interpreter with this one's flags that runs ``call``, a ``module.function(...)``."""
+    """Program and arguments of an interpreter with this one's flags that runs ``call``, a ``module.function(...)``.
+
+    Behind it stands the standard library's module that would do it: tools, and the tests of libraries, tell by the
+    command line what a process of multiprocessing is there for.
+    """
     module = call.partition("(")[0].rpartition(".")[0]
-    code = f"import sys; sys.path.append({_HOME!r}); import {module}; {call}"
+    stands_for = "multiprocessing.forkserver" if module == _SERVER else "multiprocessing.spawn"
+    code = f"import sys; sys.path.append({_HOME!r}); import {module}; {call}  # {stands_for}"
     executable = os.fsdecode(spawn.get_executable())
     flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return executable, [executable, *flags, "-c", code, "--multiprocessing-fork"]
+
+
+def start_interpreter(start: _manyhands.Start, call: str, passed: list[int]) -> _manyhands.Process:
+    """Start an interpreter that runs ``call`` and inherits these descriptors under their numbers."""
+    program, argv = command(call)
+    tools = tools_start()
+    if tools is None:
+        return start.spawn(program, argv, passed)
+    # If a handler of a signal raises before it is ours, the child finds its place taken back, and ends.
+    return start.forked(tools(program, argv, passed))
+
+
+def tools_start() -> StartsProgram | None:
+    """What starts programs instead of the engine, if a debugger or a tracer has replaced a function that does.
+
+    Such a tool follows the children of a program through the functions by which the interpreter starts programs: it
+    changes their command lines. The standard library's `multiprocessing` starts them through ``util.spawnv_passfds``,
+    which calls ``_posixsubprocess.fork_exec``; the engine starts them as ``os.posix_spawn`` does.
+    """
+    passfds: Any = util.spawnv_passfds
+    if getattr(passfds, "__globals__", None) is not vars(util):
+        return _spawnv_passfds
+    # Without an import: what has not been imported, nobody has replaced anything in.
+    subprocesses: Any = sys.modules.get("_posixsubprocess")
+    if subprocesses is not None and not isinstance(subprocesses.fork_exec, BuiltinFunctionType):
+        return _spawnv_passfds
+    for name in ("posix_spawn", "posix_spawnp"):
+        function = getattr(os, name)
+        if not isinstance(function, BuiltinFunctionType):
+            return lambda *arguments, function=function: _posix_spawn(function, *arguments)
+    return None
+
+
+def _spawnv_passfds(program: str, argv: list[str], passed: list[int]) -> int:
+    # In bytes, as the standard library gives it.
+    return util.spawnv_passfds(os.fsencode(program), argv, passed)
+
+
+def _posix_spawn(function: Callable[..., int], program: str, argv: list[str], passed: list[int]) -> int:
+    # A descriptor that is duplicated onto itself stays open in the child.
+    actions = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in passed]
+    return function(program, argv, os.environ, file_actions=actions)
