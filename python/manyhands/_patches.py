@@ -1,7 +1,7 @@
 """How a module of the standard library's is changed, and changed back, for `install`. Used by `_install` alone.
 
 Nothing here replaces a name. A class gets a ``__new__`` that makes ours when the class itself is called. A function
-gets the code of a function in `_bodies`, and its own code lives on in a copy, which whoever needs the original calls.
+gets the code of a function in `_patch_bodies`, and its own code lives on in a copy, which whoever needs the original calls.
 A class or function that somebody else has changed or put there is heeded: it makes what they made of it.
 """
 
@@ -61,28 +61,28 @@ _classes: dict[type, dict[str, Any] | None] = {}
 
 def apply(module: ModuleType) -> None:
     """Change what there is to change in a module that has just been executed, or was before."""
-    from . import _bodies
+    from . import _patch_bodies
 
     name = module.__name__
     for class_name in CLASSES.get(name, ()):
         cls = vars(module).get(class_name)
         if isinstance(cls, type) and cls.__module__ == name and cls not in _classes:
             _change_class(module, cls)
-    for qualname, body in _bodies.BODIES.get(name, {}).items():
+    for qualname, body in _patch_bodies.BODIES.get(name, {}).items():
         _change_function(module, qualname, body)
     _SPECIAL.get(name, _nothing)(module)
 
 
 def take_back() -> None:
     """Give the functions their own code again, and undo the rest."""
-    from . import _bodies
+    from . import _patch_bodies
 
     for key, function in list(_changed.items()):
-        before: Any = _bodies.LEFT.get(key, kept[key])
+        before: Any = _patch_bodies.LEFT.get(key, kept[key])
         function.__code__ = before.__code__
         function.__defaults__, function.__kwdefaults__ = before.__defaults__, before.__kwdefaults__
         function.__doc__ = kept[key].__doc__
-        if key in _bodies.LEFT:
+        if key in _patch_bodies.LEFT:
             _left[key] = function
     _changed.clear()
     while _undo:
