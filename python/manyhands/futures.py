@@ -354,6 +354,8 @@ class _Crew:
         if method != "fork":
             # Calls are pickled before the first worker is started.
             _pickler.note_fresh_children()
+        else:
+            _pickler.note_forks()
         workers = _Workers(_context(method), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
         self.core = _manyhands.Pool(seats, workers.make, workers.died, _decode_error, _undecodable)
