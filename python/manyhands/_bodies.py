@@ -102,6 +102,8 @@ def _look_of_class(cls: Any) -> tuple[Any, ...]:
     is_enum = issubclass(type(cls), enum.EnumMeta)
     parts: list[Any] = [_weak(base) for base in cls.__bases__]
     for name, value in cls.__dict__.items():
+        if name == "__slotnames__":
+            continue
         parts.append(name)
         if name == "_abc_impl":
             parts.append(_fingerprints.registered_with(cls))

@@ -26,6 +26,8 @@ from ._manyhands import Sink
 __all__ = ["dump_into"]
 
 _MAIN = ("__main__", "__mp_main__")
+#: A flag of types, as in the interpreter's headers (``Py_TPFLAGS_HEAPTYPE``).
+_MADE_BY_PROGRAM = 1 << 9
 _Cached = type(functools.lru_cache(abs))
 
 
@@ -106,8 +108,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         header = _identities.header_of(
             function, _fingerprints.state(function), _fingerprints.fingerprint(function)
         )
-        arguments = (header, make, module, code, copied, *rest)
-        return (_make_function, arguments, (set_state, (state, slots), used, header), *unused, _set_state)
+        said = tuple(header)
+        arguments = (said, make, module, code, copied, *rest)
+        return (_make_function, arguments, (set_state, (state, slots), used, said), *unused, _set_state)
 
     def _sent_along(self, used: dict[str, Any]) -> dict[str, Any]:
         """Those of the main module's globals that go with what uses them."""
@@ -121,7 +124,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """What `functools.lru_cache` has made of a function."""
         header = _identities.header_of(cached, None, _fingerprints.fingerprint(cached.__wrapped__))
         parameters = cached.cache_parameters()
-        return _make_cached, (header, cached.__wrapped__, parameters["maxsize"], parameters["typed"])
+        return _make_cached, (tuple(header), cached.__wrapped__, parameters["maxsize"], parameters["typed"])
 
     # --- classes ---
 
@@ -133,14 +136,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return cloudpickle.Pickler.reducer_override(self, cls)
         beside = body.beside()
         assert beside is not None, "the class holds what its body names"
-        header = _identities.header_of(cls, body.version, body.fingerprint)
+        said = tuple(_identities.header_of(cls, body.version, body.fingerprint))
         sent = body.sent(self._carries)
         main = _main_globals()
         used = self._sent_along({name: main[name] for name in body.names if name in main})
         return (
             _make_class,
-            (header, sent, beside[0]),
-            (header, sent, beside[1], used),
+            (said, sent, beside[0]),
+            (said, sent, beside[1], used),
             None,
             None,
             _complete_class,
@@ -193,6 +196,8 @@ def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
     if not isinstance(reduced, tuple) or len(reduced) != 6:
         return None
     make, arguments, state, *_unused, set_state = reduced
+    # What `copyreg` notes there when it first pickles an instance.
+    state[0].pop("__slotnames__", None)
     pickles, beside, names = [], [], {}
     for what in (_as_it_is_named(cls, make, arguments), (set_state, state)):
         sink = Sink(True)
@@ -205,13 +210,17 @@ def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
 
 
 def _as_it_is_named(cls: Any, make: Any, arguments: Any) -> tuple[Any, Any]:
-    """Without cloudpickle's own tracking of classes; with the full name and the slots, which it leaves out."""
+    """Without cloudpickle's own tracking of classes; with what it leaves out: the full name, the slots, and of generic
+    classes both the bases and what they were written as."""
     *first, _tracked, extra = arguments
     if make is cloudpickle.cloudpickle._make_skeleton_class:
         kind, name, bases, more = first
         more = {**more, "__qualname__": cls.__qualname__}
-        if "__slots__" in cls.__dict__:
-            more["__slots__"] = cls.__dict__["__slots__"]
+        for key in ("__slots__", "__orig_bases__"):
+            if key in cls.__dict__:
+                more[key] = cls.__dict__[key]
+        if "__orig_bases__" in more and not typing.is_typeddict(cls):
+            bases = cls.__bases__
         first = [kind, name, bases, more]
     return make, (*first, None, extra)
 
@@ -223,6 +232,9 @@ def _has_no_name(obj: Any) -> bool:
     """Whether the receiver may not find the function or class by its name."""
     if obj.__module__ in _MAIN:
         return not _main_has(obj)
+    if isinstance(obj, type) and not obj.__flags__ & _MADE_BY_PROGRAM:
+        # The interpreter's own, some of which cloudpickle knows other ways to.
+        return False
     found = cloudpickle.cloudpickle._lookup_module_and_qualname(obj)
     return found is None or cloudpickle.cloudpickle._is_registered_pickle_by_value(found[0])
 
@@ -344,8 +356,9 @@ _REDUCERS: dict[Any, Any] = {
 
 
 def _make_function(
-    header: _identities.Header, make: Any, module: str | None, code: types.CodeType, copied: Any, *rest: Any
+    said: tuple[Any, ...], make: Any, module: str | None, code: types.CodeType, copied: Any, *rest: Any
 ) -> Any:
+    header = _identities.Header._make(said)
     found = _identities.find_function(header)
     if found is not None:
         return found
@@ -356,17 +369,18 @@ def _make_function(
 
 
 def _set_state(function: types.FunctionType, state: Any) -> None:
-    set_state, own, used, header = state
+    set_state, own, used, said = state
     if used:
         _bring(used)
     record = _identities.record_of(function)
     if not record.is_complete:
         set_state(function, own)
         record.is_complete = True
-    _bring_by_its_name(function, header)
+    _bring_by_its_name(function, _identities.Header._make(said))
 
 
-def _make_class(header: _identities.Header, body: Any, beside: list[Any]) -> Any:
+def _make_class(said: tuple[Any, ...], body: Any, beside: list[Any]) -> Any:
+    header = _identities.Header._make(said)
     made: list[Any] = []
 
     def bases() -> Any:
@@ -383,7 +397,8 @@ def _make_class(header: _identities.Header, body: Any, beside: list[Any]) -> Any
 
 
 def _complete_class(cls: Any, state: Any) -> None:
-    header, body, beside, used = state
+    said, body, beside, used = state
+    header = _identities.Header._make(said)
     if used:
         _bring(used)
     record = _identities.record_of(cls)
@@ -393,7 +408,8 @@ def _complete_class(cls: Any, state: Any) -> None:
     _bring_by_its_name(cls, header)
 
 
-def _make_cached(header: _identities.Header, wrapped: Any, maxsize: Any, typed: bool) -> Any:
+def _make_cached(said: tuple[Any, ...], wrapped: Any, maxsize: Any, typed: bool) -> Any:
+    header = _identities.Header._make(said)
     cached = _identities.find_cached(header)
     if cached is None:
         cached = _identities.note_received(functools.lru_cache(maxsize, typed)(wrapped), header)

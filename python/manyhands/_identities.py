@@ -180,7 +180,7 @@ def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
 
 def _lineage() -> bytes:
     """The same in processes that are forks of one another and have not run a main module since."""
-    return f"{id(sys.modules):x} {id(_records):x} {hash('lineage'):x} {_unguarded.run!r}".encode()
+    return f"{id(sys.modules):x} {id(sys):x} {hash('lineage'):x} {_unguarded.run!r}".encode()
 
 
 #: A longer list or dictionary is not searched for a class.
