@@ -80,7 +80,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             reducer = _pickler.registered(kind) or copyreg.dispatch_table.get(kind)
             if reducer is not None:
                 return reducer(obj)
-            return self._reduce_class(obj) if _has_no_name(obj) else super().reducer_override(obj)
+            if not obj.__flags__ & _MADE_BY_PROGRAM:
+                # The interpreter's own, some of which cloudpickle knows other ways to.
+                return super().reducer_override(obj)
+            return self._reduce_class(obj) if _has_no_name(obj) else NotImplemented
         if kind is types.FunctionType:
             return self._reduce_function(obj) if _has_no_name(obj) else NotImplemented
         if kind is _Cached and _has_no_name(obj):
@@ -177,7 +180,9 @@ class _BodyPickler(_Pickler):
             return None
         if obj is self._cls:
             return -1
-        if not _has_no_name(obj) or _pickler.registered(type(obj)) or copyreg.dispatch_table.get(type(obj)):
+        if not obj.__flags__ & _MADE_BY_PROGRAM or not _has_no_name(obj):
+            return None
+        if _pickler.registered(type(obj)) or copyreg.dispatch_table.get(type(obj)):
             return None
         for number, each in enumerate(self.beside):
             if each is obj:
@@ -232,9 +237,6 @@ def _has_no_name(obj: Any) -> bool:
     """Whether the receiver may not find the function or class by its name."""
     if obj.__module__ in _MAIN:
         return not _main_has(obj)
-    if isinstance(obj, type) and not obj.__flags__ & _MADE_BY_PROGRAM:
-        # The interpreter's own, some of which cloudpickle knows other ways to.
-        return False
     found = cloudpickle.cloudpickle._lookup_module_and_qualname(obj)
     return found is None or cloudpickle.cloudpickle._is_registered_pickle_by_value(found[0])
 

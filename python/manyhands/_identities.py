@@ -270,6 +270,8 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
             return _adopt(each, header)
     # One that is found by no name: in a relative the one at that place, else the only one.
     own = [each for each in _like(header, bases()) if _is_own(each) and _may_be(each, header)]
+    if not header.is_named:
+        own = [each for each in own if _resolve(header.module, tuple(header.qualname.split("."))) is not each]
     if is_relative:
         own = [each for each in own if id(each) == header.address]
     return _adopt(own[0], header) if len(own) == 1 else None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copyreg
 import os
 import sys
+from _functools import _lru_cache_wrapper  # type: ignore[import-not-found]
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
 from _weakref import ref
@@ -283,6 +284,8 @@ _looked_at = 0
 def _note_names() -> None:
     global _names_of_children, _looked_at
     _forget_other_main()
+    # What children name so is theirs of this module, and not of one that `runpy` has run before.
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
     names = vars(sys.modules["__main__"])
     if _names_of_children is None:
         _names_of_children = {name: _known_by(value) for name, value in names.items()}
@@ -298,8 +301,15 @@ def _forget_other_main() -> None:
         _below.clear()
 
 
+def _is_named(value: object) -> bool:
+    """Whether it is pickled by its name: functions and classes, and what `functools` and `typing` make."""
+    if isinstance(value, (type, _Function, _lru_cache_wrapper)):
+        return True
+    return type(value).__module__ == "typing" and hasattr(value, "__name__")
+
+
 def _known_by(value: object) -> object:
-    return ref(value) if isinstance(value, (type, _Function)) else None
+    return ref(value) if _is_named(value) else None
 
 
 _Function = type(note_fresh_children)
@@ -318,7 +328,7 @@ def names_below() -> set[str]:
 
 
 def _is_below(name: str, value: object) -> bool:
-    if not isinstance(value, (type, _Function)) or value.__module__ not in ("__main__", "__mp_main__"):
+    if not _is_named(value) or getattr(value, "__module__", None) not in ("__main__", "__mp_main__"):
         return False
     assert _names_of_children is not None, "only asked when they are known"
     known = _names_of_children.get(name)
@@ -387,7 +397,7 @@ def is_inherited(name: str, value: object) -> bool:
         return False
     if not all(each.names.get(name) is value for each in list(_inherited)):
         return False
-    return not isinstance(value, (type, _Function)) and not _is_short(value)
+    return not _is_named(value) and not _is_short(value)
 
 
 #: A longer one is not sent to children that began with it.
