@@ -53,7 +53,7 @@ def values(number: int) -> dict[str, Any]:
         def __hash__(self) -> int:
             return self.value
 
-    pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024
+    pair = collections.namedtuple("Pair", "a b")
     return {
         "enum": (Colour, Colour.RED),
         "flag": (Right, Right.READ | Right.WRITE),
@@ -158,7 +158,12 @@ def uses(classes: dict[str, Any], failing: Any) -> dict[str, Any]:
         "generic": (classes["Box"][int](1).value, classes["Box"].__parameters__ == (T,)),
         "each other": type(classes["Ping"]().other().other()) is classes["Ping"],
         "slots": (slots.total(), hasattr(slots, "__dict__")),
-        "properties": (properties.cached, properties.double, properties.static(), properties.own() is type(properties)),
+        "properties": (
+            properties.cached,
+            properties.double,
+            properties.static(),
+            properties.own() is type(properties),
+        ),
         "names": (classes["Inner"].__qualname__, classes["Outer"].Inner is classes["Inner"]),
         "typed": classes["Entry"](key="k"),
     }

@@ -12,7 +12,7 @@ import enum
 import io
 import types
 import weakref
-from _blake2 import blake2b  # type: ignore[import-not-found]
+from _blake2 import blake2b
 from _pickle import Unpickler
 from typing import Any
 
@@ -142,7 +142,12 @@ def _look_of(value: Any) -> Any:
         return _look_of_function(value)
     if issubclass(kind, type):
         return _weak(value)
-    if kind in (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType, types.ModuleType):
+    if kind in (
+        types.MemberDescriptorType,
+        types.GetSetDescriptorType,
+        types.BuiltinFunctionType,
+        types.ModuleType,
+    ):
         return id(value)
     held = _fingerprints.wrapped_functions(value)
     if held and kind in (staticmethod, classmethod, property):
@@ -151,7 +156,11 @@ def _look_of(value: Any) -> Any:
 
 
 def _look_of_function(function: types.FunctionType) -> Any:
-    if vars(function) and set(vars(function)) != {"__wrapped__"} and set(vars(function)) != {"__isabstractmethod__"}:
+    if (
+        vars(function)
+        and set(vars(function)) != {"__wrapped__"}
+        and set(vars(function)) != {"__isabstractmethod__"}
+    ):
         _unknown()
     keywords = tuple((function.__kwdefaults__ or {}).items())
     attributes = tuple(map(_look_of, vars(function).values()))

@@ -20,7 +20,16 @@ from typing import Any
 
 import cloudpickle
 
-from . import _bodies, _descriptors, _fingerprints, _identities, _pickler, _unguarded
+from . import (
+    _bodies,
+    _descriptors,
+    _fingerprints,
+    _found_by_name,
+    _identities,
+    _pickler,
+    _typed_in,
+    _unguarded,
+)
 from ._manyhands import Sink
 
 __all__ = ["dump_into"]
@@ -83,10 +92,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if not obj.__flags__ & _MADE_BY_PROGRAM:
                 # The interpreter's own, some of which cloudpickle knows other ways to.
                 return super().reducer_override(obj)
-            return self._reduce_class(obj) if _has_no_name(obj) else NotImplemented
+            return self._reduce_class(obj) if _found_by_name.has_no_name(obj) else NotImplemented
         if kind is types.FunctionType:
-            return self._reduce_function(obj) if _has_no_name(obj) else NotImplemented
-        if kind is _Cached and _has_no_name(obj):
+            return self._reduce_function(obj) if _found_by_name.has_no_name(obj) else NotImplemented
+        if kind is _Cached and _found_by_name.has_no_name(obj):
             return self._reduce_cached(obj)
         return NotImplemented
 
@@ -99,7 +108,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         make, (code, copied, *rest), (state, slots), *unused, set_state = reduced
         used = slots["__globals__"]
-        module = _module_of(function)
+        module = _found_by_name.module_of(function)
         if module is not None and not used and module not in _MAIN:
             # A function that uses nothing of its module does not have it imported.
             module = None
@@ -119,7 +128,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Those of the main module's globals that go with what uses them."""
         if self._sendable is not None:
             used = {name: value for name, value in used.items() if self._sendable.is_sendable(value)}
-        used = {name: value for name, value in used.items() if not _pickler.is_inherited(name, value)}
+        used = {name: value for name, value in used.items() if not _typed_in.is_inherited(name, value)}
         self.has_sent_globals |= bool(used)
         return used
 
@@ -141,7 +150,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         assert beside is not None, "the class holds what its body names"
         said = tuple(_identities.header_of(cls, body.version, body.fingerprint))
         sent = body.sent(self._carries)
-        main = _main_globals()
+        main = _found_by_name.main_globals()
         used = self._sent_along({name: main[name] for name in body.names if name in main})
         return (
             _make_class,
@@ -180,7 +189,7 @@ class _BodyPickler(_Pickler):
             return None
         if obj is self._cls:
             return -1
-        if not obj.__flags__ & _MADE_BY_PROGRAM or not _has_no_name(obj):
+        if not obj.__flags__ & _MADE_BY_PROGRAM or not _found_by_name.has_no_name(obj):
             return None
         if _pickler.registered(type(obj)) or copyreg.dispatch_table.get(type(obj)):
             return None
@@ -203,7 +212,9 @@ def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
     make, arguments, state, *_unused, set_state = reduced
     # What `copyreg` notes there when it first pickles an instance.
     state[0].pop("__slotnames__", None)
-    pickles, beside, names = [], [], {}
+    pickles: list[bytes] = []
+    beside: list[list[Any]] = []
+    names: dict[str, None] = {}
     for what in (_as_it_is_named(cls, make, arguments), (set_state, state)):
         sink = Sink(True)
         pickler = _BodyPickler(sink, cls, sendable)
@@ -230,25 +241,7 @@ def _as_it_is_named(cls: Any, make: Any, arguments: Any) -> tuple[Any, Any]:
     return make, (*first, None, extra)
 
 
-# --- what goes by name ---
-
-
-def _has_no_name(obj: Any) -> bool:
-    """Whether the receiver may not find the function or class by its name."""
-    if obj.__module__ in _MAIN:
-        return not _main_has(obj)
-    found = cloudpickle.cloudpickle._lookup_module_and_qualname(obj)
-    return found is None or cloudpickle.cloudpickle._is_registered_pickle_by_value(found[0])
-
-
-def _main_has(obj: Any) -> bool:
-    """Whether it is a named thing of the main module, and the receiver has that module."""
-    if _pickler.main_by_value() or obj.__qualname__.partition(".")[0] in _pickler.names_below():
-        return False
-    found: Any = sys.modules.get(obj.__module__)
-    for name in obj.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is obj
+# --- what goes along ---
 
 
 class _Sendable:
@@ -269,54 +262,6 @@ class _Sendable:
             pickler.clear_memo()
             noted.forget()
         return self._known[id(value)][1]
-
-
-def _module_of(function: types.FunctionType) -> str | None:
-    """The module whose globals are the function's, if the receiver has it under the same name."""
-    name = function.__globals__.get("__name__")
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    if name is None or module is None:
-        return None
-    if name in _MAIN:
-        return "__main__" if function.__globals__ is _main_globals() else None
-    if vars(module) is not function.__globals__:
-        return None
-    return name if name not in cloudpickle.list_registry_pickle_by_value() and _is_found(name) else None
-
-
-def _is_found(name: str) -> bool:
-    """Whether an import of that name, elsewhere, finds the module that has it here."""
-    known = _found.get(name)
-    if known is None or known[0] is not sys.modules[name]:
-        _found[name] = known = (sys.modules[name], _find(name))
-    return known[1]
-
-
-_found: dict[str, tuple[types.ModuleType, bool]] = {}
-
-
-def _find(name: str) -> bool:
-    package = name.rpartition(".")[0]
-    if package and (package not in sys.modules or not _is_found(package)):
-        return False
-    path = getattr(sys.modules[package], "__path__", None) if package else None
-    here = getattr(sys.modules[name], "__spec__", None)
-    for finder in sys.meta_path:
-        find = getattr(finder, "find_spec", None)
-        there = find(name, path) if find is not None else None
-        if there is not None:
-            return here is not None and there.origin == here.origin
-    return False
-
-
-def _main_globals() -> dict[str, Any]:
-    """The globals of the main module's functions; in some children, those of what `runpy` ran and not the module's."""
-    main = vars(sys.modules["__main__"])
-    if main.get("__name__") == "__mp_main__":
-        for value in list(main.values()):
-            if isinstance(value, types.FunctionType) and value.__globals__.get("__name__") == "__mp_main__":
-                return value.__globals__
-    return main
 
 
 # --- other things with names ---
@@ -340,9 +285,7 @@ def _parameters_of(variable: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (variable.__supertype__,), {}
     if not isinstance(variable, (typing.TypeVar, typing.ParamSpec)):
         return (), {}
-    named = {
-        key: getattr(variable, f"__{key}__") for key in ("bound", "covariant", "contravariant")
-    }
+    named = {key: getattr(variable, f"__{key}__") for key in ("bound", "covariant", "contravariant")}
     return getattr(variable, "__constraints__", ()), {key: each for key, each in named.items() if each}
 
 
@@ -350,7 +293,9 @@ _REDUCERS: dict[Any, Any] = {
     functools.cached_property: lambda each: (_make_cached_property, (each.func, each.attrname)),
     weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
     weakref.WeakValueDictionary: lambda each: (type(each), (dict(each),)),
-    **dict.fromkeys((typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType), _reduce_variable),
+    **dict.fromkeys(
+        (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType), _reduce_variable
+    ),
 }
 
 
@@ -366,7 +311,9 @@ def _make_function(
         return found
     where = copied
     if module is not None:
-        where = _main_globals() if module == "__main__" else vars(importlib.import_module(module))
+        where = (
+            _found_by_name.main_globals() if module == "__main__" else vars(importlib.import_module(module))
+        )
     return _identities.note_copy(make(code, where, *rest), header)
 
 
@@ -426,7 +373,7 @@ def _make_cached_property(function: Any, name: str | None) -> Any:
 
 
 def _make_variable(module: str, name: str, kind: Any, parameters: Any, named: Any) -> Any:
-    found = _main_globals().get(name) if module == "__main__" else None
+    found = _found_by_name.main_globals().get(name) if module == "__main__" else None
     if type(found) is kind and _parameters_of(found) == (parameters, named):
         return found
     made = kind(name, *parameters, **named)
@@ -450,7 +397,7 @@ def _bring(used: dict[str, Any]) -> None:
     """Names that this main module does not have, or has from an earlier message, or only because this process began as
     a copy of one, or in the middle of the module: unless the program here has changed them since.
     """
-    main = _main_globals()
+    main = _found_by_name.main_globals()
     for name, value in used.items():
         before = main.get(name, _NOTHING)
         earlier = (_brought.get(name, _NOTHING), _unguarded.names.get(name, _NOTHING))

@@ -18,7 +18,7 @@ import functools
 import sys
 import types
 import weakref
-from _blake2 import blake2b  # type: ignore[import-not-found]  # without hashlib's imports
+from _blake2 import blake2b  # without hashlib's imports
 from typing import Any
 
 __all__ = ["fingerprint", "main_named", "state", "wrapped_functions"]
@@ -206,7 +206,7 @@ def _join(*parts: Any) -> bytes:
         data = part if type(part) is bytes else str(part).encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data))
         digest.update(data)
-    return digest.digest()  # type: ignore[no-any-return]
+    return digest.digest()
 
 
 _of_codes: weakref.WeakKeyDictionary[types.CodeType, bytes] = weakref.WeakKeyDictionary()
@@ -256,9 +256,10 @@ def _assigned(code: types.CodeType) -> frozenset[str]:
 
 def _token_of(cls: type) -> bytes | None:
     identities: Any = sys.modules.get("manyhands._identities")
-    return identities.token_if_known(cls) if identities is not None else None  # type: ignore[no-any-return]
+    return identities.token_if_known(cls) if identities is not None else None
 
 
 def registered_with(cls: Any) -> frozenset[int]:
     """The identities of the classes that are registered with an abstract one."""
-    return frozenset(id(each()) for each in abc._get_dump(cls)[0])  # type: ignore[attr-defined]
+    dump: Any = vars(abc)["_get_dump"]
+    return frozenset(id(each()) for each in dump(cls)[0])

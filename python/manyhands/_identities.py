@@ -1,10 +1,10 @@
 """Which function or class of this process is the one that a message means.
 
-Used by `_by_value`. Each function or class that travels by value has a *token*: some bytes that the process gives it which
-sends it first, and that stay with it wherever it goes. So a later message, and the way back, meet the same object. A token
-that a receiver has not met may yet mean an object that it has, because it ran the same module or is a fork of the
-process that has: `Header` says by what it is recognised. Nothing here runs code of the user's under a lock; there is no
-lock: each step is one operation on a dictionary, and two threads that make the same class agree on the first.
+Used by `_by_value`. Each function or class that travels by value has a *token*: some bytes that the process gives it
+which sends it first, and that stay with it wherever it goes. So a later message, and the way back, meet it again.
+A token that a receiver has not met may yet mean an object that it has, because it ran the same module or is a fork of
+the process that has: `Header` says by what it is recognised. There is no lock, because what runs meanwhile may be code
+of the user's: each step is one operation on a dictionary, and two threads that make the same class agree on the first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,18 @@ _by_token: dict[bytes, Record] = {}
 class Record:
     """What is known of one function or class, as long as it lives."""
 
-    __slots__ = ("__weakref__", "body", "header", "is_complete", "is_own", "places", "ref", "shape", "tokens", "version")
+    __slots__ = (
+        "__weakref__",
+        "body",
+        "header",
+        "is_complete",
+        "is_own",
+        "places",
+        "ref",
+        "shape",
+        "tokens",
+        "version",
+    )
 
     def __init__(self, obj: Any, token: bytes, is_own: bool) -> None:
         #: In the order in which they became known: one of this process's, and those of others that have it, too.
@@ -173,9 +184,13 @@ def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
     before = record.header
     if before is not None:
         tokens = tuple(record.tokens)
-        return before._replace(tokens=tokens, is_named=is_named, places=places, fingerprint=fingerprint, state=state)
+        return before._replace(
+            tokens=tokens, is_named=is_named, places=places, fingerprint=fingerprint, state=state
+        )
     where = (_lineage(), id(obj)) if isinstance(obj, type) else (b"", 0)
-    return Header(tuple(record.tokens), module, obj.__qualname__, is_named, places, fingerprint, state, *where)
+    return Header(
+        tuple(record.tokens), module, obj.__qualname__, is_named, places, fingerprint, state, *where
+    )
 
 
 def _lineage() -> bytes:
@@ -214,7 +229,9 @@ def _steps_to(obj: Any, names: dict[str, Any]) -> list[tuple[Any, ...]]:
             items = value.items() if type(value) is dict else enumerate(value)
             keyed = type(value) is dict
             deeper += [
-                (name, (key,)) for key, each in list(items) if each is obj and (not keyed or type(key) in (str, int))
+                (name, (key,))
+                for key, each in list(items)
+                if each is obj and (not keyed or type(key) in (str, int))
             ]
         elif isinstance(value, type) and _fingerprints.is_made_by_program(value):
             deeper += [(name, key) for key, each in list(vars(value).items()) if each is obj]
@@ -258,7 +275,7 @@ def _fits(obj: Any, header: Header) -> bool:
 
 
 def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
-    """The class of this process's that the message means; ``None`` if it has none. ``bases`` tells what it derives from."""
+    """The class of this process's that the message means; ``None`` if it has none. ``bases`` tells its bases."""
     record = _known(header)
     known = record.ref() if record is not None else None
     if known is not None:
@@ -266,7 +283,11 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
     is_relative = header.lineage == _lineage()
     for each in _candidates(header):
         # In a relative's memory the same class lies at the same place: another one was defined since the fork.
-        if isinstance(each, type) and not (is_relative and id(each) != header.address) and _may_be(each, header):
+        if (
+            isinstance(each, type)
+            and not (is_relative and id(each) != header.address)
+            and _may_be(each, header)
+        ):
             return _adopt(each, header)
     # One that is found by no name: in a relative the one at that place, else the only one.
     own = [each for each in _like(header, bases()) if _is_own(each) and _may_be(each, header)]
@@ -294,7 +315,7 @@ def _is_own(cls: type) -> bool:
 
 def _like(header: Header, bases: Iterable[Any]) -> list[type]:
     """The classes of that module and name that derive from those."""
-    families = [type.__subclasses__(base) for base in bases if isinstance(base, type)]
+    families: list[list[type]] = [type.__subclasses__(base) for base in bases if isinstance(base, type)]
     found: list[type] = []
     for each in min(families, key=len, default=[]):
         if type.__dict__["__qualname__"].__get__(each) == header.qualname:
@@ -320,7 +341,10 @@ def find_function(header: Header) -> Any:
 def find_cached(header: Header) -> Any:
     """As `find_class`, for what `functools.lru_cache` makes."""
     for each in _candidates(header):
-        if hasattr(each, "cache_parameters") and _fingerprints.fingerprint(each.__wrapped__) == header.fingerprint:
+        if (
+            hasattr(each, "cache_parameters")
+            and _fingerprints.fingerprint(each.__wrapped__) == header.fingerprint
+        ):
             return _adopt(each, header)
     record = _known(header)
     return record.ref() if record is not None else None

@@ -32,12 +32,13 @@ __all__ = [
     "dumps",
     "dumps_alone",
     "dumps_with",
-    "is_inherited",
+    "has_fresh_children",
+    "is_named",
     "main_by_value",
+    "main_is_importable",
     "names_below",
-    "note_forked",
-    "note_forks",
     "note_fresh_children",
+    "note_lacking_names",
     "registered",
     "standard_dumps",
 ]
@@ -301,7 +302,7 @@ def _forget_other_main() -> None:
         _below.clear()
 
 
-def _is_named(value: object) -> bool:
+def is_named(value: object) -> bool:
     """Whether it is pickled by its name: functions and classes, and what `functools` and `typing` make."""
     if isinstance(value, (type, _Function, _lru_cache_wrapper)):
         return True
@@ -309,7 +310,7 @@ def _is_named(value: object) -> bool:
 
 
 def _known_by(value: object) -> object:
-    return ref(value) if _is_named(value) else None
+    return ref(value) if is_named(value) else None
 
 
 _Function = type(note_fresh_children)
@@ -328,119 +329,21 @@ def names_below() -> set[str]:
 
 
 def _is_below(name: str, value: object) -> bool:
-    if not _is_named(value) or getattr(value, "__module__", None) not in ("__main__", "__mp_main__"):
+    if not is_named(value) or getattr(value, "__module__", None) not in ("__main__", "__mp_main__"):
         return False
     assert _names_of_children is not None, "only asked when they are known"
     known = _names_of_children.get(name)
     return known is None or known() is not value
 
 
-# --- prompts and notebooks, whose children are copies from some moment ---
-
-
-class Inherited:
-    """What the main module had when a child was forked; kept by who keeps the child."""
-
-    def __init__(self) -> None:
-        self.names = dict(vars(sys.modules["__main__"]))
-
-
-#: One for each moment in which a child was forked that may live. None of them needs to be told what it began with.
-_inherited: Any = None
-
-
-def _is_typed_in() -> bool:
-    """Whether the main module goes on to be defined, piece by piece, at a prompt or in a notebook."""
-    if hasattr(sys, "ps1"):
-        return True
-    main = sys.modules["__main__"]
-    # Not the interpreter's own of ``python -c`` or standard input: somebody has put it there to define things in.
-    return getattr(main, "__loader__", None) is None and not main_is_importable()
-
-
-def note_forks() -> None:
-    """Children may be addressed that are forked at a prompt."""
+def note_lacking_names() -> None:
+    """From now on, children may be addressed that began as copies of this process and lack what it has got since."""
     global _may_lack_names
-    if not _may_lack_names and _is_typed_in():
-        _may_lack_names = True
+    _may_lack_names = True
 
 
-def note_fork() -> Inherited | None:
-    """Before a child is forked: what it begins with, if that is of interest, to be kept as long as the child."""
-    global _inherited
-    if not _is_typed_in():
-        return None
-    note_forks()
-    if _inherited is None:
-        from weakref import WeakSet
-
-        _inherited = WeakSet()
-    made = Inherited()
-    _inherited.add(made)
-    return made
-
-
-def note_forked(inherited: Inherited | None) -> None:
-    """In the child: what it began with is not its own doing."""
-    if inherited is not None:
-        from . import _unguarded
-
-        _unguarded.names = inherited.names
-
-
-def is_inherited(name: str, value: object) -> bool:
-    """Whether all forked children have that value of the main module's, and sending it would take long or fail.
-
-    What is changed in place, and short, goes along each time: nobody can see whether it has changed.
-    """
-    if _fresh_children or not _inherited:
-        return False
-    if not all(each.names.get(name) is value for each in list(_inherited)):
-        return False
-    return not _is_named(value) and not _is_short(value)
-
-
-#: A longer one is not sent to children that began with it.
-_SHORT = 1 << 20
-
-
-class _Measure:
-    """Takes what a pickler writes, up to a length."""
-
-    def __init__(self) -> None:
-        self._left = _SHORT
-
-    def write(self, piece: Any) -> int:
-        self.take(len(piece))
-        return len(piece)
-
-    def keep(self, buffer: Any) -> bool:
-        self.take(memoryview(buffer).nbytes)
-        return False
-
-    def take(self, length: int) -> None:
-        self._left -= length
-        if self._left < 0:
-            raise OverflowError
-
-
-def _is_short(value: object) -> bool:
-    from . import _descriptors
-
-    if isinstance(value, type(os)):
-        return True
-    noted, measure = _descriptors.Noted(), _Measure()
-    try:
-        sending(_measure, value, measure)
-    except Exception:
-        return False
-    finally:
-        noted.forget()
-    return True
-
-
-def _measure(value: object, measure: _Measure) -> None:
-    _Pickler(measure, _PROTOCOL, True, measure.keep).dump(value)
+def has_fresh_children() -> bool:
+    return _fresh_children
 
 
 def main_file_exists(file: str) -> bool:

@@ -30,7 +30,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from . import _manyhands, _outcomes, _pickler, _standard, _worker, pool
+from . import _manyhands, _outcomes, _pickler, _standard, _typed_in, _worker, pool
 from .errors import TaskError
 
 __all__ = [
@@ -355,7 +355,7 @@ class _Crew:
             # Calls are pickled before the first worker is started.
             _pickler.note_fresh_children()
         else:
-            _pickler.note_forks()
+            _typed_in.note_forks()
         workers = _Workers(_context(method), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
         self.core = _manyhands.Pool(seats, workers.make, workers.died, _decode_error, _undecodable)

@@ -67,7 +67,10 @@ class TestIsTheSame:
     def test_in_a_worker_and_back(self, pool: Any, kind: str) -> None:
         cls, value = by_value_kinds.values(5)[kind]
         # Sent by itself, with each item and beside what refers to it.
-        assert pool.map(lambda each: (type(each) is cls, each == value), [value] * 4, chunksize=1) == [(True, True)] * 4
+        assert (
+            pool.map(lambda each: (type(each) is cls, each == value), [value] * 4, chunksize=1)
+            == [(True, True)] * 4
+        )
         assert pool.apply(lambda: value) == value
         assert type(pool.apply(lambda: value)) is cls
         if kind in ("enum", "ordered", "dataclass"):
@@ -117,7 +120,9 @@ class TestIsTheSame:
     def test_over_a_pipe_and_as_an_argument(self, ctx: Any) -> None:
         cls, value = by_value_kinds.values(5)["enum"]
         ours, theirs = ctx.Pipe()
-        process = ctx.Process(target=lambda member: theirs.send((theirs.recv() is member, member, cls)), args=(value,))
+        process = ctx.Process(
+            target=lambda member: theirs.send((theirs.recv() is member, member, cls)), args=(value,)
+        )
         process.start()
         ours.send(value)
         assert ours.recv() == (True, value, cls)
@@ -188,7 +193,11 @@ class TestFunctions:
         assert pool.map(cached, [1, 2, 1]) == [5, 6, 5]
         assert pool.map(kind, [1, "x", point(1)], chunksize=1) == ["int", "any", "point"]
         assert pool.apply(decorated, (1,)) == ("timed", 4)
-        assert pool.apply(lambda: (decorated.note, decorated.__name__, decorated.__wrapped__(1))) == (7, "decorated", 4)
+        assert pool.apply(lambda: (decorated.note, decorated.__name__, decorated.__wrapped__(1))) == (
+            7,
+            "decorated",
+            4,
+        )
         assert pool.map(even, [4, 5]) == [True, False]
 
     def test_one_that_changes_itself_begins_anew(self, ctx: Any) -> None:

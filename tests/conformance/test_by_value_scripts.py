@@ -104,7 +104,12 @@ def _header(ctx: Any) -> str:
 def _run(text: str, folder: Path, *flags: str) -> str:
     (folder / "program.py").write_text(text)
     done = subprocess.run(
-        [sys.executable, *flags, "program.py"], cwd=folder, capture_output=True, text=True, timeout=50, input=""
+        [sys.executable, *flags, "program.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        input="",
     )
     assert (done.returncode, done.stderr.replace(">>> ", "").strip()) == (0, "")
     return done.stdout
@@ -250,7 +255,8 @@ def give(_):
 
 if __name__ == "__main__":
     with ctx.Pool(1) as pool:
-        print(pool.map(is_point, [Point(1)]), pool.apply(lambda point: (type(point) is Point, point.scaled()), (Point(2),)))
+        look = lambda point: (type(point) is Point, point.scaled())
+        print(pool.map(is_point, [Point(1)]), pool.apply(look, (Point(2),)))
         print(type(pool.apply(give, (0,))) is Point)
 
 class Late:
