@@ -1,35 +1,50 @@
 """Functions and classes by value, through cloudpickle. Imported only when there is something that has no name.
 
-What differs from cloudpickle: a function that travels by value works on the globals of its module in the receiving
-process, as one that travels by name does, and not on a copy of its own; classes and functions of the main module go
-by name where the receiver has that module; and reducers registered with the standard library's `ForkingPickler` hold
-inside.
+What differs from cloudpickle: the receiver decides whether it has the function or class already (`_identities`), and
+makes it once; what a class is made of lies beside the messages (`_bodies`); a function that travels by value works on
+the globals of its module in the receiving process, as one that travels by name does, and not on a copy of its own;
+classes and functions of the main module go by name where the receiver has that module; and reducers registered with the
+standard library's `ForkingPickler` hold inside.
 """
 
 from __future__ import annotations
 
 import copyreg
+import functools
 import importlib
 import sys
 import types
+import typing
 import weakref
 from typing import Any
 
 import cloudpickle
 
-from . import _descriptors, _pickler
+from . import (
+    _bodies,
+    _descriptors,
+    _fingerprints,
+    _found_by_name,
+    _identities,
+    _pickler,
+    _typed_in,
+    _unguarded,
+)
 from ._manyhands import Sink
 
 __all__ = ["dump_into"]
 
 _MAIN = ("__main__", "__mp_main__")
+#: A flag of types, as in the interpreter's headers (``Py_TPFLAGS_HEAPTYPE``).
+_MADE_BY_PROGRAM = 1 << 9
+_Cached = type(functools.lru_cache(abs))
 
 
-def dump_into(obj: object, sink: Sink) -> None:
+def dump_into(obj: object, sink: Sink, carries: bool) -> None:
     """As `_pickler.dump_into`, functions and classes without a name by value. The sink is empty."""
     noted = _descriptors.Noted.by_name(obj)
     noted.forget()
-    pickler = _Pickler(sink)
+    pickler = _Pickler(sink, carries=carries)
     try:
         pickler.dump(obj)
     except Exception:
@@ -40,11 +55,11 @@ def dump_into(obj: object, sink: Sink) -> None:
         # The receiver's main module has its own of what is named there: locks, connections and the like may stay
         # behind.
         sink.clear()
-        _Pickler(sink, _Sendable()).dump(obj)
+        _Pickler(sink, _Sendable(), carries).dump(obj)
 
 
 class _Reducers:
-    """The reducers in force: `ForkingPickler`'s, cloudpickle's, `copyreg`'s, and `own`."""
+    """The reducers in force: `ForkingPickler`'s, ours, cloudpickle's, `copyreg`'s, and `own`."""
 
     def __init__(self, own: dict[type, Any]) -> None:
         self._own = own
@@ -55,62 +70,178 @@ class _Reducers:
             reducer = _pickler.registered(cls)
             if reducer is not None:
                 return reducer
-        reducer = cloudpickle.Pickler.dispatch_table.get(cls)
+        reducer = _REDUCERS.get(cls) or cloudpickle.Pickler.dispatch_table.get(cls)
         return self._own[cls] if reducer is None else reducer
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, sink: Sink, sendable: _Sendable | None = None) -> None:
+    def __init__(self, sink: Sink, sendable: _Sendable | None = None, carries: bool = False) -> None:
         self.dispatch_table = _Reducers({} if sink.is_standard else _pickler.own_reducers)
         super().__init__(sink, buffer_callback=sink.keep)
         self._sendable = sendable
+        self._carries = carries and not sink.is_standard
         #: Whether values of the main module's globals went along with a function.
         self.has_sent_globals = False
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, type):
-            reducer = _pickler.registered(type(obj)) or copyreg.dispatch_table.get(type(obj))
+        kind = type(obj)
+        if issubclass(kind, type):
+            reducer = _pickler.registered(kind) or copyreg.dispatch_table.get(kind)
             if reducer is not None:
                 return reducer(obj)
-        elif not isinstance(obj, types.FunctionType):
-            return NotImplemented
-        if _main_has(obj):
-            return NotImplemented
-        reduced = super().reducer_override(obj)
-        # What is not reduced with a state of its own goes by name.
+            if not obj.__flags__ & _MADE_BY_PROGRAM:
+                # The interpreter's own, some of which cloudpickle knows other ways to.
+                return super().reducer_override(obj)
+            return self._reduce_class(obj) if _found_by_name.has_no_name(obj) else NotImplemented
+        if kind is types.FunctionType:
+            return self._reduce_function(obj) if _found_by_name.has_no_name(obj) else NotImplemented
+        if kind is _Cached and _found_by_name.has_no_name(obj):
+            return self._reduce_cached(obj)
+        return NotImplemented
+
+    # --- functions ---
+
+    def _reduce_function(self, function: types.FunctionType) -> Any:
+        """cloudpickle's reduction, changed so that the function gets its module's globals and not a copy."""
+        reduced = cloudpickle.Pickler.reducer_override(self, function)
         if not isinstance(reduced, tuple) or len(reduced) != 6:
             return reduced
-        return _as_made_here(obj, reduced) if isinstance(obj, type) else self._on_its_module(obj, reduced)
-
-    def _on_its_module(self, function: types.FunctionType, reduced: Any) -> Any:
-        """cloudpickle's reduction, changed so that the function gets its module's globals and not a copy."""
-        make, (code, _copied, *rest), (state, slots), *unused, set_state = reduced
+        make, (code, copied, *rest), (state, slots), *unused, set_state = reduced
         used = slots["__globals__"]
-        module = _module_of(function)
-        if module is None or (not used and module not in _MAIN):
+        module = _found_by_name.module_of(function)
+        if module is not None and not used and module not in _MAIN:
             # A function that uses nothing of its module does not have it imported.
-            return reduced
-        if module not in _MAIN:
+            module = None
+        if module is not None:
+            slots, copied = {**slots, "__globals__": {}}, None
+            used = self._sent_along(used) if module in _MAIN else {}
+        else:
             used = {}
-        elif self._sendable is not None:
+        header = _identities.header_of(
+            function, _fingerprints.state(function), _fingerprints.fingerprint(function)
+        )
+        said = tuple(header)
+        arguments = (said, make, module, code, copied, *rest)
+        return (_make_function, arguments, (set_state, (state, slots), used, said), *unused, _set_state)
+
+    def _sent_along(self, used: dict[str, Any]) -> dict[str, Any]:
+        """Those of the main module's globals that go with what uses them."""
+        if self._sendable is not None:
             used = {name: value for name, value in used.items() if self._sendable.is_sendable(value)}
+        used = {name: value for name, value in used.items() if not _typed_in.is_inherited(name, value)}
         self.has_sent_globals |= bool(used)
-        slots = {**slots, "__globals__": {}}
-        arguments = (make, module, code, *rest)
-        return (_make_function, arguments, (set_state, (state, slots), used), *unused, _set_state)
+        return used
+
+    def _reduce_cached(self, cached: Any) -> Any:
+        """What `functools.lru_cache` has made of a function."""
+        header = _identities.header_of(cached, None, _fingerprints.fingerprint(cached.__wrapped__))
+        parameters = cached.cache_parameters()
+        return _make_cached, (tuple(header), cached.__wrapped__, parameters["maxsize"], parameters["typed"])
+
+    # --- classes ---
+
+    def _reduce_class(self, cls: type) -> Any:
+        record = _identities.record_of(cls)
+        body = self._body_of(cls, record)
+        if body is None:
+            # One of those that have names of cloudpickle's own.
+            return cloudpickle.Pickler.reducer_override(self, cls)
+        beside = body.beside()
+        assert beside is not None, "the class holds what its body names"
+        said = tuple(_identities.header_of(cls, body.version, body.fingerprint))
+        sent = body.sent(self._carries)
+        main = _found_by_name.main_globals()
+        used = self._sent_along({name: main[name] for name in body.names if name in main})
+        return (
+            _make_class,
+            (said, sent, beside[0]),
+            (said, sent, beside[1], used),
+            None,
+            None,
+            _complete_class,
+        )
+
+    def _body_of(self, cls: type, record: _identities.Record) -> _bodies.Body | None:
+        """What it was sent as before, unless it has changed."""
+        look = _bodies.look(cls)
+        shape = None if look is None else (look, _pickler.main_by_value(), len(_pickler.names_below()))
+        before: _bodies.Body | None = record.body
+        if before is not None and shape is not None and shape == record.shape and before.beside() is not None:
+            return before
+        body = _make_body(cls, self._sendable)
+        if body is not None and before is not None and before.version == body.version:
+            body.block = before.block
+        record.body, record.shape = body, shape
+        return body
 
 
-def _as_made_here(cls: type, reduced: Any) -> Any:
-    """cloudpickle's reduction, changed so that a class that comes back does not overwrite the one that it was."""
-    if cls not in _received:
-        _own.add(cls)
-    *made, state, lists, dicts, set_state = reduced
-    return (*made, (set_state, state), lists, dicts, _set_class_state)
+class _BodyPickler(_Pickler):
+    """One of the two pickles of a class's body: other classes without names go beside it."""
+
+    def __init__(self, sink: Sink, cls: type, sendable: _Sendable | None) -> None:
+        super().__init__(sink, sendable)
+        self._cls = cls
+        self.beside: list[Any] = []
+        self.names: dict[str, None] = {}
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if not issubclass(type(obj), type):
+            return None
+        if obj is self._cls:
+            return -1
+        if not obj.__flags__ & _MADE_BY_PROGRAM or not _found_by_name.has_no_name(obj):
+            return None
+        if _pickler.registered(type(obj)) or copyreg.dispatch_table.get(type(obj)):
+            return None
+        for number, each in enumerate(self.beside):
+            if each is obj:
+                return number
+        self.beside.append(obj)
+        return len(self.beside) - 1
+
+    def _sent_along(self, used: dict[str, Any]) -> dict[str, Any]:
+        # They go with each message, as they are then.
+        self.names.update(dict.fromkeys(used))
+        return {}
 
 
-#: Classes of this process's that it has sent by value, and classes that it has got so.
-_own: weakref.WeakSet[type] = weakref.WeakSet()
-_received: weakref.WeakSet[type] = weakref.WeakSet()
+def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
+    reduced = cloudpickle.cloudpickle._class_reduce(cls)
+    if not isinstance(reduced, tuple) or len(reduced) != 6:
+        return None
+    make, arguments, state, *_unused, set_state = reduced
+    # What `copyreg` notes there when it first pickles an instance.
+    state[0].pop("__slotnames__", None)
+    pickles: list[bytes] = []
+    beside: list[list[Any]] = []
+    names: dict[str, None] = {}
+    for what in (_as_it_is_named(cls, make, arguments), (set_state, state)):
+        sink = Sink(True)
+        pickler = _BodyPickler(sink, cls, sendable)
+        pickler.dump(what)
+        pickles.append(sink.pickle())
+        beside.append(pickler.beside)
+        names.update(pickler.names)
+    return _bodies.Body(pickles, beside, tuple(names), _fingerprints.fingerprint(cls))
+
+
+def _as_it_is_named(cls: Any, make: Any, arguments: Any) -> tuple[Any, Any]:
+    """Without cloudpickle's own tracking of classes; with what it leaves out: the full name, the slots, and of generic
+    classes both the bases and what they were written as."""
+    *first, _tracked, extra = arguments
+    if make is cloudpickle.cloudpickle._make_skeleton_class:
+        kind, name, bases, more = first
+        more = {**more, "__qualname__": cls.__qualname__}
+        for key in ("__slots__", "__orig_bases__"):
+            if key in cls.__dict__:
+                more[key] = cls.__dict__[key]
+        if "__orig_bases__" in more and not typing.is_typeddict(cls):
+            bases = cls.__bases__
+        first = [kind, name, bases, more]
+    return make, (*first, None, extra)
+
+
+# --- what goes along ---
 
 
 class _Sendable:
@@ -133,96 +264,142 @@ class _Sendable:
         return self._known[id(value)][1]
 
 
-def _main_has(obj: Any) -> bool:
-    """Whether it is a named thing of the main module, and the receiver has that module."""
-    module = getattr(obj, "__module__", None)
-    if module not in _MAIN or _pickler.main_by_value():
-        return False
-    if obj.__qualname__.partition(".")[0] in _pickler.names_below():
-        return False
-    found: Any = sys.modules.get(module)
-    for name in obj.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is obj
+# --- other things with names ---
 
 
-def _module_of(function: types.FunctionType) -> str | None:
-    """The module whose globals are the function's, if the receiver has it under the same name."""
-    name = function.__globals__.get("__name__")
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    if name is None or module is None:
-        return None
-    if name in _MAIN:
-        return "__main__" if function.__globals__ is _main_globals() else None
-    if vars(module) is not function.__globals__:
-        return None
-    return name if name not in cloudpickle.list_registry_pickle_by_value() and _is_found(name) else None
+def _reduce_variable(variable: Any) -> Any:
+    """A type variable or `typing.NewType`: the main module's by name, if the receiver has that module."""
+    name, module = variable.__name__, _fingerprints.main_named(variable.__module__)
+    found = vars(sys.modules[variable.__module__]).get(name) if variable.__module__ in sys.modules else None
+    if found is variable and (module != "__main__" or not _by_value_in_main(name)):
+        return str(name)
+    return _make_variable, (module, name, type(variable), *_parameters_of(variable))
 
 
-def _is_found(name: str) -> bool:
-    """Whether an import of that name, elsewhere, finds the module that has it here."""
-    known = _found.get(name)
-    if known is None or known[0] is not sys.modules[name]:
-        _found[name] = known = (sys.modules[name], _find(name))
-    return known[1]
+def _by_value_in_main(name: str) -> bool:
+    return _pickler.main_by_value() or name in _pickler.names_below()
 
 
-_found: dict[str, tuple[types.ModuleType, bool]] = {}
+def _parameters_of(variable: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(variable, typing.NewType):
+        return (variable.__supertype__,), {}
+    if not isinstance(variable, (typing.TypeVar, typing.ParamSpec)):
+        return (), {}
+    named = {key: getattr(variable, f"__{key}__") for key in ("bound", "covariant", "contravariant")}
+    return getattr(variable, "__constraints__", ()), {key: each for key, each in named.items() if each}
 
 
-def _find(name: str) -> bool:
-    package = name.rpartition(".")[0]
-    if package and (package not in sys.modules or not _is_found(package)):
-        return False
-    path = getattr(sys.modules[package], "__path__", None) if package else None
-    here = getattr(sys.modules[name], "__spec__", None)
-    for finder in sys.meta_path:
-        find = getattr(finder, "find_spec", None)
-        there = find(name, path) if find is not None else None
-        if there is not None:
-            return here is not None and there.origin == here.origin
-    return False
-
-
-def _main_globals() -> dict[str, Any]:
-    """The globals of the main module's functions; in some children, those of what `runpy` ran and not the module's."""
-    main = vars(sys.modules["__main__"])
-    if main.get("__name__") == "__mp_main__":
-        for value in list(main.values()):
-            if isinstance(value, types.FunctionType) and value.__globals__.get("__name__") == "__mp_main__":
-                return value.__globals__
-    return main
+_REDUCERS: dict[Any, Any] = {
+    functools.cached_property: lambda each: (_make_cached_property, (each.func, each.attrname)),
+    weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
+    weakref.WeakValueDictionary: lambda each: (type(each), (dict(each),)),
+    **dict.fromkeys(
+        (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType), _reduce_variable
+    ),
+}
 
 
 # --- in the receiving process ---
 
 
-def _make_function(make: Any, module: str, code: types.CodeType, *rest: Any) -> Any:
-    where = _main_globals() if module == "__main__" else vars(importlib.import_module(module))
-    return make(code, where, *rest)
+def _make_function(
+    said: tuple[Any, ...], make: Any, module: str | None, code: types.CodeType, copied: Any, *rest: Any
+) -> Any:
+    header = _identities.Header._make(said)
+    found = _identities.find_function(header)
+    if found is not None:
+        return found
+    where = copied
+    if module is not None:
+        where = (
+            _found_by_name.main_globals() if module == "__main__" else vars(importlib.import_module(module))
+        )
+    return _identities.note_copy(make(code, where, *rest), header)
 
 
 def _set_state(function: types.FunctionType, state: Any) -> None:
-    set_state, own, used = state
-    _bring(function.__globals__, used)
-    set_state(function, own)
+    set_state, own, used, said = state
+    if used:
+        _bring(used)
+    record = _identities.record_of(function)
+    if not record.is_complete:
+        set_state(function, own)
+        record.is_complete = True
+    _bring_by_its_name(function, _identities.Header._make(said))
 
 
-def _set_class_state(cls: type, state: Any) -> None:
-    set_state, own = state
-    if cls not in _own:
-        _received.add(cls)
-        set_state(cls, own)
+def _make_class(said: tuple[Any, ...], body: Any, beside: list[Any]) -> Any:
+    header = _identities.Header._make(said)
+    made: list[Any] = []
+
+    def bases() -> Any:
+        made.extend(_bodies.made_of(body, beside))
+        make, arguments = made
+        is_enum = make is cloudpickle.cloudpickle._make_skeleton_enum
+        return types.resolve_bases(arguments[0 if is_enum else 2]) or (object,)
+
+    cls = _identities.find_class(header, bases)
+    if cls is None:
+        make, arguments = made
+        cls = _identities.note_received(make(*arguments), header)
+    return cls
 
 
-#: The main module's globals that came with functions.
+def _complete_class(cls: Any, state: Any) -> None:
+    said, body, beside, used = state
+    header = _identities.Header._make(said)
+    if used:
+        _bring(used)
+    record = _identities.record_of(cls)
+    if not record.is_own and record.version != header.state:
+        _bodies.put_on(cls, body, beside)
+        record.version = header.state
+    _bring_by_its_name(cls, header)
+
+
+def _make_cached(said: tuple[Any, ...], wrapped: Any, maxsize: Any, typed: bool) -> Any:
+    header = _identities.Header._make(said)
+    cached = _identities.find_cached(header)
+    if cached is None:
+        cached = _identities.note_received(functools.lru_cache(maxsize, typed)(wrapped), header)
+    _bring_by_its_name(cached, header)
+    return cached
+
+
+def _make_cached_property(function: Any, name: str | None) -> Any:
+    made: functools.cached_property[Any] = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def _make_variable(module: str, name: str, kind: Any, parameters: Any, named: Any) -> Any:
+    found = _found_by_name.main_globals().get(name) if module == "__main__" else None
+    if type(found) is kind and _parameters_of(found) == (parameters, named):
+        return found
+    made = kind(name, *parameters, **named)
+    made.__module__ = module
+    if module == "__main__":
+        _bring({name: made})
+    return made
+
+
+#: What came with functions and classes into the main module, by the names there.
 _brought: dict[str, object] = {}
+_NOTHING = object()
 
 
-def _bring(main: dict[str, Any], used: dict[str, Any]) -> None:
-    """Names that this main module does not have, or has from an earlier function and has not changed since."""
-    nothing = object()
+def _bring_by_its_name(obj: Any, header: _identities.Header) -> None:
+    if header.is_named and header.module == "__main__" and "." not in header.qualname:
+        _bring({header.qualname: obj})
+
+
+def _bring(used: dict[str, Any]) -> None:
+    """Names that this main module does not have, or has from an earlier message, or only because this process began as
+    a copy of one, or in the middle of the module: unless the program here has changed them since.
+    """
+    main = _found_by_name.main_globals()
     for name, value in used.items():
-        before = main.get(name, nothing)
-        if before is nothing or (name in _brought and before is _brought[name]):
+        before = main.get(name, _NOTHING)
+        earlier = (_brought.get(name, _NOTHING), _unguarded.names.get(name, _NOTHING))
+        if before is _NOTHING or any(before is each for each in earlier):
             main[name] = _brought[name] = value

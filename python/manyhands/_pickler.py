@@ -14,6 +14,7 @@ from __future__ import annotations
 import copyreg
 import os
 import sys
+from _functools import _lru_cache_wrapper  # type: ignore[import-not-found]
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
 from _weakref import ref
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
 __all__ = [
     "dump_into",
     "dumps",
+    "dumps_alone",
     "dumps_with",
+    "has_fresh_children",
+    "is_named",
+    "main_by_value",
     "main_is_importable",
     "names_below",
     "note_fresh_children",
+    "note_lacking_names",
     "registered",
     "standard_dumps",
 ]
@@ -122,9 +128,10 @@ class _StandardPickler(_CPickler):
     dispatch_table = _StandardReducers()  # type: ignore[assignment]
 
 
-def dump_into(obj: object, sink: Sink) -> None:
+def dump_into(obj: object, sink: Sink, carries: bool = True) -> None:
     """The object for another process of the family: what the pickler writes goes to the engine's sink, and so do the
-    long buffers that it is offered, if the sink takes any.
+    long buffers that it is offered, if the sink takes any. Without ``carries`` nobody sees to it that what the pickle
+    names is there until it is read.
 
     What cannot be named is sent by value. What cannot be sent at all raises the standard library's error, with a note
     why it does not go by value either.
@@ -132,21 +139,28 @@ def dump_into(obj: object, sink: Sink) -> None:
     try:
         (_StandardPickler if sink.is_standard else _Pickler)(sink, _PROTOCOL, True, sink.keep).dump(obj)
     except Exception as error:
-        if not _is_sent_by_value_after(error, obj, sink):
+        if not _is_sent_by_value_after(error, obj, sink, carries):
             raise
         return
-    if _fresh_children:
+    if _may_lack_names:
         main = sys.modules["__main__"]
         changed = len(vars(main)) != _looked_at
         stale = changed or _below or getattr(main, "__file__", None) is not _importable_file
-        if stale and _lacks_main(sink):
-            _by_value_instead(obj, sink)
+        if (stale or hasattr(sys, "ps1")) and _lacks_main(sink):
+            _by_value_instead(obj, sink, carries)
 
 
 def dumps(obj: object) -> bytes:
     """As `dump_into`, all of the object as bytes, which any number of processes may read."""
     sink = Sink(True)
     sending(dump_into, obj, sink)
+    return sink.pickle()
+
+
+def dumps_alone(obj: object) -> bytes:
+    """As `dumps`, for bytes that may outlive this process and all that it has."""
+    sink = Sink(True)
+    sending(dump_into, obj, sink, False)
     return sink.pickle()
 
 
@@ -176,7 +190,7 @@ def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
 # --- when something goes by value ---
 
 
-def _is_sent_by_value_after(error: Exception, obj: object, sink: Sink) -> bool:
+def _is_sent_by_value_after(error: Exception, obj: object, sink: Sink, carries: bool = True) -> bool:
     """By value, if the error says that something has no name; whether it was. If not, the error is raised again.
 
     By the caller, who handles it: a frame of ours that knows the error by a name, and is in its traceback, would keep
@@ -188,7 +202,7 @@ def _is_sent_by_value_after(error: Exception, obj: object, sink: Sink) -> bool:
         from . import _by_value
 
         sink.clear()
-        _by_value.dump_into(obj, sink)
+        _by_value.dump_into(obj, sink, carries)
     except Exception as second:
         # In the standard library the first error is the only one.
         error.add_note(f"It cannot be sent by value either: {type(second).__name__}: {second}")
@@ -223,23 +237,27 @@ _PICKLERS = (__name__, "manyhands.spawn", "multiprocessing.reduction")
 
 #: Whether this process has, or is, a child that did not begin as a copy of its parent.
 _fresh_children = getattr(sys.modules.get("manyhands._child"), "start_method", None) is not None
+#: Whether some process that is addressed may lack what the main module has here.
+_may_lack_names = _fresh_children
 #: The ``__file__`` of the main module when it was last found to be importable; compared by identity.
 _importable_file: object = object()
 
 
 def note_fresh_children() -> None:
     """From now on, children may be addressed that have the main module only if they can import it."""
-    global _fresh_children
-    _fresh_children = True
+    global _fresh_children, _may_lack_names
+    _fresh_children = _may_lack_names = True
 
 
 def main_is_importable() -> bool:
-    """Whether a fresh child runs this process's main module again.
+    """Whether a fresh child runs this process's main module again, and has all of it then.
 
     It does for a script and ``-m module``. It does not for ``python -c``, standard input, an interactive session, a
     notebook, a script whose file is gone, and packages and folders started through their ``__main__.py``.
     """
     global _importable_file
+    if hasattr(sys, "ps1"):
+        return False
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     if file is _importable_file:
@@ -254,23 +272,54 @@ def main_is_importable() -> bool:
     return importable
 
 
-#: What a fresh child has of this main module at least; nothing until the first is started.
-_names_of_children: frozenset[str] | None = None
-#: Functions and classes of the main module that it has got since: children end their run of an unguarded one before.
+#: The main module that the following is about: `runpy` puts one in place of the other.
+_main_of_names: object = None
+#: What a fresh child has of it at least, with the functions and classes; nothing until the first is started.
+_names_of_children: dict[str, Any] | None = None
+#: Functions and classes that it has got since: children end their run of an unguarded one before.
 _below: set[str] = set()
 #: How many names it had when that was last found.
 _looked_at = 0
 
 
 def _note_names() -> None:
-    global _names_of_children
+    global _names_of_children, _looked_at
+    _forget_other_main()
+    # What children name so is theirs of this module, and not of one that `runpy` has run before.
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
+    names = vars(sys.modules["__main__"])
     if _names_of_children is None:
-        _names_of_children = frozenset(vars(sys.modules["__main__"]))
+        _names_of_children = {name: _known_by(value) for name, value in names.items()}
+    # One that was defined again leaves the number as it was.
+    _looked_at = 0
+
+
+def _forget_other_main() -> None:
+    global _main_of_names, _names_of_children, _looked_at
+    main = sys.modules["__main__"]
+    if _main_of_names is not main:
+        _main_of_names, _names_of_children, _looked_at = main, None, 0
+        _below.clear()
+
+
+def is_named(value: object) -> bool:
+    """Whether it is pickled by its name: functions and classes, and what `functools` and `typing` make."""
+    if isinstance(value, (type, _Function, _lru_cache_wrapper)):
+        return True
+    return type(value).__module__ == "typing" and hasattr(value, "__name__")
+
+
+def _known_by(value: object) -> object:
+    return ref(value) if is_named(value) else None
+
+
+_Function = type(note_fresh_children)
 
 
 def names_below() -> set[str]:
     """Functions and classes of the main module that a fresh child may lack: they were defined after a start."""
     global _looked_at
+    _forget_other_main()
     names = vars(sys.modules["__main__"])
     if len(names) != _looked_at:
         _looked_at = len(names)
@@ -280,9 +329,21 @@ def names_below() -> set[str]:
 
 
 def _is_below(name: str, value: object) -> bool:
-    if name in _names_of_children or not isinstance(value, (type, type(_is_below))):  # type: ignore[operator]
+    if not is_named(value) or getattr(value, "__module__", None) not in ("__main__", "__mp_main__"):
         return False
-    return value.__module__ in ("__main__", "__mp_main__")
+    assert _names_of_children is not None, "only asked when they are known"
+    known = _names_of_children.get(name)
+    return known is None or known() is not value
+
+
+def note_lacking_names() -> None:
+    """From now on, children may be addressed that began as copies of this process and lack what it has got since."""
+    global _may_lack_names
+    _may_lack_names = True
+
+
+def has_fresh_children() -> bool:
+    return _fresh_children
 
 
 def main_file_exists(file: str) -> bool:
@@ -293,8 +354,8 @@ def main_file_exists(file: str) -> bool:
 
 
 def main_by_value() -> bool:
-    """Whether names of the main module mean nothing to some child of this family."""
-    return _fresh_children and not main_is_importable()
+    """Whether names of the main module may mean nothing, or something else, to some child of this family."""
+    return _may_lack_names and not main_is_importable()
 
 
 def _lacks_main(sink: Sink) -> bool:
@@ -302,12 +363,12 @@ def _lacks_main(sink: Sink) -> bool:
     return (not main_is_importable() or bool(names_below())) and sink.names_main()
 
 
-def _by_value_instead(obj: object, sink: Sink) -> None:
+def _by_value_instead(obj: object, sink: Sink, carries: bool = True) -> None:
     from . import _by_value
 
     sink.clear()
     try:
-        _by_value.dump_into(obj, sink)
+        _by_value.dump_into(obj, sink, carries)
     except Exception as error:
         error.add_note("It is sent by value because child processes cannot import this main module.")
         raise

@@ -47,19 +47,19 @@ def is_importing_main() -> bool:
     return _import is not None
 
 
-def import_main(run: Callable[[], object]) -> None:
-    """Call ``run``, which runs the main module as ``__mp_main__``; the module may end at a start.
+def import_main(run_main: Callable[[], object]) -> None:
+    """Call ``run_main``, which runs the main module as ``__mp_main__``; the module may end at a start.
 
     Raises `RuntimeError` when the module has met a start and did not end there.
     """
     global _import
     if os.environ.get("MANYHANDS_UNGUARDED") == "error":
-        run()
+        _note_run(run_main)
         return
     this = _import = _Import()
     before = sys.modules["__main__"]
     try:
-        run()
+        _note_run(run_main)
         cause = None
     except BaseException as error:
         cause = error
@@ -74,6 +74,16 @@ def import_main(run: Callable[[], object]) -> None:
         sys.modules["__main__"] = before
         raise RuntimeError(this.swallowed()) from this.start
     this.keep_modules()
+
+
+def _note_run(run_main: Callable[[], object]) -> None:
+    global run
+    before = sys.modules.get("__mp_main__")
+    try:
+        run_main()
+    finally:
+        if sys.modules.get("__mp_main__") is not before:
+            run = os.urandom(8)
 
 
 def _has_led_to(error: BaseException) -> bool:
@@ -139,9 +149,15 @@ class _Import:
                 setattr(sys.modules[package], last, module)
         if main is not None:
             sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+            names.update(vars(main))
 
 
 _import: _Import | None = None
+#: Names of the main module, with what they meant, that are not this process's own doing: of a copy of a process at a
+#: prompt, or of a run that ended early. What its parent says later of them holds.
+names: dict[str, object] = {}
+#: Something new for each process that has run the main module again; its forks have it too.
+run: bytes | None = None
 #: What the names of modules that have ended early are followed by, by their ids: they live as long as the process.
 _ends: dict[int, str] = {}
 

@@ -6,7 +6,7 @@ import _signal  # type: ignore[import-not-found]  # the built-in half of signal,
 import sys
 
 from . import _manyhands
-from ._pickler import dumps
+from ._pickler import dumps, dumps_alone
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -170,12 +170,12 @@ def encode_error(error: BaseException) -> bytes:
     """An exception as bytes: its pickle and, outside it, its traceback as text, which survives a bad pickle."""
     text = _traceback_of(error)
     try:
-        pickled = dumps(error)
+        pickled = dumps_alone(error)
     except KeyboardInterrupt:
         # A signal; the caller tries again.
         raise
     except BaseException as refused:
-        pickled = dumps(_unsendable(refused, error))
+        pickled = dumps_alone(_unsendable(refused, error))
     summary = f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}"
     return dumps((pickled, text, summary, _fields_of(error)))
 
@@ -192,7 +192,7 @@ def _fields_of(error: BaseException) -> dict[str, str]:
 def encode_result_error(refused: BaseException, result: object) -> bytes:
     """A result that cannot be pickled, as the exception that says so."""
     wrapped = _unsendable(refused, result)
-    return dumps((dumps(wrapped), _traceback_of(refused), str(wrapped), {}))
+    return dumps((dumps_alone(wrapped), _traceback_of(refused), str(wrapped), {}))
 
 
 def _unsendable(refused: BaseException, value: object) -> BaseException:

@@ -30,7 +30,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from . import _executor_insides, _kin, _manyhands, _outcomes, _pickler, _standard, _worker, pool
+from . import _executor_insides, _kin, _manyhands, _outcomes, _pickler, _standard, _typed_in, _worker, pool
 from .context import context_for_workers, default_context
 from .errors import TaskError
 
@@ -374,6 +374,8 @@ class _Crew:
         if method != "fork":
             # Calls are pickled before the first worker is started.
             _pickler.note_fresh_children()
+        else:
+            _typed_in.note_forks()
         workers = _Workers(context_for_workers(executor._mp_context), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
         self.core = _manyhands.Pool(seats, workers.make, workers.died, _decode_error, _undecodable)

@@ -10,7 +10,7 @@ import sys
 from multiprocessing import util
 from types import BuiltinFunctionType
 
-from . import _manyhands
+from . import _manyhands, _typed_in
 from .context import _force_start_method
 from .process import dies_with_parent, flush_std_streams, label, make_stdin, run
 
@@ -69,6 +69,7 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         make_stdin(_manyhands.is_file)
         _finish_imports()
+        self._inherited = _typed_in.note_fork()
         start = _manyhands.Start()
         # The interpreter's own is called from this frame; an `os.fork` of somebody else's calls it from another.
         start.announce(sys._getframe() if isinstance(os.fork, BuiltinFunctionType) else None)
@@ -94,6 +95,7 @@ class Popen:
                 # In the child at-exit functions of the parent's are not ours to run.
                 atexit._clear()
                 atexit.register(util._exit_function)  # type: ignore[attr-defined]
+                _typed_in.note_forked(self._inherited)
                 code = run_child(process_obj, start.in_child())
             finally:
                 atexit._run_exitfuncs()

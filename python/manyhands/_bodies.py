@@ -1,0 +1,199 @@
+"""What a class that travels by value is made of, apart from the messages that name it.
+
+Used by `_by_value`. A body is pickled once, and again when the class has changed; it lies in the family's memory, so
+that a message has a reference to it in place of it, and a process reads it that lacks the class. Two pickles behind one
+another: how the class is made, and what is set on it then. Other classes that travel by value are not in it but beside
+it, in the message, by number: so a class is sent once however many refer to it, and classes may refer to each other.
+"""
+
+from __future__ import annotations
+
+import enum
+import io
+import types
+import weakref
+from _blake2 import blake2b
+from _pickle import Unpickler
+from typing import Any
+
+from . import _fingerprints
+from ._manyhands import Block
+
+__all__ = ["Body", "look", "made_of", "put_on"]
+
+#: A shorter one goes with each message.
+_SHORT = 256
+
+
+class Body:
+    """A class as it was sent last."""
+
+    def __init__(
+        self, pickles: list[bytes], beside: list[list[Any]], names: tuple[str, ...], fingerprint: bytes
+    ) -> None:
+        made, put = pickles
+        self.pickles = len(made).to_bytes(4, "little") + made + put
+        self.version = blake2b(self.pickles, digest_size=8).digest()
+        self._beside = tuple([weakref.ref(each) for each in some] for some in beside)
+        #: Names of the main module that its functions use.
+        self.names = names
+        self.fingerprint = fingerprint
+        self.block: Block | None = None
+
+    def beside(self) -> tuple[list[Any], list[Any]] | None:
+        """The classes that its pickles name by number; ``None`` if one is gone."""
+        made, put = ([each() for each in some] for some in self._beside)
+        return None if None in made or None in put else (made, put)
+
+    def sent(self, carries: bool) -> bytes | Block:
+        """What goes into a message: a reference to the bytes where a message carries such."""
+        if not carries or len(self.pickles) < _SHORT:
+            return self.pickles
+        if self.block is None:
+            block = Block.unset(len(self.pickles))
+            memoryview(block)[:] = self.pickles
+            self.block = block
+        return self.block
+
+
+# --- in the receiver ---
+
+
+def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...]]:
+    """What to call for the class, without what is set on it, and with what."""
+    data = bytes(body)
+    make, arguments = _Reader(data[4 : 4 + int.from_bytes(data[:4], "little")], None, beside).load()
+    return make, arguments
+
+
+def put_on(cls: Any, body: bytes | Block, beside: list[Any]) -> None:
+    """Sets on the class all that it has."""
+    data = bytes(body)
+    set_state, state = _Reader(data[4 + int.from_bytes(data[:4], "little") :], cls, beside).load()
+    set_state(cls, state)
+
+
+class _Reader(Unpickler):
+    def __init__(self, data: bytes, cls: Any, beside: list[Any]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._cls = cls
+        self._beside = beside
+
+    def persistent_load(self, number: int) -> Any:
+        return self._cls if number < 0 else self._beside[number]
+
+
+# --- whether a class has changed ---
+
+
+class _Unknown(Exception):
+    """There is something in it that can change without being seen."""
+
+
+def look(cls: Any) -> Any:
+    """How the class looks: equal to an earlier look if nothing on it was changed. ``None`` if that cannot be seen."""
+    try:
+        return _look_of_class(cls)
+    except _Unknown:
+        return None
+
+
+def _look_of_class(cls: Any) -> tuple[Any, ...]:
+    is_enum = issubclass(type(cls), enum.EnumMeta)
+    parts: list[Any] = [_weak(base) for base in cls.__bases__]
+    for name, value in cls.__dict__.items():
+        if name == "__slotnames__":
+            continue
+        parts.append(name)
+        if name == "_abc_impl":
+            parts.append(_fingerprints.registered_with(cls))
+        elif is_enum and (name.startswith("_") or type(value) is cls):
+            # Set by the metaclass; the members themselves, whose values follow.
+            parts.append(id(value))
+        elif name.startswith("__") and type(value) in _PARTS_OF_DEFINITIONS:
+            # Put there as a whole by what defines classes, and not changed afterwards.
+            parts.append((id(value), len(value) if isinstance(value, (dict, tuple, frozenset)) else 0))
+        else:
+            parts.append(_look_of(value))
+    if is_enum:
+        parts += [_look_of(member._value_) for member in cls]
+    return tuple(parts)
+
+
+_PARTS_OF_DEFINITIONS = (
+    dict,
+    tuple,
+    frozenset,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MappingProxyType,
+)
+
+
+def _look_of(value: Any) -> Any:
+    kind = type(value)
+    if kind in (type(None), bool, int, str, bytes):
+        return (kind, value)
+    if kind in (float, complex):
+        return (kind, repr(value))
+    if kind in (tuple, frozenset):
+        return (kind, *map(_look_of, value)) if kind is tuple else (kind, frozenset(map(_look_of, value)))
+    if kind is types.FunctionType:
+        return _look_of_function(value)
+    if issubclass(kind, type):
+        return _weak(value)
+    if kind in (
+        types.MemberDescriptorType,
+        types.GetSetDescriptorType,
+        types.BuiltinFunctionType,
+        types.ModuleType,
+    ):
+        return id(value)
+    held = _fingerprints.wrapped_functions(value)
+    if held and kind in (staticmethod, classmethod, property):
+        return (kind, *map(_look_of, held))
+    return _unknown()
+
+
+def _look_of_function(function: types.FunctionType) -> Any:
+    if (
+        vars(function)
+        and set(vars(function)) != {"__wrapped__"}
+        and set(vars(function)) != {"__isabstractmethod__"}
+    ):
+        _unknown()
+    keywords = tuple((function.__kwdefaults__ or {}).items())
+    attributes = tuple(map(_look_of, vars(function).values()))
+    cells = tuple(_look_of_cell(cell) for cell in function.__closure__ or ())
+    defaults = _look_of(function.__defaults__)
+    code = weakref.ref(function.__code__)
+    return weakref.ref(function), _Same(code), defaults, _look_of(keywords), attributes, cells
+
+
+def _look_of_cell(cell: Any) -> Any:
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        return None
+    return _look_of(value)
+
+
+class _Same:
+    """A weak reference that is compared by identity: code is equal to other code."""
+
+    def __init__(self, ref: weakref.ref[Any]) -> None:
+        self._ref = ref
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._ref() is other._ref() is not None
+
+    def __hash__(self) -> int:
+        return 1
+
+
+def _weak(cls: Any) -> _Same:
+    return _Same(weakref.ref(cls))
+
+
+def _unknown() -> Any:
+    raise _Unknown

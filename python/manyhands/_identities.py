@@ -1,0 +1,350 @@
+"""Which function or class of this process is the one that a message means.
+
+Used by `_by_value`. Each function or class that travels by value has a *token*: some bytes that the process gives it
+which sends it first, and that stay with it wherever it goes. So a later message, and the way back, meet it again.
+A token that a receiver has not met may yet mean an object that it has, because it ran the same module or is a fork of
+the process that has: `Header` says by what it is recognised. There is no lock, because what runs meanwhile may be code
+of the user's: each step is one operation on a dictionary, and two threads that make the same class agree on the first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from . import _fingerprints, _unguarded
+
+__all__ = ["Header", "Record", "find_class", "find_function", "header_of", "note_received", "record_of"]
+
+
+class Header(NamedTuple):
+    """What a message says of a function or class before it says what it is made of."""
+
+    #: The object's own, and others that it is known by.
+    tokens: tuple[bytes, ...]
+    module: str | None
+    qualname: str
+    #: Whether the sender has it under that name.
+    is_named: bool
+    #: Other places in which the sender has it: a module, and the steps from there.
+    places: tuple[tuple[str, tuple[Any, ...]], ...]
+    fingerprint: bytes
+    #: Of a function: all that it is. Of a class: which version of it follows.
+    state: bytes | None
+    #: Of a class: which program's memory it lay in, and where.
+    lineage: bytes
+    address: int
+
+
+#: By identity: classes need not be hashable.
+_records: dict[int, Record] = {}
+_by_token: dict[bytes, Record] = {}
+
+
+class Record:
+    """What is known of one function or class, as long as it lives."""
+
+    __slots__ = (
+        "__weakref__",
+        "body",
+        "header",
+        "is_complete",
+        "is_own",
+        "places",
+        "ref",
+        "shape",
+        "tokens",
+        "version",
+    )
+
+    def __init__(self, obj: Any, token: bytes, is_own: bool) -> None:
+        #: In the order in which they became known: one of this process's, and those of others that have it, too.
+        self.tokens = {token: None}
+        #: Whether it was made by this process's program, and not by a message.
+        self.is_own = is_own
+        self.is_complete = is_own
+        self.header: Header | None = None
+        self.version: bytes | None = None
+        self.places: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
+        #: What `_bodies` keeps: how the class looked, and what it was sent as.
+        self.shape: Any = None
+        self.body: Any = None
+        key = id(obj)
+
+        def forget(_ref: object, records: Any = _records, by_token: Any = _by_token) -> None:
+            # At the interpreter's end the module's own names may be gone.
+            if records.get(key) is self:
+                del records[key]
+            for each in self.tokens:
+                if by_token.get(each) is self:
+                    del by_token[each]
+
+        self.ref = weakref.ref(obj, forget)
+
+
+#: An object that many processes had before any has sent it is known by more; these suffice.
+_MOST_TOKENS = 4
+#: The first half of each token that this process gives.
+_origin = os.urandom(8)
+_count = iter(range(1 << 62)).__next__
+
+
+def _become_another() -> None:
+    global _origin
+    _origin = os.urandom(8)
+
+
+os.register_at_fork(after_in_child=_become_another)
+
+
+def record_of(obj: Any) -> Record:
+    """Its record; a new one if this process has not sent or received it yet."""
+    record = _records.get(id(obj))
+    if record is None or record.ref() is not obj:
+        record = _records.setdefault(id(obj), _new(obj, _origin + _count().to_bytes(8, "little"), True))
+    return record
+
+
+def _new(obj: Any, token: bytes, is_own: bool) -> Record:
+    record = Record(obj, token, is_own)
+    # The first, if two threads are at it.
+    return _by_token.setdefault(token, record)
+
+
+def token_if_known(obj: Any) -> bytes | None:
+    record = _records.get(id(obj))
+    return next(iter(record.tokens)) if record is not None and record.ref() is obj else None
+
+
+def note_received(obj: Any, header: Header) -> Any:
+    """It was made for a message; or the one that another thread has made meanwhile."""
+    record = _new(obj, header.tokens[0], False)
+    known = record.ref()
+    if known is not obj and known is not None:
+        return known
+    record.header = header
+    _records[id(obj)] = record
+    _note_tokens(record, header)
+    return obj
+
+
+def note_copy(function: Any, header: Header) -> Any:
+    """It was made for a message, in which the function that the token means has another state than it has here."""
+    before = _known(header)
+    if before is None or not before.is_own:
+        record = _by_token[header.tokens[0]] = Record(function, header.tokens[0], False)
+        record.header = header
+    else:
+        # Here the token goes on to mean this process's own.
+        token = _origin + _count().to_bytes(8, "little")
+        record = _by_token[token] = Record(function, token, False)
+    _records[id(function)] = record
+    return function
+
+
+def _adopt(obj: Any, header: Header) -> Any:
+    """This process's own is what the token means."""
+    _note_tokens(record_of(obj), header)
+    return obj
+
+
+def _note_tokens(record: Record, header: Header) -> None:
+    for token in header.tokens:
+        if token not in record.tokens and len(record.tokens) < _MOST_TOKENS:
+            record.tokens[token] = None
+            _by_token[token] = record
+
+
+def _known(header: Header) -> Record | None:
+    for token in header.tokens:
+        record = _by_token.get(token)
+        if record is not None and record.ref() is not None:
+            return record
+    return None
+
+
+# --- in the sender ---
+
+
+def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
+    """What the receiver is to recognise the object by."""
+    record = record_of(obj)
+    module = _fingerprints.main_named(obj.__module__)
+    is_named = _resolve(module, tuple(obj.__qualname__.split("."))) is obj
+    places: tuple[Any, ...] = ()
+    if not is_named:
+        if record.places is None:
+            record.places = tuple(_places(obj, module))
+        places = record.places
+    before = record.header
+    if before is not None:
+        tokens = tuple(record.tokens)
+        return before._replace(
+            tokens=tokens, is_named=is_named, places=places, fingerprint=fingerprint, state=state
+        )
+    where = (_lineage(), id(obj)) if isinstance(obj, type) else (b"", 0)
+    return Header(
+        tuple(record.tokens), module, obj.__qualname__, is_named, places, fingerprint, state, *where
+    )
+
+
+def _lineage() -> bytes:
+    """The same in processes that are forks of one another and have not run a main module since."""
+    return f"{id(sys.modules):x} {id(sys):x} {hash('lineage'):x} {_unguarded.run!r}".encode()
+
+
+#: A longer list or dictionary is not searched for a class.
+_SEARCHED = 100
+
+
+def _places(obj: Any, module: Any) -> list[tuple[str, tuple[Any, ...]]]:
+    """Where modules have it that is not its own name: a receiver that ran the same module has its own there."""
+    names = [module, "__main__"] if module != "__main__" else [module]
+    found = [(name, steps) for name in names for steps in _steps_to(obj, _contents(name))]
+    if not found and "<locals>" not in obj.__qualname__ and isinstance(obj, type):
+        # Of `make_dataclass`, the module need not be the one that called it.
+        for name, other in list(sys.modules.items()):
+            if name not in names and type(other) is types.ModuleType:
+                found += [(name, (key,)) for key, value in list(vars(other).items()) if value is obj]
+    return found[:4]
+
+
+def _contents(module: Any) -> dict[str, Any]:
+    found = sys.modules.get(module) if isinstance(module, str) else None
+    return vars(found) if isinstance(found, types.ModuleType) else {}
+
+
+def _steps_to(obj: Any, names: dict[str, Any]) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    deeper: list[tuple[Any, ...]] = []
+    for name, value in list(names.items()):
+        if value is obj:
+            found.append((name,))
+        elif type(value) in (list, tuple, dict) and len(value) <= _SEARCHED:
+            items = value.items() if type(value) is dict else enumerate(value)
+            keyed = type(value) is dict
+            deeper += [
+                (name, (key,))
+                for key, each in list(items)
+                if each is obj and (not keyed or type(key) in (str, int))
+            ]
+        elif isinstance(value, type) and _fingerprints.is_made_by_program(value):
+            deeper += [(name, key) for key, each in list(vars(value).items()) if each is obj]
+    return found or deeper
+
+
+# --- in the receiver ---
+
+
+def _resolve(module: Any, steps: tuple[Any, ...]) -> Any:
+    """What is there: a step is an attribute's name, or in a tuple of one the key of an item."""
+    found: Any = sys.modules.get(module) if isinstance(module, str) else None
+    if found is None:
+        return None
+    try:
+        for step in steps:
+            found = found[step[0]] if isinstance(step, tuple) else vars(found)[step]
+    except (LookupError, TypeError):
+        return None
+    return found
+
+
+def _candidates(header: Header) -> list[Any]:
+    """What this process has where the sender has it."""
+    if header.is_named:
+        return [_resolve(header.module, tuple(header.qualname.split(".")))]
+    found = []
+    for module, steps in header.places:
+        if module not in sys.modules:
+            try:
+                importlib.import_module(module)
+            except Exception:
+                continue
+        found.append(_resolve(module, steps))
+    return found
+
+
+def _fits(obj: Any, header: Header) -> bool:
+    named = (_fingerprints.main_named(obj.__module__), obj.__qualname__)
+    return named == (header.module, header.qualname) and _fingerprints.fingerprint(obj) == header.fingerprint
+
+
+def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
+    """The class of this process's that the message means; ``None`` if it has none. ``bases`` tells its bases."""
+    record = _known(header)
+    known = record.ref() if record is not None else None
+    if known is not None:
+        return known
+    is_relative = header.lineage == _lineage()
+    for each in _candidates(header):
+        # In a relative's memory the same class lies at the same place: another one was defined since the fork.
+        if (
+            isinstance(each, type)
+            and not (is_relative and id(each) != header.address)
+            and _may_be(each, header)
+        ):
+            return _adopt(each, header)
+    # One that is found by no name: in a relative the one at that place, else the only one.
+    own = [each for each in _like(header, bases()) if _is_own(each) and _may_be(each, header)]
+    if not header.is_named:
+        own = [each for each in own if _resolve(header.module, tuple(header.qualname.split("."))) is not each]
+    if is_relative:
+        own = [each for each in own if id(each) == header.address]
+    return _adopt(own[0], header) if len(own) == 1 else None
+
+
+def _may_be(cls: type, header: Header) -> bool:
+    record = _records.get(id(cls))
+    if record is not None and record.ref() is cls:
+        # The process that gave both tokens knows that they are two classes.
+        origins = {token[:8] for token in record.tokens}
+        if any(token[:8] in origins for token in header.tokens):
+            return False
+    return _fits(cls, header)
+
+
+def _is_own(cls: type) -> bool:
+    record = _records.get(id(cls))
+    return record is None or record.ref() is not cls or record.is_own
+
+
+def _like(header: Header, bases: Iterable[Any]) -> list[type]:
+    """The classes of that module and name that derive from those."""
+    families: list[list[type]] = [type.__subclasses__(base) for base in bases if isinstance(base, type)]
+    found: list[type] = []
+    for each in min(families, key=len, default=[]):
+        if type.__dict__["__qualname__"].__get__(each) == header.qualname:
+            found.append(each)
+    return found
+
+
+def find_function(header: Header) -> Any:
+    """As `find_class`, for a function: a copy that has changed since is not the one that is meant."""
+    for each in _candidates(header):
+        if type(each) is types.FunctionType and _fits(each, header):
+            return _adopt(each, header)
+    record = _known(header)
+    known = record.ref() if record is not None else None
+    if record is None or known is None:
+        return None
+    if not record.is_complete:
+        # In the middle of the message that brings it.
+        return known
+    return known if header.state is not None and _fingerprints.state(known) == header.state else None
+
+
+def find_cached(header: Header) -> Any:
+    """As `find_class`, for what `functools.lru_cache` makes."""
+    for each in _candidates(header):
+        if (
+            hasattr(each, "cache_parameters")
+            and _fingerprints.fingerprint(each.__wrapped__) == header.fingerprint
+        ):
+            return _adopt(each, header)
+    record = _known(header)
+    return record.ref() if record is not None else None
