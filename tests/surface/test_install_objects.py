@@ -327,8 +327,8 @@ if __name__ == "__main__":
 def test_an_idle_child(tmp_path: Path) -> None:
     """It imports what a child of a plain program does."""
     modules = (
-        "manyhands manyhands._child manyhands._imports manyhands._install manyhands._lazy manyhands._manyhands"
-        " manyhands._unguarded manyhands.process manyhands.queues multiprocessing"
+        "manyhands manyhands._child manyhands._imports manyhands._install manyhands._kin manyhands._lazy"
+        " manyhands._manyhands manyhands._unguarded manyhands.process manyhands.queues multiprocessing"
         " multiprocessing.process\n"
     )
     run(tmp_path, IDLE.replace("{package}", "import manyhands as mp"), expected=modules)
