@@ -2,23 +2,22 @@
 
 A subclass that overrides, say, ``_setup_queues`` (joblib's pools do) was written for the standard library's machinery:
 ours has no such step, and would leave the override out without a word. So its objects are the standard library's:
-`stand_in` gives the class that they are made of. It is the subclass with one change: where our class would be looked at
-for an attribute, the standard library's is looked at first. Whoever calls ``super()`` reaches that.
+`settle` gives the class itself, when it is first called, the standard library's class as a base, before ours. Whoever
+calls ``super()`` reaches that.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from importlib import import_module
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any
 
-    T = TypeVar("T")
-
-__all__ = ["Seen", "insides", "stand_in", "standard_executor", "standard_pool"]
+__all__ = ["Seen", "insides", "settle", "standard_executor", "standard_pool"]
 
 
 class Seen:
@@ -70,36 +69,34 @@ def insides(standard: Any, *heeded: str) -> frozenset[str]:
     return frozenset(private).difference(heeded)
 
 
-def stand_in(cls: type[T], ours: type, standard: Callable[[], Any], heeded: tuple[str, ...]) -> type[T]:
-    """The class of which an object of ``cls``, a subclass of ``ours``, is made: ``cls``, unless it changes the insides
-    of the standard library's class."""
+def settle(cls: type, ours: type, standard: Callable[[], Any], heeded: tuple[str, ...]) -> None:
+    """Decide what objects of ``cls``, a subclass of ``ours``, are: if it changes the insides of the standard library's
+    class, that comes before ``ours`` wherever they look for an attribute."""
     changed = {name for kind in cls.__mro__[: cls.__mro__.index(ours)] for name in vars(kind)}
     # Most subclasses change nothing of the kind: then the standard library's class is not even imported.
     if not any(name.startswith("_") and not name.endswith("__") for name in changed.difference(heeded)):
-        return cls
-    theirs = standard()
-    if changed.isdisjoint(insides(theirs, *heeded)):
-        return cls
-    made: type[T] | None = cls.__dict__.get(_MADE)
-    if made is None:
-        made = _make(cls, ours, theirs)
-        type.__setattr__(cls, _MADE, made)
-    return made
+        return
+    with _settling:
+        theirs, before = _combined.get(ours) or (standard(), None)
+        if before in cls.__mro__ or changed.isdisjoint(insides(theirs, *heeded)):
+            return
+        if before is None:
+            names = {"__module__": ours.__module__, "__qualname__": ours.__qualname__, "__doc__": ours.__doc__}
+            before = type(ours.__name__, (theirs, ours), names)
+            _combined[ours] = theirs, before
+        _BASES.__set__(cls, _with(cls.__bases__, ours, before))
 
 
-#: Where a class keeps its stand-in.
-_MADE = "_manyhands_stand_in"
+def _with(bases: tuple[type, ...], ours: type, before: type) -> tuple[type, ...]:
+    """These bases, and before ``ours`` the class that comes ``before`` it: behind the last one that leads there."""
+    last = max(place for place, base in enumerate(bases) if issubclass(base, ours))
+    kept = bases[:last] if bases[last] is ours else bases[: last + 1]
+    return (*kept, before, *bases[last + 1 :])
 
 
-def _make(cls: type[T], ours: type, theirs: Any) -> type[T]:
-    metaclass: Any = type(cls)
-
-    class StandIn(metaclass):  # type: ignore[misc]
-        def mro(self) -> list[type]:
-            order: list[type] = super().mro()
-            before = order.index(ours)
-            return [*order[:before], *(kind for kind in theirs.__mro__ if kind not in order), *order[before:]]
-
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    made: type[T] = type.__new__(StandIn, cls.__name__, (cls,), names)
-    return made
+#: Where two threads make objects of one class.
+_settling = threading.Lock()
+#: By our class, the standard library's, and the one that is that and looks to ours for what that does not have.
+_combined: dict[type, tuple[type, type]] = {}
+#: Whatever the class's own class says to a change of it.
+_BASES: Any = vars(type)["__bases__"]

@@ -91,7 +91,7 @@ impl PyPool {
 
     fn start_one(&self, py: Python<'_>, seat: usize) -> Result<(), Refused> {
         let (process, kept_away): (Bound<'_, PyAny>, (bool, bool)) =
-            self.hooks.make.bind(py).call1((seat, self.bell())).and_then(|made| made.extract())?;
+            self.hooks.make(py)?.bind(py).call1((seat, self.bell())).and_then(|made| made.extract())?;
         let (interrupt, all) = kept_away;
         let listening = Listening::new();
         let blocked = KeptAway { interrupt, all }.block()?;
@@ -137,7 +137,7 @@ impl PyPool {
                     // Of a signal's handler, perhaps: somebody wants to know of it.
                     self.interrupts.hold(refused.clone_ref(py));
                 }
-                (Event::StartRefused { seat }, Some(refused.into_value(py).into_any()))
+                (Event::StartRefused { seat }, Some(reason_of(py, &refused)))
             }
         };
         let (before, actions) = {
@@ -161,6 +161,26 @@ impl PyPool {
         self.carry_out(py, actions);
     }
 }
+
+/// Why a start was refused, to be kept. Not its traceback: the frames in it, and those that have called them, have all
+/// that the start was made of, and what began it: descriptors, arguments, the pool itself.
+pub(super) fn reason_of(py: Python<'_>, refused: &PyErr) -> Py<PyAny> {
+    // `into_value` gives the exception its traceback, before 3.12: after that it can be taken away.
+    let reason = refused.clone_ref(py).into_value(py).into_any();
+    if is_refusal(py, refused) {
+        let mut each = Some(reason.bind(py).clone());
+        for _ in 0..MOST_REASONS {
+            let Some(error) = each else { break };
+            // One that does not let it be taken is of a class of the user's own.
+            let _ = error.setattr("__traceback__", py.None());
+            each = error.getattr("__context__").ok().filter(|before| !before.is_none());
+        }
+    }
+    reason
+}
+
+/// How many errors are looked at that were raised one while another was handled.
+const MOST_REASONS: usize = 16;
 
 /// Whether a process was started of which its own object knows nothing: its start was interrupted.
 pub(super) fn is_lost(process: &Bound<'_, PyAny>) -> bool {
