@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import threading
 from multiprocessing import spawn as _spawn
 
@@ -116,15 +115,15 @@ class ForkServer:
         arguments = ", ".join(map(str, (start.place, *fds)))
         call = f"manyhands._zygote.main({arguments}, {installed}, {preload!r}, {data!r})"
         program, argv = spawn.command(call)
-        # Ctrl-C is not the server's affair, not even while it comes up. It inherits the mask.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process = start.spawn(program, argv, [fd for fd in fds if fd is not None])
+
+        def begin() -> None:
+            # Ctrl-C is not the server's affair, not even while it comes up.
+            process = start.spawn(program, argv, [fd for fd in fds if fd is not None], interruptible=False)
             client.started(process)
             if self._client is before:
                 self._process, self._client, self._installed = process, client, installed
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+        _manyhands.starting(begin)
         # Another one, if a signal handler has started a process meanwhile; this one ends, then.
         assert self._client is not None, "somebody has started one"
         return self._client

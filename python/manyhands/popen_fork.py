@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from multiprocessing import util
-from types import BuiltinFunctionType
 
 from . import _manyhands
 from .context import _force_start_method
@@ -15,7 +14,7 @@ from .process import flush_std_streams, label, make_stdin
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 __all__ = ["Popen"]
 
@@ -68,49 +67,24 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         make_stdin()
         start = _manyhands.Start()
-        # The interpreter's own is called from this frame; an `os.fork` of somebody else's calls it from another.
-        start.announce(sys._getframe() if isinstance(os.fork, BuiltinFunctionType) else None)
-        try:
-            with _standing_for_a_process():
-                pid = os.fork()
-        except BaseException:
-            start.withdraw()
-            raise
-        if pid == 0:
-            code = 1
-            try:
-                # In the child at-exit functions of the parent's are not ours to run.
-                atexit._clear()
-                atexit.register(util._exit_function)  # type: ignore[attr-defined]
-                code = run_child(process_obj, start.in_child())
-            finally:
-                atexit._run_exitfuncs()
-                _manyhands.keep_locks()
-                os._exit(code)
-        self._process = start.forked(pid)
-
-
-class _standing_for_a_process:
-    """Tells the standard library's resource tracker that this thread's next fork makes a process of multiprocessing.
-
-    Newer trackers ask at a fork: the child of any other is to have a tracker of its own, which would destroy what that
-    child has opened when it ends. Whoever has not imported the module has no tracker.
-    """
-
-    _intent: Any = None
-    _before = False
-
-    def __enter__(self) -> None:
+        # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")
-        self._intent = getattr(tracker, "_fork_intent", None)
-        if self._intent is not None:
-            self._before = getattr(self._intent, "preserve_fd", False)
-            self._intent.preserve_fd = True
+        intent = getattr(tracker, "_fork_intent", None)
+        self._process = start.fork(os.fork, lambda: _live(process_obj, start), intent)
 
-    def __exit__(self, *_exception: object) -> None:
-        # In both processes: what they fork next is not this one. A hook of a fork may start a process itself.
-        if self._intent is not None:
-            self._intent.preserve_fd = self._before
+
+def _live(process_obj: Any, start: _manyhands.Start) -> NoReturn:
+    """The child's whole life."""
+    code = 1
+    try:
+        # In the child at-exit functions of the parent's are not ours to run.
+        atexit._clear()
+        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        code = run_child(process_obj, start.in_child())
+    finally:
+        atexit._run_exitfuncs()
+        _manyhands.keep_locks()
+        os._exit(code)
 
 
 def run_child(process_obj: Any, life: int) -> int:

@@ -17,6 +17,8 @@ from multiprocessing.process import (
     parent_process,
 )
 
+from . import _manyhands
+
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -59,19 +61,17 @@ class _Process(BaseProcess):
         self._die_with_parent = die_with_parent
 
     def start(self) -> None:
-        """Start the process. In a worker of a pool, too: there, what is started ends with the worker."""
+        """Start the process. In a worker of a pool, too: there, what is started ends with the worker.
+
+        When a signal's handler raises meanwhile there is no process, or it is ended.
+        """
         current: Any = current_process()
         if not getattr(current, "_is_pool_worker", False):
-            super().start()
+            _manyhands.starting(super().start)
             return
         # The standard library lets no daemon have children, because they would outlive it. These do not.
         self._die_with_parent = True
-        config = current._config
-        daemon = config.pop("daemon", None)
-        try:
-            super().start()
-        finally:
-            config["daemon"] = daemon
+        _manyhands.starting(super().start, current._config)
 
     @property
     def _dies_with_parent(self) -> bool:

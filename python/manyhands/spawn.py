@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from multiprocessing import resource_tracker, spawn, util
-from multiprocessing.context import set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.spawn import (
     freeze_support,
@@ -30,14 +29,10 @@ def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
     `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
     """
     preparation = without_missing_main(spawn.get_preparation_data(process_obj._name))
-    set_spawning_popen(popen)
-    try:
-        head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
-        popen._job = (process_obj, len(popen._fds))
-        job = head + _pickler.dumps_with(_dump, process_obj)
-    finally:
-        popen._job = None
-        set_spawning_popen(None)
+    head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
+    popen._job = (process_obj, len(popen._fds))
+    job = head + _pickler.dumps_with(_dump, process_obj)
+    popen._job = None
     return _manyhands.JobDescriptor(job)
 
 

@@ -44,6 +44,8 @@ mod _manyhands {
         join_family, keep_locks, note_exit, notebook_descriptor, unpack,
     };
     #[pymodule_export]
+    use super::launched::starting;
+    #[pymodule_export]
     use super::lock::PyLock;
     #[pymodule_export]
     use super::observe::{doctor, note_label};

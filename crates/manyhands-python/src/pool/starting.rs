@@ -1,12 +1,10 @@
 //! How a pool's workers are started, and what follows when one cannot be.
 //!
-//! A signal's handler may raise anywhere in the Python code that starts a process: then nobody may have heard of the
-//! process, and it is ended here. Where the process is a fork of this one, signals are kept away meanwhile.
+//! A signal's handler may raise anywhere in the Python code that starts a process (see `launched.rs`). Where the process is a fork of this one, signals are kept away meanwhile.
 
 use super::workers::sentinel_of;
 use super::{PyPool, driver};
 use crate::error;
-use crate::launched::{self, Listening};
 use manyhands::pool::Event;
 use manyhands::{BlockedSignals, Signals};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
@@ -93,7 +91,6 @@ impl PyPool {
         let (process, kept_away): (Bound<'_, PyAny>, (bool, bool)) =
             self.hooks.make(py)?.bind(py).call1((seat, self.bell())).and_then(|made| made.extract())?;
         let (interrupt, all) = kept_away;
-        let listening = Listening::new();
         let blocked = KeptAway { interrupt, all }.block()?;
         let prepared = blocked.as_ref().map_or(Ok(()), |blocked| {
             process.setattr("_lets_sigint_in", blocked.let_sigint_in())?;
@@ -101,21 +98,21 @@ impl PyPool {
             py.check_signals()
         });
         let begun = prepared.and_then(|()| process.call_method0("start"));
-        let is_begun = begun.is_ok();
-        let (sentinel, raised) = match (begun.and_then(|_| sentinel_of(&process)), listening.heard()) {
-            (Ok(sentinel), _) => (sentinel, None),
-            (Err(error), None) => {
+        let started = match (begun, sentinel_of(&process)) {
+            (Ok(_), Ok(sentinel)) => Ok((sentinel, None)),
+            (Ok(_), Err(error)) => Err(Refused { error, unwatched: Some(process.clone().unbind()) }),
+            // Started all the same, and at work perhaps; one whose own start has raised is ended by that.
+            (Err(raised), Ok(sentinel)) if matches!(sentinel.has_ended(), Ok(false)) => {
+                Ok((sentinel, Some(raised)))
+            }
+            (Err(error), _) => Err(Refused::from(error)),
+        };
+        let (sentinel, raised) = match started {
+            Ok(started) => started,
+            Err(refused) => {
                 drop(blocked);
                 driver::come_back(py);
-                return Err(Refused { error, unwatched: is_begun.then(|| process.unbind()) });
-            }
-            // Started all the same, and at work perhaps. One that its own object knows nothing of cannot stay: it has
-            // died, and is buried like any other.
-            (Err(raised), Some(sentinel)) => {
-                if is_lost(&process) {
-                    launched::end(&sentinel);
-                }
-                (sentinel, Some(raised))
+                return Err(refused);
             }
         };
         let before = self.state().workers.seat(seat, Some((process.unbind(), sentinel)));
@@ -181,11 +178,6 @@ pub(super) fn reason_of(py: Python<'_>, refused: &PyErr) -> Py<PyAny> {
 
 /// How many errors are looked at that were raised one while another was handled.
 const MOST_REASONS: usize = 16;
-
-/// Whether a process was started of which its own object knows nothing: its start was interrupted.
-pub(super) fn is_lost(process: &Bound<'_, PyAny>) -> bool {
-    process.getattr("pid").is_ok_and(|pid| pid.is_none())
-}
 
 /// Whether it says that there was no room for a process: no descriptor, no memory, no place.
 pub(super) fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
