@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import threading
 from multiprocessing import resource_tracker, spawn, util
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.spawn import (
@@ -68,11 +70,23 @@ def tracker_descriptor() -> int:
     if tracker._fd is not None and not _is_trackers_pipe(tracker._pid, tracker._fd):
         # Other code has closed it, as daemons do: asked now, the tracker would write to whatever has its number.
         tracker._fd = tracker._pid = None
+    if tracker._fd is None:
+        # In a thread, where no signal's handler runs: one that raised in the middle would leave a process that nobody
+        # knows.
+        starter = threading.Thread(target=_start_tracker)
+        starter.start()
+        starter.join()
     descriptor = resource_tracker.getfd()
     assert descriptor is not None, "getfd starts the tracker"
     status = os.fstat(descriptor)
     _tracker = (tracker._pid or 0, descriptor, status.st_dev, status.st_ino)
     return descriptor
+
+
+def _start_tracker() -> None:
+    # Who asks for its descriptor then hears why not.
+    with contextlib.suppress(Exception):
+        resource_tracker.ensure_running()
 
 
 def _is_trackers_pipe(pid: int | None, descriptor: int) -> bool:
