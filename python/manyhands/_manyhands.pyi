@@ -8,7 +8,7 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from types import CodeType
-from typing import Any, Self, SupportsIndex, TypeAlias, TypeVar, final
+from typing import Any, NoReturn, Self, SupportsIndex, TypeAlias, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -59,6 +59,7 @@ __all__ = [
     "offers_so_far",
     "pipe",
     "sending",
+    "starting",
     "unpack",
     "wait",
     "withdraw_offers",
@@ -794,7 +795,7 @@ class Worker:
 
 @final
 class Start:
-    """A child about to be started; it can be started once, by one of `forked`, `spawn` and `request`."""
+    """A child about to be started; it can be started once, by one of `fork`, `spawn` and `request`."""
 
     def __new__(cls) -> Self:
         """Reserves the child's slot in the process table and makes its life pipe."""
@@ -806,15 +807,6 @@ class Start:
     def pack(self, carried: Sequence[tuple[int, int]]) -> None:
         """Takes references to queues along for the child, as `carrying` names them."""
 
-    def announce(self, caller: object | None = None) -> None:
-        """The next fork that the code in ``caller``, a frame, makes is the child; without one, the next of this thread.
-
-        ``MemoryError`` when there is none for what the child will hold.
-        """
-
-    def withdraw(self) -> None:
-        """The announced fork was not made."""
-
     @property
     def life(self) -> int:
         """The child's end of its life pipe; it is this object's."""
@@ -822,12 +814,18 @@ class Start:
     def in_child(self) -> int:
         """In a forked child: takes the slot; the life pipe that it returns is the caller's."""
 
-    def forked(self, pid: int) -> Process:
-        """The child was forked from this process."""
+    def fork(self, fork: Callable[[], int], child: Callable[[], NoReturn], intent: object | None) -> Process:
+        """Forks by ``fork``, an ``os.fork``; the child does ``child``. No signal's handler runs in between.
 
-    def spawn(self, program: str, argv: Sequence[str], passed: Sequence[int]) -> Process:
+        ``intent`` is where the standard library's resource tracker looks whether a fork is of multiprocessing.
+        ``MemoryError`` when there is none for what the child will hold.
+        """
+
+    def spawn(
+        self, program: str, argv: Sequence[str], passed: Sequence[int], interruptible: bool = True
+    ) -> Process:
         """Starts a program with this process's environment; it inherits the descriptors with the numbers in
-        ``passed``."""
+        ``passed``, and begins with SIGINT blocked unless it is ``interruptible``."""
 
     def request(self, zygote: ZygoteClient, job: JobDescriptor, passed: Sequence[int]) -> Process:
         """Has a fork server start it; ``job`` and the descriptors in ``passed`` reach the child. ``BrokenPipeError``
@@ -970,8 +968,13 @@ def drivers_after_fork_in_child() -> None:
 def before_fork() -> None:
     """Before a fork, whoever asks for it: takes references for the child to the queues that it will find open."""
 
-def carrying(pickle: Callable[[], _T]) -> tuple[_T, list[tuple[int, int]]]:
-    """Calls ``pickle`` and returns what it returns, and the queues that it has pickled."""
+def carrying(pickle: Callable[[], _T], popen: object) -> tuple[_T, list[tuple[int, int]]]:
+    """Calls ``pickle`` and returns what it returns, and the queues that it has pickled; it is for the child that
+    ``popen`` starts."""
+
+def starting(start: Callable[[], object], config: dict[str, Any] | None = None) -> None:
+    """Calls ``start``, which starts a process. When it raises, there is no process, or it is ended. ``config`` says of no
+    daemon meanwhile."""
 
 def unpack() -> None:
     """In a child that has opened what it was sent: what it was packed is not needed any more."""

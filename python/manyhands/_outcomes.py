@@ -109,5 +109,5 @@ def undecodable(refused: BaseException) -> BaseException:
 def shown(error: BaseException) -> str:
     try:
         return repr(error)
-    except Exception:
+    except BaseException:
         return f"<{type(error).__name__}, whose repr() fails>"

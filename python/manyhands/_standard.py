@@ -2,22 +2,21 @@
 
 A subclass that overrides, say, ``_setup_queues`` (joblib's pools do) was written for the standard library's machinery:
 ours has no such step, and would leave the override out without a word. So its objects are the standard library's:
-`stand_in` gives the class that they are made of. It is the subclass with one change: where our class would be looked at
-for an attribute, the standard library's is looked at first. Whoever calls ``super()`` reaches that.
+`settle` gives the class itself, when it is first called, a base before ours that behaves as the standard library's class.
+``super()`` reaches that.
 """
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any
 
-    T = TypeVar("T")
-
-__all__ = ["Seen", "insides", "stand_in", "standard_executor", "standard_pool"]
+__all__ = ["Seen", "insides", "settle", "standard_executor", "standard_pool"]
 
 
 class Seen:
@@ -48,10 +47,10 @@ def standard_pool() -> Any:
             context: Any = None,
         ) -> None:
             if context is None:
-                from .context import _default_context
+                from .context import default_context
 
-                context = _default_context.get_context()
-            super().__init__(processes, initializer, initargs, maxtasksperchild, context)
+                context = default_context()
+            pools.Pool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
     return Pool
 
@@ -68,38 +67,47 @@ def insides(standard: Any, *heeded: str) -> frozenset[str]:
     return frozenset(private).difference(heeded)
 
 
-def stand_in(cls: type[T], ours: type, standard: Callable[[], Any], heeded: tuple[str, ...]) -> type[T]:
-    """The class of which an object of ``cls``, a subclass of ``ours``, is made: ``cls``, unless it changes the insides
-    of the standard library's class."""
+def settle(cls: type, ours: type, standard: Callable[[], Any], heeded: tuple[str, ...]) -> None:
+    """Decide what objects of ``cls``, a subclass of ``ours``, are: if it changes the insides of the standard library's
+    class, those come before what ``ours`` has wherever they look for an attribute."""
     changed = {name for kind in cls.__mro__[: cls.__mro__.index(ours)] for name in vars(kind)}
     # Most subclasses change nothing of the kind: then the standard library's class is not even imported.
     if not any(name.startswith("_") and not name.endswith("__") for name in changed.difference(heeded)):
-        return cls
-    theirs = standard()
-    if changed.isdisjoint(insides(theirs, *heeded)):
-        return cls
-    made: type[T] | None = cls.__dict__.get(_MADE)
-    if made is None:
-        made = _make(cls, ours, theirs)
-        type.__setattr__(cls, _MADE, made)
-    return made
+        return
+    with _settling:
+        theirs, before = _combined.get(ours) or (standard(), None)
+        if before in cls.__mro__ or changed.isdisjoint(insides(theirs, *heeded)):
+            return
+        if before is None:
+            before = _behaving_as(theirs, ours)
+            _combined[ours] = theirs, before
+        _BASES.__set__(cls, _with(cls.__bases__, ours, before))
 
 
-#: Where a class keeps its stand-in.
-_MADE = "_manyhands_stand_in"
+def _behaving_as(theirs: type, ours: type) -> type:
+    """A subclass of ``ours`` with everything that the standard library's class has.
+
+    That stands among the bases of ours, last (see `_kin`), and so cannot be a base that is looked at before.
+    """
+    names: dict[str, Any] = {}
+    for kind in theirs.__mro__[-2::-1]:
+        names.update(vars(kind))
+    for name in ("__dict__", "__weakref__", "__new__", "__slotnames__"):
+        names.pop(name, None)
+    names.update(__module__=ours.__module__, __qualname__=ours.__qualname__, __doc__=ours.__doc__)
+    return type(ours.__name__, (ours,), names)
 
 
-def _make(cls: type[T], ours: type, theirs: Any) -> type[T]:
-    metaclass: Any = type(cls)
+def _with(bases: tuple[type, ...], ours: type, before: type) -> tuple[type, ...]:
+    """These bases, and before ``ours`` the class that comes ``before`` it: behind the last one that leads there."""
+    last = max(place for place, base in enumerate(bases) if issubclass(base, ours))
+    kept = bases[:last] if bases[last] is ours else bases[: last + 1]
+    return (*kept, before, *bases[last + 1 :])
 
-    class StandIn(metaclass):  # type: ignore[misc]
-        def mro(self) -> list[type]:
-            order: list[type] = super().mro()
-            before = order.index(ours)
-            # Ours has most of them behind itself already.
-            first = [kind for kind in theirs.__mro__[:-1] if kind not in order[:before]]
-            return [*order[:before], *first, *(kind for kind in order[before:] if kind not in first)]
 
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    made: type[T] = type.__new__(StandIn, cls.__name__, (cls,), names)
-    return made
+#: Where two threads make objects of one class.
+_settling = threading.Lock()
+#: By our class, the standard library's, and ours with everything that that has.
+_combined: dict[type, tuple[type, type]] = {}
+#: Whatever the class's own class says to a change of it.
+_BASES: Any = vars(type)["__bases__"]

@@ -81,7 +81,10 @@ def _initialise(
 ) -> None:
     try:
         initializer(*initargs)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        # The pool's process has got it too.
+        raise
+    except BaseException as error:
         worker.unready(encode_error(error))
         sys.exit(1)
 
@@ -148,7 +151,7 @@ def unreadable_call(error: BaseException) -> BaseException:
     worker dies of it."""
     from concurrent.futures.process import BrokenProcessPool
 
-    told = BrokenProcessPool(f"the worker cannot unpickle this call: {error!r}")
+    told = BrokenProcessPool(f"the worker cannot unpickle this call: {_shown(error, repr)}")
     told.__cause__ = error
     return told
 
@@ -156,8 +159,8 @@ def unreadable_call(error: BaseException) -> BaseException:
 def _encode_call_error(error: BaseException) -> bytes:
     """As `encode_error`; an exception that cannot be pickled is replaced by the reason why not."""
     try:
-        dumps(error)
-    except Exception as refused:
+        _dumps_of_error(error)
+    except BaseException as refused:
         error = refused
     return encode_error(error)
 
@@ -170,14 +173,19 @@ def encode_error(error: BaseException) -> bytes:
     """An exception as bytes: its pickle and, outside it, its traceback as text, which survives a bad pickle."""
     text = _traceback_of(error)
     try:
-        pickled = dumps_alone(error)
-    except KeyboardInterrupt:
-        # A signal; the caller tries again.
-        raise
+        pickled = _dumps_of_error(error)
     except BaseException as refused:
         pickled = dumps_alone(_unsendable(refused, error))
     summary = f"{type(error).__module__}.{type(error).__qualname__}: {_shown(error, str)}"
     return dumps((pickled, text, summary, _fields_of(error)))
+
+
+def _dumps_of_error(error: BaseException) -> bytes:
+    try:
+        return dumps_alone(error)
+    except KeyboardInterrupt:
+        # A signal; or the exception's own doing, and then it comes again.
+        return dumps_alone(error)
 
 
 def _fields_of(error: BaseException) -> dict[str, str]:
@@ -215,7 +223,7 @@ class _Shown:
 def _shown(value: object, how: Callable[[Any], str]) -> str:
     try:
         return how(value)
-    except Exception as error:
+    except BaseException as error:
         return f"<{type(value).__name__}, whose {how.__name__}() raises {type(error).__name__}>"
 
 
@@ -224,7 +232,7 @@ def _traceback_of(error: BaseException) -> str:
 
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception as refused:
+    except BaseException as refused:
         # The exception will not be looked at (its ``__bool__`` raises, say): where it was raised can be shown.
         frames = "".join(traceback.format_tb(vars(BaseException)["__traceback__"].__get__(error)))
         said = f"{type(error).__name__} (it cannot be shown: {type(refused).__name__})\n"

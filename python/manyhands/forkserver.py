@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import threading
 from multiprocessing import spawn as _spawn
@@ -120,15 +119,16 @@ class ForkServer:
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life)
         arguments = ", ".join(map(str, (start.place, *fds)))
         call = f"manyhands._zygote.main({arguments}, {kind[0]}, {preload!r}, {data!r})"
-        # Ctrl-C is not the server's affair, not even while it comes up. It inherits the mask.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process = spawn.start_interpreter(start, call, [fd for fd in fds if fd is not None])
+
+        def begin() -> None:
+            # Ctrl-C is not the server's affair, not even while it comes up.
+            passed = [fd for fd in fds if fd is not None]
+            process = spawn.start_interpreter(start, call, passed, interruptible=False)
             client.started(process)
             if self._client is before:
                 self._process, self._client, self._kind = process, client, kind
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+        _manyhands.starting(begin)
         # Another one, if a signal handler has started a process meanwhile; this one ends, then.
         assert self._client is not None, "somebody has started one"
         return self._client

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from . import _executor_insides, _kin, _manyhands, _outcomes, _pickler, _standard, _typed_in, _worker, pool
 from .context import context_for_workers, default_context
+from ._readying import Readying, Workers
 from .errors import TaskError
 
 __all__ = [
@@ -175,11 +176,10 @@ class ProcessPoolExecutor(Executor):
     """
 
     def __new__(cls, *_args: Any, **_kwds: Any) -> Self:
-        kind = cls
         if cls is not ProcessPoolExecutor:
-            # One that changes the insides of the standard library's executor is made of those.
-            kind = _standard.stand_in(cls, ProcessPoolExecutor, _standard.standard_executor, ())
-        return super().__new__(kind)
+            # One that changes the insides of the standard library's executor is the standard library's.
+            _standard.settle(cls, ProcessPoolExecutor, _standard.standard_executor, ())
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -203,6 +203,7 @@ class ProcessPoolExecutor(Executor):
             raise TypeError("initializer must be a callable")
         self._initializer = initializer
         self._initargs = initargs
+        self._readying = Readying(initializer, initargs)
         if max_tasks_per_child is not None:
             _check_share(max_tasks_per_child, method)
         self._max_tasks_per_child = max_tasks_per_child
@@ -379,7 +380,8 @@ class _Crew:
         workers = _Workers(context_for_workers(executor._mp_context), executor)
         seats = min(executor._max_workers, _MOST_WORKERS)
         self.core = _manyhands.Pool(seats, workers.make, workers.died, _decode_error, _undecodable)
-        workers.address = _worker.Address(*self.core._address())
+        workers.found(self.core)
+        executor._readying.workers = workers
         self.calls = _manyhands.Calls(self.core, _broken, method != "fork")
         if method == "fork":
             self.core.start_workers()
@@ -426,21 +428,18 @@ threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
 os.register_at_fork(after_in_child=_in_forked_child)
 
 
-class _Workers:
+class _Workers(Workers):
     """How an executor's workers are started, and how their deaths are told."""
 
-    address: _worker.Address
-
     def __init__(self, context: Any, executor: ProcessPoolExecutor) -> None:
+        super().__init__(executor._readying)
         self._context = context
-        self._initializer = executor._initializer
-        self._initargs = executor._initargs
         self._most_calls = min(executor._max_tasks_per_child or 0, sys.maxsize)
 
     def make(self, seat: int, bell: int) -> tuple[Any, tuple[bool, bool]]:
         """As `manyhands.pool._Workers.make`."""
-        address = _worker.Address(self.address.pool, bell)
-        args = (address, seat, self._initializer, self._initargs, self._most_calls)
+        given = self.given()
+        args = (self.address(bell), seat, given.initializer, given.initargs, self._most_calls)
         process = self._context.Process(target=_worker.serve_calls, args=args)
         process._die_with_parent = True
         return process, (False, self._context.get_start_method() == "fork")

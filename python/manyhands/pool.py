@@ -31,6 +31,7 @@ from . import _kin, _manyhands, _pool_insides, _standard, _worker
 from ._call_arguments import chunks_of_stream, each_with, list_of, plain_call, read, size_of_chunks
 from ._outcomes import decode_error as _decode_error
 from ._outcomes import undecodable as _undecodable
+from ._readying import Readying, Workers
 from .context import context_for_workers, default_context
 
 if TYPE_CHECKING:
@@ -135,11 +136,10 @@ class Pool(_StandardPool):
         return ctx.Process(*args, **kwds)
 
     def __new__(cls, *_args: Any, **_kwds: Any) -> Self:
-        kind = cls
         if cls is not Pool:
-            # One that changes the insides of the standard library's pool is made of those.
-            kind = _standard.stand_in(cls, Pool, _standard.standard_pool, _HEEDED)
-        return super().__new__(kind)
+            # One that changes the insides of the standard library's pool is the standard library's.
+            _standard.settle(cls, Pool, _standard.standard_pool, _HEEDED)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -167,13 +167,12 @@ class Pool(_StandardPool):
         self._maxtasksperchild = maxtasksperchild
         self._ctx = context
         most_tasks = min(maxtasksperchild or 0, sys.maxsize)
-        self._workers = _Workers(
-            self.Process, context_for_workers(context), initializer, tuple(initargs), most_tasks
-        )
+        self._readying = Readying(initializer, initargs, self.Process)
+        self._workers = _Workers(self._readying, context_for_workers(context), most_tasks)
         self._core = _manyhands.Pool(
             processes, self._workers.make, self._workers.died, _decode_error, _undecodable
         )
-        self._workers.address = _worker.Address(*self._core._address())
+        self._workers.found(self._core)
         # There before the workers are: an interruption from now on leaves somebody to end them.
         self._terminate = util.Finalize(self, _shut_down, args=(self._core,), exitpriority=15)
         try:
@@ -477,30 +476,20 @@ _kin.recognise("pool")
 Pool.__new__.__wrapped__ = Pool.__init__  # type: ignore[attr-defined]
 
 
-class _Workers:
-    """How a pool's workers are started, and how their deaths are told. It knows nothing of the pool object."""
+class _Workers(Workers):
+    """How a pool's workers are started, and how their deaths are told."""
 
-    address: _worker.Address
-
-    def __init__(
-        self,
-        process: Callable[..., Any],
-        ctx: Any,
-        initializer: Callable[..., object] | None,
-        initargs: tuple[Any, ...],
-        most_tasks: int,
-    ) -> None:
-        self._process = process
+    def __init__(self, readying: Readying, ctx: Any, most_tasks: int) -> None:
+        super().__init__(readying)
         self._ctx = ctx
-        self._initializer = initializer
-        self._initargs = initargs
         self._most_tasks = most_tasks
 
     def make(self, seat: int, bell: int) -> tuple[Any, tuple[bool, bool]]:
         """A process to be started; whether SIGINT, and all signals, are kept away from this thread meanwhile."""
-        address = _worker.Address(self.address.pool, bell)
-        args = (address, seat, self._initializer, self._initargs, self._most_tasks)
-        process = self._process(self._ctx, target=_worker.main, args=args)
+        given = self.given()
+        args = (self.address(bell), seat, given.initializer, given.initargs, self._most_tasks)
+        assert given.process is not None, "a pool gives one"
+        process = given.process(self._ctx, target=_worker.main, args=args)
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         # Some recipes have processes that let nobody make them daemons, so that they may have children.

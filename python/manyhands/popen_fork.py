@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from multiprocessing import util
-from types import BuiltinFunctionType
 
 from . import _manyhands, _typed_in
 from .context import _force_start_method
@@ -16,7 +15,7 @@ from .process import dies_with_parent, flush_std_streams, label, make_stdin, run
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 __all__ = ["Popen"]
 
@@ -71,37 +70,25 @@ class Popen:
         _finish_imports()
         self._inherited = _typed_in.note_fork()
         start = _manyhands.Start()
-        # The interpreter's own is called from this frame; an `os.fork` of somebody else's calls it from another.
-        start.announce(sys._getframe() if isinstance(os.fork, BuiltinFunctionType) else None)
-        # Newer resource trackers of the standard library ask at a fork whether it makes a process of multiprocessing:
-        # the child of any other is to have a tracker of its own, which would destroy what that child has opened when
-        # it ends. Whoever has not imported the module has no tracker.
-        intent = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_fork_intent", None)
-        before = getattr(intent, "preserve_fd", False)
-        try:
-            if intent is not None:
-                intent.preserve_fd = True
-            pid = os.fork()
-        except BaseException:
-            start.withdraw()
-            raise
-        finally:
-            # In both processes: what they fork next is not this one. A hook of a fork may start a process itself.
-            if intent is not None:
-                intent.preserve_fd = before
-        if pid == 0:
-            code = 1
-            try:
-                # In the child at-exit functions of the parent's are not ours to run.
-                atexit._clear()
-                atexit.register(util._exit_function)  # type: ignore[attr-defined]
-                _typed_in.note_forked(self._inherited)
-                code = run_child(process_obj, start.in_child())
-            finally:
-                atexit._run_exitfuncs()
-                _manyhands.keep_locks()
-                os._exit(code)
-        self._process = start.forked(pid)
+        # Newer resource trackers ask at a fork; without the module there is no tracker.
+        tracker = sys.modules.get("multiprocessing.resource_tracker")
+        intent = getattr(tracker, "_fork_intent", None)
+        self._process = start.fork(os.fork, lambda: _live(process_obj, start, inherited), intent)
+
+
+def _live(process_obj: Any, start: _manyhands.Start, inherited: Any) -> NoReturn:
+    """The child's whole life."""
+    code = 1
+    try:
+        # In the child at-exit functions of the parent's are not ours to run.
+        atexit._clear()
+        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        _typed_in.note_forked(inherited)
+        code = run_child(process_obj, start.in_child())
+    finally:
+        atexit._run_exitfuncs()
+        _manyhands.keep_locks()
+        os._exit(code)
 
 
 def _finish_imports() -> None:

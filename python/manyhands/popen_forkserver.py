@@ -42,5 +42,5 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: Any) -> None:
         _unguarded.about_to_start()
-        job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
+        job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj), self)
         self._process = forkserver.start(job, [spawn.tracker_descriptor(), *self._fds], carried)

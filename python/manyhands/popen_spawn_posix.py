@@ -43,7 +43,7 @@ class Popen(popen_fork.Popen):
         tracker = spawn.tracker_descriptor()
         family = _manyhands.family_descriptor()
         start = _manyhands.Start()
-        job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj))
+        job, carried = _manyhands.carrying(lambda: spawn.job_of(self, process_obj), self)
         start.pack(carried)
         fds = (family, job.number, start.life, tracker, spawn.compiled_descriptor())
         arguments = ", ".join(map(str, (start.place, *fds)))

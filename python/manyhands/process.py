@@ -17,7 +17,7 @@ from multiprocessing.process import (
     parent_process,
 )
 
-from . import _kin
+from . import _kin, _manyhands
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ class _Process(BaseProcess):
         self._die_with_parent = die_with_parent
 
     def start(self) -> None:
-        """Start the process. In a worker of a pool, too: there, what is started ends with the worker."""
+        """Start the process. In a worker of a pool, too: there, what is started ends with the worker.
+
+        When a signal's handler raises meanwhile there is no process, or it is ended.
+        """
         start_from_worker(self, BaseProcess.start)
 
     def interrupt(self) -> None:
@@ -174,14 +177,10 @@ def start_from_worker(process_obj: Any, start: Callable[[Any], object]) -> None:
     current: Any = current_process()
     config = current._config
     if not getattr(current, "_is_pool_worker", False) or "daemon" not in config:
-        start(process_obj)
+        _manyhands.starting(lambda: start(process_obj))
         return
     process_obj._die_with_parent = True
-    daemon = config.pop("daemon")
-    try:
-        start(process_obj)
-    finally:
-        config["daemon"] = daemon
+    _manyhands.starting(lambda: start(process_obj), config)
 
 
 def dies_with_parent(process_obj: Any) -> bool:

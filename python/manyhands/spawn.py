@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 from multiprocessing import context, resource_tracker, spawn, util
-from multiprocessing.context import set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.spawn import (
     freeze_support,
@@ -35,14 +37,10 @@ def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
     `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
     """
     preparation = without_missing_main(spawn.get_preparation_data(process_obj._name))
-    set_spawning_popen(popen)
-    try:
-        head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
-        popen._job = (process_obj, len(popen._fds))
-        job = head + _pickler.dumps_with(_dump, process_obj)
-    finally:
-        popen._job = None
-        set_spawning_popen(None)
+    head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
+    popen._job = (process_obj, len(popen._fds))
+    job = head + _pickler.dumps_with(_dump, process_obj)
+    popen._job = None
     return _manyhands.JobDescriptor(job)
 
 
@@ -85,11 +83,23 @@ def tracker_descriptor() -> int:
     if tracker._fd is not None and not _is_trackers_pipe(tracker._pid, tracker._fd):
         # Other code has closed it, as daemons do: asked now, the tracker would write to whatever has its number.
         tracker._fd = tracker._pid = None
+    if tracker._fd is None:
+        # In a thread, where no signal's handler runs: one that raised in the middle would leave a process that nobody
+        # knows.
+        starter = threading.Thread(target=_start_tracker)
+        starter.start()
+        starter.join()
     descriptor = resource_tracker.getfd()
     assert descriptor is not None, "getfd starts the tracker"
     status = os.fstat(descriptor)
     _tracker = (tracker._pid or 0, descriptor, status.st_dev, status.st_ino)
     return descriptor
+
+
+def _start_tracker() -> None:
+    # Who asks for its descriptor then hears why not.
+    with contextlib.suppress(Exception):
+        resource_tracker.ensure_running()
 
 
 def _is_trackers_pipe(pid: int | None, descriptor: int) -> bool:
@@ -134,14 +144,24 @@ def command(call: str) -> tuple[str, list[str]]:
     return executable, [executable, *flags, "-c", code, "--multiprocessing-fork"]
 
 
-def start_interpreter(start: _manyhands.Start, call: str, passed: list[int]) -> _manyhands.Process:
-    """Start an interpreter that runs ``call`` and inherits these descriptors under their numbers."""
+def start_interpreter(
+    start: _manyhands.Start, call: str, passed: list[int], interruptible: bool = True
+) -> _manyhands.Process:
+    """Start an interpreter that runs ``call`` and inherits these descriptors under their numbers.
+
+    Args:
+        interruptible: if not, it begins with SIGINT blocked.
+    """
     program, argv = command(call)
     tools = tools_start()
     if tools is None:
-        return start.spawn(program, argv, passed)
-    # If a handler of a signal raises before it is ours, the child finds its place taken back, and ends.
-    return start.forked(tools(program, argv, passed))
+        return start.spawn(program, argv, passed, interruptible)
+    # If a handler of a signal raises before the child is ours, the child finds its place taken back, and ends.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [] if interruptible else [signal.SIGINT])
+    try:
+        return start.forked(tools(program, argv, passed))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def tools_start() -> StartsProgram | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import concurrent.futures.process
 import multiprocessing.pool
 import os
@@ -164,3 +165,49 @@ def test_workers_that_are_no_daemons_end_with_a_killed_parent(ctx: Any, tmp_path
     finally:
         parent.kill()
         parent.wait()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+class TestTheClassItself:
+    """What is of a class that changes the insides is of that very class, which is made once."""
+
+    @pytest.mark.parametrize("of", ["pool", "executor"])
+    def test_is_what_its_objects_are_of(self, ctx: Any, of: str) -> None:
+        """The regression of issue 11: they were of another class, for which ``__init_subclass__`` ran again."""
+        base: Any = manyhands.pool.Pool if of == "pool" else manyhands.futures.ProcessPoolExecutor
+        pool = ("_setup_queues", "context")
+        name, given = pool if of == "pool" else ("_start_executor_manager_thread", "mp_context")
+        made: list[str] = []
+
+        class Tagged(base):  # type: ignore[misc]
+            def __init_subclass__(cls, *, tag: str, **kwds: Any) -> None:
+                made.append(tag)
+                super().__init_subclass__(**kwds)
+
+        class Mixin(abc.ABC):  # noqa: B024
+            def whoami(self) -> str:
+                return type(self).__name__
+
+        class Changes(Tagged, Mixin, tag="changes"):
+            pass
+
+        class Below(Changes, tag="below"):
+            pass
+
+        setattr(Changes, name, lambda self: (odd.steps.append(name), getattr(super(Changes, self), name)())[1])
+        kinds: list[Any] = [Below, Changes, Below]
+        for kind in kinds:
+            with kind(1, **{given: ctx}) as one:
+                assert type(one) is kind
+                assert one.whoami() == kind.__name__
+                assert list(one.map(odd.square, [3])) == [9]
+        assert odd.steps == [name] * 3
+        assert made == ["changes", "below"]
+        assert [kind.__name__ for kind in Below.__mro__[:4]] == ["Below", "Changes", "Tagged", base.__name__]
+        theirs = (
+            multiprocessing.pool.Pool
+            if of == "pool"
+            else vars(concurrent.futures.process)["ProcessPoolExecutor"]
+        )
+        assert issubclass(Changes, theirs)
+        assert not issubclass(Tagged, theirs)

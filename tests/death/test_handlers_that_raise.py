@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import interrupted
 import pytest
 import starts
 
@@ -122,3 +123,25 @@ def test_callbacks_run_after_an_interruption(ctx: Any, ticks: Ticks) -> None:
         assert told == [7]
         pool.close()
         pool.join()
+
+
+#: How many are interrupted.
+STARTS = {"fork": 400, "forkserver": 400, "spawn": 100}
+
+
+@pytest.mark.deadline(240)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("where", ["here", "in a worker"])
+def test_a_start_leaves_no_process(ctx: Any, where: str, ticks: Ticks) -> None:
+    """The regression of issue 11: a child that ended was a zombie for good, or ran, and nobody knew of it."""
+    method = ctx.get_start_method()
+    if where == "here":
+        done = interrupted.starts(STARTS[method], method)
+    else:
+        with ctx.Pool(1) as pool:
+            done = pool.apply(interrupted.starts, (STARTS[method] // 5, method))
+        pool.join()
+    count, left, unchanged = done
+    assert count == STARTS[method] // (1 if where == "here" else 5)
+    assert not left
+    assert unchanged

@@ -11,10 +11,10 @@ use manyhands::family::{self, Family, FamilyError, Place};
 use manyhands::launch::{self, Asked, Request, Start, Zygote, ZygoteClient};
 use manyhands::process::{self, Look, Process, Sentinel};
 use manyhands::queue_watch;
-use manyhands::{Deadline, Handle, OsError, Remembered, Waited, adopt_descriptor};
+use manyhands::{BlockedSignals, Deadline, Handle, OsError, Remembered, Signals, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBool, PyCFunction, PyDict};
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -48,18 +48,6 @@ impl PyStart {
         self.start()?.pack(&carried).map_err(error::launch)
     }
 
-    /// The next fork that the Python code in `caller`, a frame, makes is the child; without one, the next of this thread.
-    #[pyo3(signature = (caller=None))]
-    fn announce(&self, caller: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.start()?.announce(caller.map_or(0, number)).map_err(error::launch)
-    }
-
-    /// The announced fork was not made.
-    fn withdraw(&self) -> PyResult<()> {
-        self.start()?.withdraw();
-        Ok(())
-    }
-
     /// The child's end of its life pipe.
     #[getter]
     fn life(&self) -> PyResult<i32> {
@@ -76,13 +64,48 @@ impl PyStart {
         Ok(life.into_raw_fd())
     }
 
-    /// The child was forked from this process.
-    fn forked(&mut self, pid: u32) -> PyResult<PyProcess> {
-        self.take()?.forked(pid).map(PyProcess::from).map_err(error::launch)
+    /// Forks by `fork`: `os.fork`, or what somebody else has put there. In the child `child` is called, and the process
+    /// ends with it. No Python code is between the fork and what either process does next, so no signal's handler raises
+    /// there. `intent` is where the standard library's resource tracker looks, by `preserve_fd`, whether a fork makes a
+    /// process of multiprocessing: the child of any other has a tracker of its own, which destroys what that child has
+    /// opened when it ends.
+    fn fork(
+        slf: &Bound<'_, Self>,
+        fork: &Bound<'_, PyAny>,
+        child: &Bound<'_, PyAny>,
+        intent: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyProcess> {
+        let standing = intent.map(Standing::for_a_process).transpose()?;
+        slf.borrow().announce(fork)?;
+        let forked = fork.call0().and_then(|pid| pid.extract::<u32>());
+        // In both processes: what they fork next is not this one.
+        let back = standing.map_or(Ok(()), Standing::end);
+        match forked {
+            Ok(0) => end_with(child),
+            // Noted before anything is raised.
+            Ok(pid) => {
+                let process = slf.borrow_mut().take()?.forked(pid).map(PyProcess::from);
+                back.and(process.map_err(error::launch))
+            }
+            Err(refused) => {
+                slf.borrow().start()?.withdraw();
+                Err(refused)
+            }
+        }
     }
 
-    /// Starts a program with this process's environment; it inherits the descriptors with the numbers in `passed`.
-    fn spawn(&mut self, program: OsString, argv: Vec<OsString>, passed: Vec<i32>) -> PyResult<PyProcess> {
+    /// Starts a program with this process's environment; it inherits the descriptors with the numbers in `passed`. It
+    /// begins with SIGINT blocked unless it is `interruptible`.
+    #[pyo3(signature = (program, argv, passed, interruptible=true))]
+    fn spawn(
+        &mut self,
+        program: OsString,
+        argv: Vec<OsString>,
+        passed: Vec<i32>,
+        interruptible: bool,
+    ) -> PyResult<PyProcess> {
+        let block = || BlockedSignals::new(Signals::Interrupt, true).map_err(error::os);
+        let _inherited = if interruptible { None } else { Some(block()?) };
         let (program, environment) = (text(program)?, environment()?);
         let argv = argv.into_iter().map(text).collect::<PyResult<Vec<_>>>()?;
         let process = self.take()?.spawn(&program, &argv, &environment, &passed);
@@ -111,12 +134,53 @@ impl PyStart {
 }
 
 impl PyStart {
+    /// The interpreter's own fork is called from the code that runs now: the next one from there is the child. An
+    /// `os.fork` of somebody else's calls it from other code: then it is the next one of this thread.
+    fn announce(&self, fork: &Bound<'_, PyAny>) -> PyResult<()> {
+        let caller = if fork.is_exact_instance_of::<PyCFunction>() { caller(fork.py())? } else { 0 };
+        self.start()?.announce(caller).map_err(error::launch)
+    }
+
     fn start(&self) -> PyResult<&Start> {
         self.0.as_ref().ok_or_else(already_started)
     }
 
     fn take(&mut self) -> PyResult<Start> {
         self.0.take().ok_or_else(already_started)
+    }
+}
+
+/// While a fork makes a process of multiprocessing. A hook of the fork may start a process itself.
+struct Standing<'a, 'py> {
+    intent: &'a Bound<'py, PyAny>,
+    before: Bound<'py, PyAny>,
+}
+
+impl<'a, 'py> Standing<'a, 'py> {
+    fn for_a_process(intent: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        let before = match intent.getattr_opt("preserve_fd")? {
+            Some(before) => before,
+            None => PyBool::new(intent.py(), false).to_owned().into_any(),
+        };
+        intent.setattr("preserve_fd", true)?;
+        Ok(Self { intent, before })
+    }
+
+    fn end(self) -> PyResult<()> {
+        self.intent.setattr("preserve_fd", self.before)
+    }
+}
+
+/// In a forked child: lives as `child`, which ends the process. Whatever it raises instead does not get out of here: this
+/// process is a copy of its parent, and would go on as that.
+fn end_with(child: &Bound<'_, PyAny>) -> ! {
+    let py = child.py();
+    loop {
+        // A handler may raise here, too, at most as often as signals come.
+        if let Err(raised) = child.call0() {
+            raised.write_unraisable(py, Some(child));
+        }
+        let _ = py.import("os").and_then(|os| os.call_method1("_exit", (1,)));
     }
 }
 
@@ -398,13 +462,25 @@ pub(crate) fn unpack() {
     }
 }
 
-/// Calls `pickle` and returns what it returns, and the queues that it has pickled.
+/// Calls `pickle` and returns what it returns, and the queues that it has pickled. For the standard library, what is
+/// pickled meanwhile in this thread is for the child that `popen` starts.
 #[pyfunction]
-pub(crate) fn carrying<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Vec<Named>)> {
-    let (pickled, carried) = pickling::carrying(|| pickle.call0())?;
+pub(crate) fn carrying<'py>(
+    pickle: &Bound<'py, PyAny>,
+    popen: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyAny>, Vec<Named>)> {
+    let spawning = pickle.py().import("multiprocessing.context")?.getattr("_tls")?;
+    // That of a start around this one: a handler may start a process while another is pickled.
+    let around = spawning.getattr_opt(SPAWNING)?.map_or_else(|| pickle.py().None(), Bound::unbind);
+    spawning.setattr(SPAWNING, popen)?;
+    let pickled = pickling::carrying(|| pickle.call0());
+    spawning.setattr(SPAWNING, around)?;
+    let (pickled, carried) = pickled?;
     carried.offers.sent();
     Ok((pickled, carried.handles.into_iter().map(|handle| (handle.offset, handle.generation)).collect()))
 }
+
+const SPAWNING: &str = "spawning_popen";
 
 /// A descriptor from which a child reads its job.
 #[pyclass(name = "JobDescriptor", module = "manyhands._manyhands", frozen)]
@@ -477,9 +553,9 @@ pub(crate) fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py.import("os")?.getattr("register_at_fork")?.call((), Some(&hooks)).map(drop)
 }
 
-/// A frame as a number, which no other has while it runs.
-fn number(frame: &Bound<'_, PyAny>) -> usize {
-    frame.as_ptr().addr()
+/// The frame of the Python code that runs now as a number, which no other has while it runs.
+fn caller(py: Python<'_>) -> PyResult<usize> {
+    py.import("sys")?.getattr("_getframe")?.call0().map(|frame| frame.as_ptr().addr())
 }
 
 /// Before a fork, whoever asks for it.
@@ -487,8 +563,7 @@ fn number(frame: &Bound<'_, PyAny>) -> usize {
 pub(crate) fn before_fork(py: Python<'_>) {
     queue_watch::before_fork();
     // The code that has called `os.fork`: nothing of Python's is between. There is none where C code forks.
-    let caller = py.import("sys").and_then(|sys| sys.getattr("_getframe")?.call0());
-    family::before_fork(caller.map_or(0, |frame| number(&frame)));
+    family::before_fork(caller(py).unwrap_or(0));
 }
 
 /// After a fork, in the parent, whether there is a child or not.

@@ -46,6 +46,8 @@ mod _manyhands {
         is_notebook, join_family, keep_locks, note_exit, notebook_descriptor, unpack,
     };
     #[pymodule_export]
+    use super::launched::starting;
+    #[pymodule_export]
     use super::lock::PyLock;
     #[pymodule_export]
     use super::observe::{doctor, note_label};

@@ -271,9 +271,6 @@ impl PyWorker {
 
     /// A call of an executor whose arguments cannot be unpickled here: its future says so.
     fn unreadable(&mut self, py: Python<'_>, task: Task, error: PyErr) -> PyResult<()> {
-        if !error.is_instance_of::<PyException>(py) {
-            return Err(error);
-        }
         let told = py.import("manyhands._worker")?.getattr("unreadable_call")?;
         let told = PyErr::from_value(told.call1((error.into_value(py),))?);
         self.raised(py, task, 0, task.items, told)

@@ -9,7 +9,7 @@ use super::calls::{Call, Calls, Feed, NO_JOB};
 use super::future;
 use super::job::{Outcome, call_arguments};
 use super::leadership::Driver;
-use super::starting::is_refusal;
+use super::starting::{is_refusal, reason_of};
 use crate::error;
 use crate::offers::Offers;
 use crate::pickling::{self, Carried, Dumped};
@@ -87,7 +87,6 @@ impl PyPool {
     /// The very first worker cannot be started, and no other call counts on it: the call is refused, as in the standard
     /// library, and the next one may have more luck. Otherwise the start is tried again.
     fn start_refused(&self, py: Python<'_>, seat: usize, refused: PyErr) -> PyResult<()> {
-        let reason = refused.clone_ref(py).into_value(py).into_any();
         let (alone, before, actions) = {
             let mut state = self.state();
             let alone = state.scheduler.staffed() == 1 && state.scheduler.outstanding() == 1;
@@ -96,11 +95,15 @@ impl PyPool {
                 actions.extend(state.scheduler.on(Event::Answered { tasks: 1 }));
                 (true, None, actions)
             } else {
-                let before = state.refused.replace(reason);
-                (false, before, state.scheduler.on(Event::StartRefused { seat }))
+                (false, state.refused.take(), state.scheduler.on(Event::StartRefused { seat }))
             }
         };
         drop(before);
+        if !alone {
+            let reason = reason_of(py, &refused);
+            let before = self.state().refused.replace(reason);
+            drop(before);
+        }
         self.carry_out(py, actions);
         if alone {
             return Err(refused);

@@ -3,6 +3,7 @@
 
 use super::job::Outcome;
 use manyhands::pool::{Answer, Function};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::{HashMap, VecDeque};
@@ -79,10 +80,18 @@ impl Calls {
     }
 
     /// What the calls lead to, for the garbage collector.
-    pub(super) fn objects(&self) -> impl Iterator<Item = &Py<PyAny>> {
-        let waiting = self.waiting.iter().flat_map(|call| [&call.future, &call.func]);
-        let given = self.given.values().map(|given| &given.future);
-        waiting.chain(given).chain(self.settled.iter().map(|(future, _)| future))
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for Call { future, func, args, kwargs, .. } in &self.waiting {
+            visit.call(future)?;
+            visit.call(func)?;
+            visit.call(args)?;
+            visit.call(kwargs)?;
+        }
+        self.given.values().try_for_each(|given| visit.call(&given.future))?;
+        self.settled.iter().try_for_each(|(future, Ok(outcome) | Err(outcome))| {
+            visit.call(future)?;
+            visit.call(outcome)
+        })
     }
 
     pub(super) fn wait(&mut self, call: Call) {

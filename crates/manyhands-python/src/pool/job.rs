@@ -88,6 +88,11 @@ impl PyJob {
         for held in [&state.callback, &state.error_callback, &state.keeper].into_iter().flatten() {
             visit.call(held)?;
         }
+        match &state.form {
+            Form::Map(map) => map.traverse(&visit)?,
+            Form::Stream(stream) => stream.traverse(&visit)?,
+            Form::Fresh | Form::Single | Form::Over => {}
+        }
         match &state.outcome {
             Some(Ok(outcome) | Err(outcome)) => visit.call(outcome),
             None => Ok(()),
@@ -97,7 +102,8 @@ impl PyJob {
     fn __clear__(&self) {
         let Ok(mut state) = self.state.try_lock() else { return };
         let callbacks = (state.callback.take(), state.error_callback.take());
-        let dropped = (callbacks, state.outcome.take(), state.keeper.take());
+        let form = std::mem::replace(&mut state.form, Form::Over);
+        let dropped = (callbacks, form, state.outcome.take(), state.keeper.take());
         drop(state);
         drop(dropped);
     }

@@ -2,6 +2,7 @@
 
 use super::job::{Manner, Outcome, task_kind};
 use manyhands::pool::{Answer, ChunkPlan, Function, Task};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::collections::{HashMap, VecDeque};
@@ -50,6 +51,13 @@ struct Pending {
 }
 
 impl Map {
+    /// What it leads to, for the garbage collector.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.items)?;
+        visit.call(&self.results)?;
+        visit.call(&self.first_error)
+    }
+
     pub(super) fn new(
         py: Python<'_>,
         items: Bound<'_, PyList>,

@@ -76,14 +76,26 @@ pub(crate) struct PyPool {
 #[derive(Debug)]
 struct Hooks {
     /// `make(seat, bell) -> (Process, kept away)`: a process to be started, and which signals are kept from this thread
-    /// meanwhile.
-    make: Py<PyAny>,
+    /// meanwhile. Nothing once the pool has ended: what it leads to is not kept any longer.
+    make: Mutex<Option<Py<PyAny>>>,
     /// `died(process, item) -> WorkerDied`
     died: Py<PyAny>,
     /// `decode_error(bytes) -> exception`
     decode_error: Py<PyAny>,
     /// `undecodable(error) -> exception`
     undecodable: Py<PyAny>,
+}
+
+impl Hooks {
+    fn make(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let make = self.make.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = || PyRuntimeError::new_err("the pool has ended");
+        make.as_ref().map(|make| make.clone_ref(py)).ok_or_else(over)
+    }
+
+    fn forget_make(&self) -> Option<Py<PyAny>> {
+        self.make.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 #[derive(Debug)]
@@ -145,7 +157,7 @@ impl PyPool {
             destroy_wanted: AtomicBool::new(false),
             state: Mutex::new(state),
             collected: Mutex::new(AnswerBatch::default()),
-            hooks: Hooks { make, died, decode_error, undecodable },
+            hooks: Hooks { make: Mutex::new(Some(make)), died, decode_error, undecodable },
             executor: OnceLock::new(),
         })
     }
@@ -153,14 +165,17 @@ impl PyPool {
     /// A pool leads to whatever its jobs, functions, workers and errors lead to, and so perhaps back to itself.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Hooks { make, died, decode_error, undecodable } = &self.hooks;
-        for hook in [make, died, decode_error, undecodable] {
+        for hook in [died, decode_error, undecodable] {
             visit.call(hook)?;
         }
+        // Held only while it is looked at.
+        let Ok(make) = make.try_lock() else { return Ok(()) };
+        make.iter().try_for_each(|make| visit.call(make))?;
         if let Some(executor) = self.executor.get() {
             visit.call(&executor.broken)?;
             // As below.
             let Ok(calls) = executor.calls.try_lock() else { return Ok(()) };
-            calls.objects().try_for_each(|object| visit.call(object))?;
+            calls.traverse(&visit)?;
         }
         // Held only while something is changed: then the pool is in use, and no garbage.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
@@ -387,7 +402,7 @@ impl PyPool {
             // Its traceback leads to whatever the start was made by.
             let refused = state.refused.take();
             drop(state);
-            drop(refused);
+            drop((refused, self.hooks.forget_make()));
             self.withdraw_all();
             self.engine.destroy();
             // Tasks that nobody took offer nothing any more.

@@ -1,12 +1,10 @@
 //! How a pool's workers are started, and what follows when one cannot be.
 //!
-//! A signal's handler may raise anywhere in the Python code that starts a process: then nobody may have heard of the
-//! process, and it is ended here. Where the process is a fork of this one, signals are kept away meanwhile.
+//! A signal's handler may raise anywhere in the Python code that starts a process (see `launched.rs`). Where the process is a fork of this one, signals are kept away meanwhile.
 
 use super::workers::sentinel_of;
 use super::{PyPool, driver};
 use crate::error;
-use crate::launched::{self, Listening};
 use crate::once::interned;
 use manyhands::pool::Event;
 use manyhands::{BlockedSignals, Signals};
@@ -103,9 +101,8 @@ impl PyPool {
 
     fn start_one(&self, py: Python<'_>, seat: usize) -> Result<(), Refused> {
         let (process, kept_away): (Bound<'_, PyAny>, (bool, bool)) =
-            self.hooks.make.bind(py).call1((seat, self.bell())).and_then(|made| made.extract())?;
+            self.hooks.make(py)?.bind(py).call1((seat, self.bell())).and_then(|made| made.extract())?;
         let (interrupt, all) = kept_away;
-        let listening = Listening::new();
         let blocked = KeptAway { interrupt, all }.block()?;
         let prepared = blocked.as_ref().map_or(Ok(()), |blocked| {
             process.setattr("_lets_sigint_in", blocked.let_sigint_in())?;
@@ -113,21 +110,21 @@ impl PyPool {
             py.check_signals()
         });
         let begun = prepared.and_then(|()| process.call_method0("start"));
-        let is_begun = begun.is_ok();
-        let (sentinel, raised) = match (begun.and_then(|_| sentinel_of(&process)), listening.heard()) {
-            (Ok(sentinel), _) => (sentinel, None),
-            (Err(error), None) => {
+        let started = match (begun, sentinel_of(&process)) {
+            (Ok(_), Ok(sentinel)) => Ok((sentinel, None)),
+            (Ok(_), Err(error)) => Err(Refused { error, unwatched: Some(process.clone().unbind()) }),
+            // Started all the same, and at work perhaps; one whose own start has raised is ended by that.
+            (Err(raised), Ok(sentinel)) if matches!(sentinel.has_ended(), Ok(false)) => {
+                Ok((sentinel, Some(raised)))
+            }
+            (Err(error), _) => Err(Refused::from(error)),
+        };
+        let (sentinel, raised) = match started {
+            Ok(started) => started,
+            Err(refused) => {
                 drop(blocked);
                 driver::come_back(py);
-                return Err(Refused { error, unwatched: is_begun.then(|| process.unbind()) });
-            }
-            // Started all the same, and at work perhaps. One that its own object knows nothing of cannot stay: it has
-            // died, and is buried like any other.
-            (Err(raised), Some(sentinel)) => {
-                if is_lost(&process) {
-                    launched::end(&sentinel);
-                }
-                (sentinel, Some(raised))
+                return Err(refused);
             }
         };
         let before = self.state().workers.seat(seat, Some((process.unbind(), sentinel)));
@@ -149,7 +146,7 @@ impl PyPool {
                     // Of a signal's handler, perhaps: somebody wants to know of it.
                     self.interrupts.hold(refused.clone_ref(py));
                 }
-                (Event::StartRefused { seat }, Some(refused.into_value(py).into_any()))
+                (Event::StartRefused { seat }, Some(reason_of(py, &refused)))
             }
         };
         let (before, actions) = {
@@ -174,10 +171,25 @@ impl PyPool {
     }
 }
 
-/// Whether a process was started of which its own object knows nothing: its start was interrupted.
-pub(super) fn is_lost(process: &Bound<'_, PyAny>) -> bool {
-    process.getattr("pid").is_ok_and(|pid| pid.is_none())
+/// Why a start was refused, to be kept. Not its traceback: the frames in it, and those that have called them, have all
+/// that the start was made of, and what began it: descriptors, arguments, the pool itself.
+pub(super) fn reason_of(py: Python<'_>, refused: &PyErr) -> Py<PyAny> {
+    // `into_value` gives the exception its traceback, before 3.12: after that it can be taken away.
+    let reason = refused.clone_ref(py).into_value(py).into_any();
+    if is_refusal(py, refused) {
+        let mut each = Some(reason.bind(py).clone());
+        for _ in 0..MOST_REASONS {
+            let Some(error) = each else { break };
+            // One that does not let it be taken is of a class of the user's own.
+            let _ = error.setattr("__traceback__", py.None());
+            each = error.getattr("__context__").ok().filter(|before| !before.is_none());
+        }
+    }
+    reason
 }
+
+/// How many errors are looked at that were raised one while another was handled.
+const MOST_REASONS: usize = 16;
 
 /// Whether it says that there was no room for a process: no descriptor, no memory, no place.
 pub(super) fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {

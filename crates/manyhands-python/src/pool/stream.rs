@@ -3,6 +3,7 @@
 use super::job::{Manner, Outcome, Taken, task_kind};
 use super::map::{Arguments, most_ahead_of};
 use manyhands::pool::{Answer, Function, Task};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use std::collections::{HashMap, VecDeque};
 
@@ -45,6 +46,13 @@ struct Pending {
 }
 
 impl Stream {
+    /// What it leads to, for the garbage collector.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let given = self.again.iter().chain(self.pending.values()).flat_map(|pending| &pending.items);
+        self.waiting.iter().chain(given).try_for_each(|item| visit.call(item))?;
+        self.arrived.values().try_for_each(|(Ok(outcome) | Err(outcome))| visit.call(outcome))
+    }
+
     pub(super) fn new(function: Function, ordered: bool, manner: Manner, chunksize: usize) -> Self {
         Self {
             ordered,

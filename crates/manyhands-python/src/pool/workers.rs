@@ -3,7 +3,6 @@
 use super::PyPool;
 use super::calls::NO_JOB;
 use super::job::PyJob;
-use super::starting::is_lost;
 use crate::error;
 use crate::launch::PyProcess;
 use manyhands::pool::{Estate, Event, Phase, State, Task};
@@ -117,8 +116,7 @@ impl PyPool {
         let was_ready = match self.engine.bury(seat) {
             Ok(estate) => {
                 self.settle_estate(py, &process, &estate);
-                // One that was ended by us says nothing about the next.
-                estate.phase != Phase::Starting || is_lost(process.bind(py))
+                estate.phase != Phase::Starting
             }
             // Its seat makes no sense, or the pool has ended meanwhile.
             Err(_) => false,

@@ -29,6 +29,8 @@ thread_local! {
 /// A child that is forked meanwhile takes the mask from before by [`take_on_in_child`], with SIGINT blocked if asked for.
 pub struct BlockedSignals {
     before: libc::sigset_t,
+    /// The mask of a child, where signals are blocked around this.
+    around: Option<libc::sigset_t>,
     /// It belongs to the thread.
     _not_send: std::marker::PhantomData<*const ()>,
 }
@@ -50,8 +52,9 @@ impl BlockedSignals {
             Signals::Asynchronous => SYNCHRONOUS.into_iter().fold(full(), without),
         };
         let before = change(libc::SIG_BLOCK, &set)?;
-        OF_CHILD.set(Some(if child_without_sigint { with(before, libc::SIGINT) } else { before }));
-        Ok(Self { before, _not_send: std::marker::PhantomData })
+        let of_child = if child_without_sigint { with(before, libc::SIGINT) } else { before };
+        let around = OF_CHILD.replace(Some(of_child));
+        Ok(Self { before, around, _not_send: std::marker::PhantomData })
     }
 
     /// Whether this thread has one of these.
@@ -70,7 +73,7 @@ impl BlockedSignals {
 
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        OF_CHILD.set(None);
+        OF_CHILD.set(self.around.take());
         // A mask that was in force a moment ago can be set again.
         let _ = change(libc::SIG_SETMASK, &self.before);
     }

@@ -1,0 +1,85 @@
+"""Starts of processes in the middle of which a signal's handler raises; importable by spawned children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from multiprocessing.context import get_spawning_popen
+from typing import Any
+
+
+class Tick(Exception):
+    """No error of the start's own."""
+
+
+def _raise(_signal: int, _frame: Any) -> None:
+    raise Tick
+
+
+def nothing() -> None:
+    pass
+
+
+def children() -> set[int]:
+    """Ended ones, too, that nobody has collected."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return {int(pid) for pid in file.read().split()}
+
+
+def _one(ctx: Any, seconds: float) -> tuple[bool, set[int]]:
+    """Starts a process, of which the timer knows nothing; whether that was interrupted, and who is there then that the
+    process object does not know."""
+    process = ctx.Process(target=nothing)
+    before = children()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        process.start()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        interrupted = False
+    except Tick:
+        interrupted = True
+    left = children() - before - {process.pid}
+    if process.pid is not None:
+        process.join()
+        assert process.exitcode == 0 or (interrupted and process.exitcode in (-signal.SIGKILL, 255))
+        with contextlib.suppress(Tick):
+            process.close()
+    return interrupted, left
+
+
+def starts(wanted: int, method: str) -> tuple[int, set[int], bool]:
+    """Starts processes until so many starts were interrupted, or very many were not; how many were, which processes
+    nobody knows of, and whether this one is as daemonic as it was, and starts nothing."""
+    import manyhands
+
+    ctx: Any = manyhands.get_context(method)
+    daemon = manyhands.current_process().daemon
+    most = 0.0
+    for _ in range(5):
+        process = ctx.Process(target=nothing)
+        begun = time.monotonic()
+        process.start()
+        most = time.monotonic() - begun
+        process.join()
+    handler = signal.signal(signal.SIGALRM, _raise)
+    interrupted, left = 0, set()
+    try:
+        for _ in range(20 * wanted):
+            if interrupted >= wanted:
+                break
+            try:
+                was, unknown = _one(ctx, random.uniform(2e-5, most))
+            except Tick:
+                # Between the start and the next line.
+                continue
+            interrupted += was
+            left |= unknown
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    manyhands.active_children()
+    unchanged = manyhands.current_process().daemon is daemon and get_spawning_popen() is None
+    return interrupted, left & children(), unchanged
