@@ -68,7 +68,7 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         make_stdin(_manyhands.is_file)
         _finish_imports()
-        self._inherited = _typed_in.note_fork()
+        self._inherited = inherited = _typed_in.note_fork()
         start = _manyhands.Start()
         # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")
