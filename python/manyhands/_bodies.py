@@ -4,12 +4,10 @@ Each is run with the globals of the standard module whose function it is given t
 imports, and imports nothing before it is called.
 """
 
-# ruff: noqa: N802
 from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from types import FunctionType
     from typing import Any
 
 __all__ = ["BODIES", "LEFT"]
@@ -47,7 +45,11 @@ def _SimpleQueue(self: Any) -> Any:
 
 
 def _Pool(
-    self: Any, processes: Any = None, initializer: Any = None, initargs: Any = (), maxtasksperchild: Any = None
+    self: Any,
+    processes: Any = None,
+    initializer: Any = None,
+    initargs: Any = (),
+    maxtasksperchild: Any = None,
 ) -> Any:
     """A pool of worker processes; see `manyhands.pool.Pool`."""
     from manyhands import _patches
@@ -66,7 +68,9 @@ def _Array(self: Any, typecode_or_type: Any, size_or_initializer: Any, *, lock: 
     """An array in shared memory; see `manyhands.sharedctypes.Array`."""
     from manyhands import _patches
 
-    return _patches.of_context(self, "Array", "sharedctypes", typecode_or_type, size_or_initializer, lock=lock)
+    return _patches.of_context(
+        self, "Array", "sharedctypes", typecode_or_type, size_or_initializer, lock=lock
+    )
 
 
 def _RawValue(self: Any, typecode_or_type: Any, *args: Any) -> Any:

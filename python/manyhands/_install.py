@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["install", "installed", "uninstall"]
 
-#: The standard library's modules in which something changes.
+#: The standard library's modules in which something changes. (And `multiprocessing.process`, which each child has, with
+#: the contexts, without which there is no process to start.)
 _MODULES = (
-    "multiprocessing.process",
     "multiprocessing.context",
     "multiprocessing",
     "multiprocessing.connection",

@@ -149,11 +149,13 @@ def _change_class(module: ModuleType, theirs: type) -> None:
     def __new__(cls: type, /, *args: Any, **kwds: Any) -> Any:
         if cls is theirs and _install._installed and takes(args, kwds) and not _is_changed(theirs):
             frame = sys._getframe(1)
-            if not asks_for_its_own(frame) and not (theirs.__name__ == "SimpleQueue" and makes_its_pool(frame)):
+            if not asks_for_its_own(frame) and not (
+                theirs.__name__ == "SimpleQueue" and makes_its_pool(frame)
+            ):
                 made: Any = getattr(__import__(ours, fromlist=["*"]), theirs.__name__)
                 # One of ours that is derived from theirs is initialised by the call that this is part of.
                 return made.__new__(made, *args, **kwds) if issubclass(made, theirs) else made(*args, **kwds)
-        new: Any = super(theirs, cls).__new__
+        new: Any = super(theirs, cls).__new__  # type: ignore[arg-type]
         return new(cls) if new is object.__new__ else new(cls, *args, **kwds)
 
     # For whoever asks for the signature.
@@ -161,14 +163,39 @@ def _change_class(module: ModuleType, theirs: type) -> None:
     pristine = not any(_is_foreign(value, module) for value in vars(theirs).values())
     # It stays when the rest is taken back: a class that had a `__new__` of Python's once can lose it, but takes no
     # arguments then.
-    theirs.__new__ = staticmethod(__new__)  # type: ignore[assignment]
+    theirs.__new__ = staticmethod(__new__)  # type: ignore[method-assign]
     _classes[theirs] = dict(vars(theirs)) if pristine else None
 
 
 def _is_changed(theirs: type) -> bool:
     """Whether somebody has added or replaced something in the class, or in one that it is derived from: what that is
     for, ours would leave out."""
-    return any(kind in _classes and vars(kind) != _classes[kind] for kind in theirs.__mro__)
+    return any(
+        kind in _classes and vars(kind) != _classes[kind] and not _only_noted(kind) for kind in theirs.__mro__
+    )
+
+
+#: What Python itself notes in a class: `copyreg` when it pickles an object, annotations when they are asked for.
+_NOTES = {
+    "__annotate_func__",
+    "__annotations__",
+    "__annotations_cache__",
+    "__doc__",
+    "__signature__",
+    "__slotnames__",
+}
+
+
+def _only_noted(kind: type) -> bool:
+    """Whether nothing but such notes has changed in a class; the next time they are known."""
+    before, now = _classes[kind], dict(vars(kind))
+    if before is None:
+        return False
+    for name in {*before, *now} - _NOTES:
+        if name not in before or name not in now or before[name] != now[name]:
+            return False
+    _classes[kind] = now
+    return True
 
 
 def _is_foreign(value: Any, module: ModuleType) -> bool:
@@ -207,7 +234,7 @@ def _on_our_context(place: int, name: str) -> Callable[[tuple[Any, ...], dict[st
     def takes(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
         ctx = args[place] if len(args) > place else kwds.get(name)
         if not ctx:
-            from multiprocessing.context import _default_context as ctx  # type: ignore[attr-defined, no-redef]
+            from multiprocessing.context import _default_context as ctx
         method = getattr(ctx, "get_start_method", None)
         return method is None or method() in ("fork", "forkserver", "spawn")
 
@@ -275,14 +302,32 @@ def _change_package(module: ModuleType) -> None:
     """Where the standard library has imported a submodule by the way, it is there when it is asked for."""
     if "__getattr__" not in vars(module):
         vars(module)["__getattr__"] = submodule
-        _undo.append(lambda: vars(module).get("__getattr__") is submodule and delattr(module, "__getattr__"))
+        _undo.append(lambda: _restore_package(module))
+
+
+def _restore_package(module: ModuleType) -> None:
+    if vars(module).get("__getattr__") is submodule:
+        del vars(module)["__getattr__"]
 
 
 #: What its methods import.
-BY_THE_WAY = (
-    "connection forkserver heap managers pool popen_fork popen_forkserver popen_spawn_posix queues resource_sharer"
-    " resource_tracker sharedctypes spawn synchronize util"
-).split()
+BY_THE_WAY = {
+    "connection",
+    "forkserver",
+    "heap",
+    "managers",
+    "pool",
+    "popen_fork",
+    "popen_forkserver",
+    "popen_spawn_posix",
+    "queues",
+    "resource_sharer",
+    "resource_tracker",
+    "sharedctypes",
+    "spawn",
+    "synchronize",
+    "util",
+}
 
 
 def submodule(name: str) -> ModuleType:
@@ -324,7 +369,12 @@ def _preload(theirs: Any, into_ours: bool) -> None:
         theirs._preload_modules = ours._forkserver._preload_modules
 
 
+def _change_contexts(_module: ModuleType) -> None:
+    apply(sys.modules["multiprocessing.process"])
+
+
 _SPECIAL: dict[str, Callable[[ModuleType], None]] = {
+    "multiprocessing.context": _change_contexts,
     "multiprocessing": _change_package,
     "multiprocessing.forkserver": _change_forkserver,
 }

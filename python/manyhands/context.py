@@ -90,8 +90,8 @@ class BaseContext(_std.BaseContext):
         """A queue without a bound; see `manyhands.queues.SimpleQueue`."""
         frame = sys._getframe(1)
         if _own.is_called_by_its_pool(frame) or _own.makes_its_pool(frame):
-            # At its end that keeps its workers off their queue by a lock of the queue's that they take to read, and then
-            # takes what it has polled: on ours a worker could be faster, and the pool would wait for ever.
+            # At its end the pool keeps its workers off their queue by a lock of the queue's that they take to read, and
+            # then takes what it has polled: on ours a worker could be faster, and the pool would wait for ever.
             from multiprocessing.queues import SimpleQueue as theirs
 
             queue: Any = theirs(ctx=self.get_context())
@@ -245,7 +245,11 @@ class DefaultContext(BaseContext, _std.DefaultContext):
                 return self._own_context
             context: Any = _std._default_context._actual_context
             name = None if context is None else context._name
-            return context if _std._concrete_contexts.get(name) is not context else _concrete_contexts.get(name, context)
+            return (
+                context
+                if _std._concrete_contexts.get(name) is not context
+                else _concrete_contexts.get(name, context)
+            )
 
         @_actual_context.setter
         def _actual_context(self, context: BaseContext | None) -> None:
@@ -300,7 +304,7 @@ _STANDARD_PROCESSES = [_std.Process, _std.ForkProcess, _std.SpawnProcess, _std.F
 def default_context(method: str | None = None) -> Any:
     """The context of a start method, by default of the one that is set: ours, or where manyhands is installed the
     standard library's, which makes the same."""
-    default: Any = _std._default_context if _install.installed() else _default_context  # type: ignore[attr-defined]
+    default: Any = _std._default_context if _install.installed() else _default_context
     return default.get_context(method)
 
 

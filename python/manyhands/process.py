@@ -78,7 +78,9 @@ class _Process(BaseProcess):
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """The life of the process in itself; its exit status."""
         original: Any = BaseProcess._bootstrap  # type: ignore[attr-defined]
-        return _bootstrap(self, parent_sentinel) if _is_standard(original) else original(self, parent_sentinel)
+        return (
+            _bootstrap(self, parent_sentinel) if _is_standard(original) else original(self, parent_sentinel)
+        )
 
 
 class ForkProcess(_Process):
@@ -205,7 +207,7 @@ def reduce_standard(process_obj: Any) -> tuple[Any, ...]:
 
 
 def stand_for(name: str, state: dict[str, Any]) -> Any:
-    """An object of the standard library's class of that name; if its module has not run here, one of ours, until it does."""
+    """An object of the standard library's class of that name; of ours until the module of that class has run here."""
     kind: Any = vars(sys.modules.get("multiprocessing.context") or _std).get(name)
     stands = kind is None
     if stands:
@@ -215,7 +217,9 @@ def stand_for(name: str, state: dict[str, Any]) -> Any:
     if stands:
         from . import _imports
 
-        _imports.when_executed("multiprocessing.context", lambda context: become_standard(process_obj, context))
+        _imports.when_executed(
+            "multiprocessing.context", lambda context: become_standard(process_obj, context)
+        )
     return process_obj
 
 

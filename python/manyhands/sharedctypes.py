@@ -280,4 +280,3 @@ class SynchronizedString(SynchronizedArray, _std.SynchronizedString):
 
     value = make_property("value")
     raw = make_property("raw")
-

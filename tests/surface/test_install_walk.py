@@ -122,7 +122,8 @@ def faults(ctx):
             found += fault_of(f"{module}.{name}", make, ours, X)
     package = importlib.import_module("multiprocessing")
     for name, make, ours in OF_CONTEXTS:
-        found += fault_of(f"multiprocessing.{name}", make, ours, TAKEN.get(("multiprocessing", name)) or getattr(package, name))
+        X = TAKEN.get(("multiprocessing", name)) or getattr(package, name)
+        found += fault_of(f"multiprocessing.{name}", make, ours, X)
         found += fault_of(f"{ctx}.{name}", make, ours, getattr(ctx, name))
         found += fault_of(f"get_context().{name}", make, ours, getattr(package.get_context(), name))
     current = package.current_process()
@@ -150,8 +151,7 @@ WAYS = {
         else f"import multiprocessing as mp\nX = mp.{name}\n"
     ),
     "from package import module": lambda module, name: (
-        f"from {module.rpartition('.')[0] or module} import {module.rpartition('.')[2]} as m\n"
-        f"X = m.{name}\n"
+        f"from {module.rpartition('.')[0] or module} import {module.rpartition('.')[2]} as m\nX = m.{name}\n"
         if "." in module
         else f"from multiprocessing import {name} as X\n"
     ),

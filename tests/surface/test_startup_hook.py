@@ -40,7 +40,9 @@ if __name__ == "__main__":
 """
 
 
-def run(value: str | None, *flags: str, text: str = PROGRAM, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    value: str | None, *flags: str, text: str = PROGRAM, folder: Path
+) -> subprocess.CompletedProcess[str]:
     script = folder / "script.py"
     script.write_text(text)
     environment = {name: text for name, text in os.environ.items() if name != "MANYHANDS_INSTALL"}
@@ -91,6 +93,8 @@ def test_what_it_imports(tmp_path: Path) -> None:
 
 def test_uninstalled_again(tmp_path: Path) -> None:
     """A process that has uninstalled has children that are not installed, whatever their environment says."""
-    text = PROGRAM.replace("    print(*kind())", "    import manyhands\n    manyhands.uninstall()\n    print(*kind())")
+    text = PROGRAM.replace(
+        "    print(*kind())", "    import manyhands\n    manyhands.uninstall()\n    print(*kind())"
+    )
     done = run("1", text=text, folder=tmp_path)
     assert done.stdout == THEIRS
