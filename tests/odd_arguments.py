@@ -346,14 +346,15 @@ def soon(act: Callable[[], Any], wait: Callable[[], Any]) -> Any:
 
 
 def waits(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
-    for name in ("Lock", "Semaphore", "BoundedSemaphore"):
 
-        def taken(x: Any, make: Any = getattr(ctx, name)) -> Any:
-            lock = make()
-            lock.acquire()
-            return soon(lock.release, lambda: lock.acquire(True, x))
+    def taken(make: Callable[[], Any], x: Any) -> Any:
+        lock = make()
+        lock.acquire()
+        return soon(lock.release, lambda: lock.acquire(True, x))
 
-        yield f"{name}.acquire(True, x) that is released", (long,), taken
+    for make in (ctx.Lock, ctx.Semaphore, ctx.BoundedSemaphore):
+        what = f"{make.__name__}.acquire(True, x) that is released"
+        yield what, (long,), functools.partial(taken, make)
     condition, queue, full = ctx.Condition(), ctx.Queue(), ctx.Queue(1)
 
     def notify() -> None:

@@ -81,7 +81,11 @@ def settle(cls: type, ours: type, standard: Callable[[], Any], heeded: tuple[str
         if before in cls.__mro__ or changed.isdisjoint(insides(theirs, *heeded)):
             return
         if before is None:
-            names = {"__module__": ours.__module__, "__qualname__": ours.__qualname__, "__doc__": ours.__doc__}
+            names = {
+                "__module__": ours.__module__,
+                "__qualname__": ours.__qualname__,
+                "__doc__": ours.__doc__,
+            }
             before = type(ours.__name__, (theirs, ours), names)
             _combined[ours] = theirs, before
         _BASES.__set__(cls, _with(cls.__bases__, ours, before))

@@ -194,7 +194,9 @@ class TestTheClassItself:
         class Below(Changes, tag="below"):
             pass
 
-        setattr(Changes, name, lambda self: (odd.steps.append(name), getattr(super(Changes, self), name)())[1])
+        setattr(
+            Changes, name, lambda self: (odd.steps.append(name), getattr(super(Changes, self), name)())[1]
+        )
         kinds: list[Any] = [Below, Changes, Below]
         for kind in kinds:
             with kind(1, **{given: ctx}) as one:

@@ -95,7 +95,9 @@ impl Limit {
         }
         match timeout.extract::<i64>() {
             Ok(seconds) => Self::of_clock(seconds as f64),
-            Err(error) if error.is_instance_of::<PyOverflowError>(timeout.py()) => Self::of_clock(f64::INFINITY),
+            Err(error) if error.is_instance_of::<PyOverflowError>(timeout.py()) => {
+                Self::of_clock(f64::INFINITY)
+            }
             Err(error) => Err(error),
         }
     }
