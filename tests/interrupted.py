@@ -50,9 +50,10 @@ def _one(ctx: Any, seconds: float) -> tuple[bool, set[int]]:
     return interrupted, left
 
 
-def starts(wanted: int, method: str) -> tuple[int, set[int], bool]:
-    """Starts processes until so many starts were interrupted, or very many were not; how many were, which processes
-    nobody knows of, and whether this one is as daemonic as it was, and starts nothing."""
+def starts(count: int, method: str) -> tuple[int, set[int], bool]:
+    """How many of so many starts were interrupted (of forks few: most of their time goes by where what a handler raises
+    is only reported), which processes nobody knows of, and whether this one is as daemonic as it was, and starts
+    nothing."""
     import manyhands
 
     ctx: Any = manyhands.get_context(method)
@@ -67,9 +68,7 @@ def starts(wanted: int, method: str) -> tuple[int, set[int], bool]:
     handler = signal.signal(signal.SIGALRM, _raise)
     interrupted, left = 0, set()
     try:
-        for _ in range(20 * wanted):
-            if interrupted >= wanted:
-                break
+        for _ in range(count):
             try:
                 was, unknown = _one(ctx, random.uniform(2e-5, most))
             except Tick:

@@ -7,7 +7,9 @@ two modules."""
 from __future__ import annotations
 
 import array
+import contextlib
 import faulthandler
+import functools
 import importlib
 import json
 import os
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
+from queue import Empty
 from typing import Any
 
 try:
@@ -93,6 +96,8 @@ def odd() -> dict[str, Any]:
         "-1": -1,
         "False": False,
         "0.0": 0.0,
+        "-0.0": -0.0,
+        "Decimal('NaN')": Decimal("NaN"),
         "-0.5": -0.5,
         "0.01": 0.01,
         "-inf": float("-inf"),
@@ -148,6 +153,34 @@ def more() -> dict[str, Any]:
         "Fraction(2)": Fraction(2),
         "Decimal(2)": Decimal(2),
         "index 2": OnlyIndex(2),
+    }
+
+
+def long() -> dict[str, Any]:
+    """What is a long time: for calls whose end comes soon."""
+    return with_numpy(
+        {
+            "numpy.int64(2**40)": lambda: numpy.int64(2**40),
+            "numpy.float64(60)": lambda: numpy.float64(60),
+            "numpy.float32(60)": lambda: numpy.float32(60),
+            "numpy.float64(inf)": lambda: numpy.float64("inf"),
+        }
+    ) | {
+        "60": 60,
+        "60.0": 60.0,
+        "2**31": 2**31,
+        "2**62": 2**62,
+        "2**63": 2**63,
+        "2**70": 2**70,
+        "1e10": 1e10,
+        "1e18": 1e18,
+        "1e19": 1e19,
+        "1e300": 1e300,
+        "inf": float("inf"),
+        "beyond float": 10**400,
+        "Fraction(60)": Fraction(60),
+        "Decimal(60)": Decimal(60),
+        "index 60": OnlyIndex(60),
     }
 
 
@@ -300,6 +333,114 @@ def queues(ctx: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
                 each.close()
     simple = ctx.SimpleQueue()
     yield "SimpleQueue._poll(x)", (odd,), lambda x: simple._poll(x)
+
+
+def soon(act: Callable[[], Any], wait: Callable[[], Any]) -> Any:
+    """What comes of a wait for what a thread does soon."""
+    thread = threading.Timer(0.03, act)
+    thread.start()
+    try:
+        return wait()
+    finally:
+        thread.join()
+
+
+def waits(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+
+    def taken(make: Callable[[], Any], x: Any) -> Any:
+        lock = make()
+        lock.acquire()
+        return soon(lock.release, lambda: lock.acquire(True, x))
+
+    for make in (ctx.Lock, ctx.Semaphore, ctx.BoundedSemaphore):
+        what = f"{make.__name__}.acquire(True, x) that is released"
+        yield what, (long,), functools.partial(taken, make)
+    condition, queue, full = ctx.Condition(), ctx.Queue(), ctx.Queue(1)
+
+    def notify() -> None:
+        with condition:
+            condition.notify_all()
+
+    def waited(how: Callable[[], Any]) -> Any:
+        def holding() -> Any:
+            with condition:
+                return how()
+
+        return soon(notify, holding)
+
+    def waited_for(x: Any) -> Any:
+        begun = time.monotonic()
+        return waited(lambda: condition.wait_for(lambda: time.monotonic() > begun + 0.02, x))
+
+    def party(x: Any) -> Any:
+        barrier = ctx.Barrier(2)
+
+        def other() -> None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                barrier.wait(5)
+
+        return soon(other, lambda: bool(barrier.wait(x) < 2))
+
+    def event(x: Any) -> Any:
+        made = ctx.Event()
+        return soon(made.set, lambda: made.wait(x))
+
+    yield "Condition.wait(x) that is notified", (long,), lambda x: waited(lambda: condition.wait(x))
+    yield "Condition.wait_for(soon, x)", (long,), waited_for
+    yield "Event.wait(x) that is set", (long,), event
+    yield "Barrier.wait(x) with another", (long,), party
+
+    def got(x: Any) -> Any:
+        try:
+            return soon(lambda: queue.put(7), lambda: queue.get(True, x))
+        finally:
+            while not queue.empty():
+                queue.get(timeout=5)
+
+    def put(x: Any) -> Any:
+        full.put(1)
+        took: list[Any] = []
+        try:
+            return soon(lambda: took.append(full.get(timeout=20)), lambda: full.put(2, True, x))
+        finally:
+            with contextlib.suppress(Empty):
+                full.get(timeout=0.3)
+
+    yield "Queue.get(True, x) of what comes", (long,), got
+    yield "full Queue.put(2, True, x) when there is room", (long,), put
+    connection = importlib.import_module(module.__name__ + ".connection")
+
+    def polled(how: Callable[[Any], Any]) -> Any:
+        reader, writer = ctx.Pipe(False)
+        with reader, writer:
+            return soon(lambda: writer.send(1), lambda: how(reader))
+
+    yield "poll(x) of what comes", (long,), lambda x: polled(lambda reader: reader.poll(x))
+    yield "wait([...], x) of what comes", (long,), lambda x: polled(lambda r: len(connection.wait([r], x)))
+
+    def joined(x: Any) -> Any:
+        event = ctx.Event()
+        process = ctx.Process(target=wait_for, args=(event,))
+        process.start()
+        try:
+            return soon(event.set, lambda: (process.join(x), process.exitcode)[1])
+        finally:
+            event.set()
+            process.join()
+
+    yield "Process.join(x) that ends", (long,), joined
+    with ctx.Pool(1) as pool:
+        slow = functools.partial(pool.apply_async, time.sleep, (0.02,))
+        yield "AsyncResult.get(x) of what comes", (long,), lambda x: slow().get(x)
+        yield "AsyncResult.wait(x) of what comes", (long,), lambda x: slow().wait(x)
+        yield "next(x) of what comes", (long,), lambda x: pool.imap(time.sleep, [0.02]).next(x)
+
+
+def waits_for_futures(ctx: Any, executor: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    with executor(1, mp_context=ctx) as pool:
+        slow = functools.partial(pool.submit, time.sleep, 0.02)
+        yield "result(x) of what comes", (long,), lambda x: slow().result(x)
+        yield "exception(x) of what comes", (long,), lambda x: slow().exception(timeout=x)
 
 
 def connections(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
@@ -564,7 +705,8 @@ def main() -> None:
         values(ctx),
         processes(ctx, module),
     ]
-    groups += [pools(ctx, module), executors(ctx, executor)]
+    groups += [pools(ctx, module), executors(ctx, executor), waits(ctx, module)]
+    groups += [waits_for_futures(ctx, executor)]
     for group in groups:
         for what, tables, call in group:
             for table in tables:

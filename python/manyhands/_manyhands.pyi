@@ -973,8 +973,10 @@ def carrying(pickle: Callable[[], _T], popen: object) -> tuple[_T, list[tuple[in
     ``popen`` starts."""
 
 def starting(start: Callable[[], object], config: dict[str, Any] | None = None) -> None:
-    """Calls ``start``, which starts a process. When it raises, there is no process, or it is ended. ``config`` says of no
-    daemon meanwhile."""
+    """Calls ``start``, which starts a process. When it raises, there is no process, or it is ended.
+
+    Meanwhile ``config``, the current process's, does not say that it is a daemon.
+    """
 
 def unpack() -> None:
     """In a child that has opened what it was sent: what it was packed is not needed any more."""

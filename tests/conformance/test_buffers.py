@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
-from pathlib import Path
-
+import alike
 import pytest
-
-PROGRAM = Path(__file__).parent.parent / "buffers.py"
 
 #: What differs on purpose: which call, what the standard library does, and what we do; see `docs/differences.md`.
 DIFFERENT = [
@@ -26,27 +19,6 @@ DIFFERENT = [
 ]
 
 
-def outcomes(module: str) -> dict[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", PROGRAM, module], capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
-
-
 @pytest.mark.deadline(580)
 def test_buffers_go_where_they_go_in_the_standard_library() -> None:
-    theirs, ours = outcomes("multiprocessing"), outcomes("manyhands")
-    assert theirs.keys() == ours.keys()
-    assert len(theirs) > 7_000
-    wrong = []
-    for call, wanted in theirs.items():
-        got = ours[call]
-        known = any(
-            re.fullmatch(which, call) and re.fullmatch(said, wanted) and re.fullmatch(says, got)
-            for which, said, says in DIFFERENT
-        )
-        if got != wanted and not known:
-            wrong.append(f"{call}: {got}, in the standard library {wanted}")
-    assert not wrong, "\n".join(wrong)
+    alike.same_outcomes("buffers.py", DIFFERENT, 7_000)

@@ -1,5 +1,5 @@
-"""`KeyboardInterrupt`, `SystemExit` and their like, raised where results, errors and arguments are pickled, unpickled and
-shown: that call fails with an error that says so, and its worker goes on."""
+"""`KeyboardInterrupt`, `SystemExit` and their like, raised where results, errors and arguments are pickled, unpickled
+and shown: that call fails with an error that says so, and its worker goes on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from manyhands.pool import MaybeEncodingError
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-def failure(get: Callable[[], object]) -> BaseException:
+def failure(call: Callable[..., object], *arguments: Any) -> BaseException:
     try:
-        value = get()
+        value = call(*arguments)
     except BaseException as error:
         return error
     raise AssertionError(f"nothing was raised, but returned {value!r}")
@@ -41,7 +41,7 @@ def test_of_a_pool(ctx: Any, kind: str) -> None:
     with ctx.Pool(1) as pool:
         worker = pool.apply(os.getpid)
         for (function, when), expected in OF_A_POOL.items():
-            error = failure(lambda: pool.apply_async(function, (when, kind)).get(50))
+            error = failure(pool.apply_async(function, (when, kind)).get, 50)
             assert type(error) is expected, (when, type(error))
             if expected is not exits.ErrorWhenShown:
                 assert exits.KINDS[kind].__name__ in str(error)
@@ -49,16 +49,16 @@ def test_of_a_pool(ctx: Any, kind: str) -> None:
             assert [type(error) for error in kept] == [expected] * 3
             assert pool.apply(os.getpid) == worker
         for argument in (exits.WhenUnpickled(kind), exits.WhenGivenItsState(kind)):
-            error = failure(lambda: pool.apply_async(id, (argument,)).get(50))
+            error = failure(pool.apply_async(id, (argument,)).get, 50)
             assert type(error) is manyhands.TaskError
             assert pool.apply(os.getpid) == worker
         # What cannot be pickled is raised where it is: nothing was sent.
-        assert type(failure(lambda: pool.apply_async(id, (exits.WhenPickled(kind),)))) is exits.KINDS[kind]
+        assert type(failure(pool.apply_async, id, (exits.WhenPickled(kind),))) is exits.KINDS[kind]
         assert pool.apply(os.getpid) == worker
         done, failed = exits.Callback(kind), exits.Callback(kind)
         assert pool.apply_async(abs, (-3,), callback=done).get(50) == 3
         result = pool.apply_async(exits.raises_itself, (kind,), error_callback=failed)
-        assert type(failure(lambda: result.get(50))) is manyhands.TaskError
+        assert type(failure(result.get, 50)) is manyhands.TaskError
         assert (done.calls, failed.calls) == (1, 1)
         assert pool.apply(os.getpid) == worker
     pool.join()
@@ -67,7 +67,7 @@ def test_of_a_pool(ctx: Any, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["exit", "generator", "own"])
 def test_of_an_initializer(ctx: Any, kind: str) -> None:
     with ctx.Pool(1, exits.raises_itself, (kind,)) as pool:
-        error = failure(lambda: pool.apply_async(abs, (1,)).get(50))
+        error = failure(pool.apply_async(abs, (1,)).get, 50)
         assert type(error) is manyhands.TaskError
         assert f"of a {kind}" in str(error)
     pool.join()
@@ -95,7 +95,9 @@ def test_of_an_executor(ctx: Any, kind: str) -> None:
             assert type(error) is BrokenProcessPool
             assert exits.KINDS[kind].__name__ in str(error)
             assert executor.submit(os.getpid).result(50) == worker
-    with ProcessPoolExecutor(1, mp_context=ctx, initializer=exits.raises_itself, initargs=(kind,)) as executor:
+    with ProcessPoolExecutor(
+        1, mp_context=ctx, initializer=exits.raises_itself, initargs=(kind,)
+    ) as executor:
         error = executor.submit(abs, 1).exception(50)
         assert type(error) is BrokenProcessPool
         assert type(error.__cause__) is exits.KINDS[kind]

@@ -3,29 +3,21 @@ the same."""
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
 import sys
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
+import alike
 import manyhands
 import numpy
 import pytest
-
-PROGRAM = Path(__file__).parent.parent / "odd_arguments.py"
 
 #: What differs on purpose: which calls, with what, what the standard library says, and what we say; see
 #: `docs/differences.md`.
 DIFFERENT = [
     # A bound may be larger.
     (r"(Joinable)?Queue\((maxsize=)?x\) with 2\*\*31", "OverflowError", "gives True"),
-    # What is longer than its clock is for ever.
-    (r"poll\(x\), ready with (inf|1e30|2\*\*31|2\*\*40|huge)", "OverflowError", "gives True"),
-    (r"wait\(\[...\], timeout=x\), ready with (inf|1e30|2\*\*31|2\*\*40|huge)", "OverflowError", "gives 1"),
     # A buffer that cannot be written to, or has no dimension, is refused before the message is read.
     (r"recv_bytes_into\(x\) with .*", "BufferTooShort", "TypeError"),
 ]
@@ -40,31 +32,10 @@ if sys.version_info < (3, 12):
     ]
 
 
-def outcomes(module: str, method: str) -> dict[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", PROGRAM, module, method], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
-
-
 @pytest.mark.deadline(600)
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_odd_arguments_are_taken_as_the_standard_library_takes_them(method: str) -> None:
-    theirs, ours = outcomes("multiprocessing", method), outcomes("manyhands", method)
-    assert theirs.keys() == ours.keys()
-    assert len(theirs) > 9_000
-    wrong = []
-    for call, wanted in theirs.items():
-        got = ours[call]
-        known = any(
-            re.fullmatch(which, call) and re.fullmatch(said, wanted) and re.fullmatch(says, got)
-            for which, said, says in DIFFERENT
-        )
-        if got != wanted and not known:
-            wrong.append(f"{call}: {got}, in the standard library {wanted}")
-    assert not wrong, "\n".join(wrong)
+    alike.same_outcomes("odd_arguments.py", DIFFERENT, 9_000, method)
 
 
 @pytest.mark.methods("fork")

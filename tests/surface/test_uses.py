@@ -3,15 +3,11 @@ wrong way: the standard library's outcomes, types of exceptions and texts."""
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
+import alike
 import pytest
-
-PROGRAM = Path(__file__).parent.parent / "odd_uses.py"
 
 #: What differs on purpose: which use, what the standard library says, and what we say.
 DIFFERENT = [
@@ -26,31 +22,10 @@ DIFFERENT = [
 ]
 
 
-def outcomes(module: str, method: str) -> dict[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", PROGRAM, module, method], capture_output=True, text=True, timeout=230
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
-
-
 @pytest.mark.deadline(480)
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_every_use_ends_as_in_the_standard_library(method: str) -> None:
-    theirs, ours = outcomes("multiprocessing", method), outcomes("manyhands", method)
-    assert theirs.keys() == ours.keys()
-    assert len(theirs) > 450
-    wrong = []
-    for use, wanted in theirs.items():
-        got = ours[use]
-        known = any(
-            re.fullmatch(which, use) and re.fullmatch(said, wanted) and re.fullmatch(says, got)
-            for which, said, says in DIFFERENT
-        )
-        if got != wanted and not known:
-            wrong.append(f"{use}: {got}; in the standard library {wanted}")
-    assert not wrong, "\n".join(wrong)
+    alike.same_outcomes("odd_uses.py", DIFFERENT, 450, method)
 
 
 def test_what_is_pickled_within_our_own_pickling_may_be_pickled() -> None:

@@ -87,6 +87,9 @@ impl Limit {
         if seconds.is_nan() {
             return Err(PyValueError::new_err("cannot convert float NaN to integer"));
         }
+        if seconds * 1e3 > f64::from(i32::MAX) {
+            return Err(PyOverflowError::new_err("timeout is too large"));
+        }
         Ok(Self::Seconds(seconds))
     }
 
@@ -96,17 +99,26 @@ impl Limit {
         if let Ok(float) = timeout.cast::<PyFloat>() {
             // What is not a number is not positive.
             let seconds = float.value();
-            return Ok(if seconds > 0.0 { Self::Seconds(seconds) } else { Self::NoWait });
+            return if seconds > 0.0 { Self::of_clock(seconds) } else { Ok(Self::NoWait) };
         }
         if !timeout.gt(0)? {
             return Ok(Self::NoWait);
         }
         match timeout.extract::<i64>() {
-            Ok(seconds) => Ok(Self::Seconds(seconds as f64)),
-            // Longer than any clock runs.
-            Err(error) if error.is_instance_of::<PyOverflowError>(timeout.py()) => Ok(Self::Never),
+            Ok(seconds) => Self::of_clock(seconds as f64),
+            Err(error) if error.is_instance_of::<PyOverflowError>(timeout.py()) => {
+                Self::of_clock(f64::INFINITY)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// As the interpreter's own locks: a time that its clock of nanoseconds can name.
+    fn of_clock(seconds: f64) -> PyResult<Self> {
+        if seconds > i64::MAX as f64 / 1e9 {
+            return Err(PyOverflowError::new_err("timestamp too large to convert to C PyTime_t"));
+        }
+        Ok(Self::Seconds(seconds))
     }
 
     /// Until when to wait; `None` is not at all, which any time up to 0 is, too.
@@ -114,13 +126,17 @@ impl Limit {
         match self {
             Self::NoWait => Ok(None),
             Self::Never => Ok(Some(Deadline::NEVER)),
-            // What the system says to a semaphore's user.
-            Self::Seconds(seconds) if seconds.is_nan() => Err(PyOSError::new_err((22, "Invalid argument"))),
+            // What the system says to a semaphore's user, of a time that is no number or that it cannot name.
+            Self::Seconds(seconds) if seconds.is_nan() || seconds >= TWO_TO_63 => {
+                Err(PyOSError::new_err((22, "Invalid argument")))
+            }
             Self::Seconds(seconds) if seconds <= 0.0 => Ok(None),
             Self::Seconds(seconds) => Ok(Some(blocking::after(seconds))),
         }
     }
 }
+
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
 fn is_plain(timeout: &Bound<'_, PyAny>) -> bool {
     timeout.is_exact_instance_of::<PyFloat>() || timeout.is_exact_instance_of::<PyInt>()
