@@ -15,7 +15,7 @@ import marshal
 import os
 import sys
 
-from . import _imports, _install, _lazy, _unguarded
+from . import _imports, _lazy, _unguarded
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
         with open(job, "rb") as file:
             file.seek(0)
             installed, method = load(file)
-            # By the start-up hook it may be installed where it is not wanted.
-            _install.install() if installed else _install.uninstall()
+            _agree_on_install(installed)
             # Before the main module runs again: an unguarded start there must not fall back to another method.
             _force_start_method(method)
             data, refused = load(file), None
@@ -73,6 +72,22 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
             return process_obj
     finally:
         del current._inheriting
+
+
+def _agree_on_install(wanted: bool) -> None:
+    """Manyhands is installed here as it is in the parent."""
+    if wanted:
+        from . import _install
+
+        _install.install()
+    elif f"{__package__}._install" in sys.modules:
+        # By the start-up hook.
+        sys.modules[f"{__package__}._install"].uninstall()
+
+
+def _is_installed() -> bool:
+    install = sys.modules.get(f"{__package__}._install")
+    return install is not None and install.installed()
 
 
 def _obtain(file: Any, refused: Exception | None) -> Any:
@@ -258,7 +273,7 @@ def _submodule(name: str) -> Any:
     if name in ("context", "process", "reduction"):
         # These three come with the package; others are there when somebody imports them.
         return __import__(f"{_PACKAGE}.{name}", fromlist=["*"])
-    if _install.installed():
+    if _is_installed():
         from . import _patches
 
         if name in _patches.BY_THE_WAY:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import sys
 
-from . import _pickler, _unguarded
-from ._manyhands import sending
+from . import _unguarded
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Inherited", "is_inherited", "note_fork", "note_forked", "note_forks"]
+__all__ = ["Inherited", "is_inherited", "note_fork", "note_forks"]
 
 
 class Inherited:
@@ -27,6 +26,10 @@ class Inherited:
 
     def __init__(self) -> None:
         self.names = dict(vars(sys.modules["__main__"]))
+
+    def note_forked(self) -> None:
+        """In the child: what it began with is not its own doing."""
+        _unguarded.names = self.names
 
 
 #: One for each moment in which a child was forked that may live. None of them needs to be told what it began with.
@@ -37,14 +40,20 @@ def _is_typed_in() -> bool:
     """Whether the main module goes on to be defined, piece by piece, at a prompt or in a notebook."""
     if hasattr(sys, "ps1"):
         return True
-    main = sys.modules["__main__"]
-    # Not the interpreter's own of ``python -c`` or standard input: somebody has put it there to define things in.
-    return getattr(main, "__loader__", None) is None and not _pickler.main_is_importable()
+    if getattr(sys.modules["__main__"], "__loader__", None) is not None:
+        # A script's, or the interpreter's own of ``python -c`` or standard input.
+        return False
+    from . import _pickler
+
+    # Somebody has put it there to define things in.
+    return not _pickler.main_is_importable()
 
 
 def note_forks() -> None:
     """Children may be addressed that are forked at a prompt."""
     if _is_typed_in():
+        from . import _pickler
+
         _pickler.note_lacking_names()
 
 
@@ -63,18 +72,14 @@ def note_fork() -> Inherited | None:
     return made
 
 
-def note_forked(inherited: Inherited | None) -> None:
-    """In the child: what it began with is not its own doing."""
-    if inherited is not None:
-        _unguarded.names = inherited.names
-
-
 def is_inherited(name: str, value: object) -> bool:
     """Whether all forked children have that value of the main module's, and sending it would take long or fail.
 
     What is changed in place, and short, goes along each time: nobody can see whether it has changed.
     """
-    if _pickler.has_fresh_children() or not _inherited:
+    from . import _pickler
+
+    if not _inherited or _pickler.has_fresh_children():
         return False
     if not all(each.names.get(name) is value for each in list(_inherited)):
         return False
@@ -107,6 +112,7 @@ class _Measure:
 
 def _is_short(value: object) -> bool:
     from . import _descriptors
+    from ._manyhands import sending
 
     if isinstance(value, type(sys)):
         return True
@@ -121,4 +127,6 @@ def _is_short(value: object) -> bool:
 
 
 def _measure(value: object, measure: _Measure) -> None:
+    from . import _pickler
+
     _pickler._Pickler(measure, _pickler._PROTOCOL, True, measure.keep).dump(value)

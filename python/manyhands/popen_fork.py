@@ -9,7 +9,7 @@ import signal
 import sys
 from multiprocessing import util
 
-from . import _manyhands, _typed_in
+from . import _manyhands
 from .context import _force_start_method
 from .process import dies_with_parent, flush_std_streams, label, make_stdin, run
 
@@ -25,6 +25,8 @@ class Popen:
 
     method = "fork"
     _process: _manyhands.Process
+    #: What a child begins with that is forked at a prompt.
+    _inherited: Any = None
 
     def __init__(self, process_obj: Any) -> None:
         flush_std_streams()
@@ -67,13 +69,18 @@ class Popen:
 
     def _launch(self, process_obj: Any) -> None:
         make_stdin(_manyhands.is_file)
-        _finish_imports()
-        self._inherited = inherited = _typed_in.note_fork()
+        if _thread._count():
+            _finish_imports()
+        # Most main modules have one; what is typed at a prompt or in a notebook has none, or `ps1`.
+        if hasattr(sys, "ps1") or getattr(sys.modules["__main__"], "__loader__", None) is None:
+            from . import _typed_in
+
+            self._inherited = _typed_in.note_fork()
         start = _manyhands.Start()
         # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
-        self._process = start.fork(os.fork, lambda: _live(process_obj, start, inherited), intent)
+        self._process = start.fork(os.fork, lambda: _live(process_obj, start, self._inherited), intent)
 
 
 def _live(process_obj: Any, start: _manyhands.Start, inherited: Any) -> NoReturn:
@@ -83,7 +90,8 @@ def _live(process_obj: Any, start: _manyhands.Start, inherited: Any) -> NoReturn
         # In the child at-exit functions of the parent's are not ours to run.
         atexit._clear()
         atexit.register(util._exit_function)  # type: ignore[attr-defined]
-        _typed_in.note_forked(inherited)
+        if inherited is not None:
+            inherited.note_forked()
         code = run_child(process_obj, start.in_child())
     finally:
         atexit._run_exitfuncs()
@@ -93,8 +101,6 @@ def _live(process_obj: Any, start: _manyhands.Start, inherited: Any) -> NoReturn
 
 def _finish_imports() -> None:
     """Waits for what other threads import of ours: a child that is forked meanwhile would wait for that for ever."""
-    if not _thread._count():
-        return
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None) if name.startswith("manyhands.") else None
         if getattr(spec, "_initializing", False):

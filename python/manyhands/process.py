@@ -17,7 +17,7 @@ from multiprocessing.process import (
     parent_process,
 )
 
-from . import _kin, _manyhands
+from . import _imports, _manyhands
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -232,7 +232,14 @@ def become_standard(process_obj: Any, context: Any) -> None:
         process_obj.__class__ = vars(context)[type(process_obj).__name__]
 
 
-_kin.recognise("process")
+def _recognise(_contexts: object) -> None:
+    from . import _kin
+
+    _kin.recognise("process")
+
+
+# By then whoever asks is about to have the standard library's classes; most spawned children never have.
+_imports.when_executed("multiprocessing.context", _recognise)
 
 
 def label(process_obj: Any) -> str:
