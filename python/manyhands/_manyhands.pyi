@@ -795,7 +795,7 @@ class Worker:
 
 @final
 class Start:
-    """A child about to be started; it can be started once, by one of `fork`, `spawn` and `request`."""
+    """A child about to be started; it can be started once, by one of `fork`, `spawn`, `start_by` and `request`."""
 
     def __new__(cls) -> Self:
         """Reserves the child's slot in the process table and makes its life pipe."""
@@ -826,6 +826,9 @@ class Start:
     ) -> Process:
         """Starts a program with this process's environment; it inherits the descriptors with the numbers in
         ``passed``, and begins with SIGINT blocked unless it is ``interruptible``."""
+
+    def start_by(self, start: Callable[[], int]) -> Process:
+        """Has ``start`` start the child, as a debugger or tracer does; its result is the child's pid."""
 
     def request(self, zygote: ZygoteClient, job: JobDescriptor, passed: Sequence[int]) -> Process:
         """Has a fork server start it; ``job`` and the descriptors in ``passed`` reach the child. ``BrokenPipeError``

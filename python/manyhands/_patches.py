@@ -1,7 +1,7 @@
 """How a module of the standard library's is changed, and changed back, for `install`. Used by `_install` alone.
 
 Nothing here replaces a name. A class gets a ``__new__`` that makes ours when the class itself is called. A function
-gets the code of a function in `_patch_bodies`, and its own code lives on in a copy, which whoever needs the original calls.
+gets the code of a function in `_patch_bodies`, and its own code lives on in a copy, for those that need the original.
 A class or function that somebody else has changed or put there is heeded: it makes what they made of it.
 """
 

@@ -2,8 +2,8 @@
 
 A subclass that overrides, say, ``_setup_queues`` (joblib's pools do) was written for the standard library's machinery:
 ours has no such step, and would leave the override out without a word. So its objects are the standard library's:
-`settle` gives the class itself, when it is first called, a base before ours that behaves as the standard library's class.
-``super()`` reaches that.
+`settle` gives the class itself, when it is first called, a base before ours that behaves as the standard library's
+class. ``super()`` reaches that.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from . import _executor_insides, _kin, _manyhands, _outcomes, _pickler, _standard, _typed_in, _worker, pool
-from .context import context_for_workers, default_context
 from ._readying import Readying, Workers
+from .context import context_for_workers, default_context
 from .errors import TaskError
 
 __all__ = [

@@ -159,7 +159,7 @@ def start_interpreter(
     # If a handler of a signal raises before the child is ours, the child finds its place taken back, and ends.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [] if interruptible else [signal.SIGINT])
     try:
-        return start.forked(tools(program, argv, passed))
+        return start.start_by(lambda: tools(program, argv, passed))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -332,7 +332,9 @@ def test_an_idle_child(tmp_path: Path) -> None:
     )
     run(tmp_path, IDLE.replace("{package}", "import manyhands as mp"), expected=modules)
     installed = modules.replace("_imports", "_imports manyhands._install")
-    run(tmp_path, IDLE.replace("{package}", "import multiprocessing as mp"), launched=True, expected=installed)
+    run(
+        tmp_path, IDLE.replace("{package}", "import multiprocessing as mp"), launched=True, expected=installed
+    )
 
 
 PRELOAD = """

@@ -94,6 +94,13 @@ impl PyStart {
         }
     }
 
+    /// Has `start` start the child, as a debugger or a tracer does that has replaced how programs are started; its result
+    /// is the child's pid.
+    fn start_by(&mut self, start: &Bound<'_, PyAny>) -> PyResult<PyProcess> {
+        let pid = start.call0()?.extract()?;
+        self.take()?.forked(pid).map(PyProcess::from).map_err(error::launch)
+    }
+
     /// Starts a program with this process's environment; it inherits the descriptors with the numbers in `passed`. It
     /// begins with SIGINT blocked unless it is `interruptible`.
     #[pyo3(signature = (program, argv, passed, interruptible=true))]

@@ -42,7 +42,10 @@ impl Family {
     pub(crate) fn own_pid_namespace(&self) -> u32 {
         let table = self.process_table();
         let noted = self.own_place_here().and_then(|place| table.identity(table.look(place.index)));
-        noted.map(|own| own.namespaces.pids).filter(|&pids| pids != 0).unwrap_or_else(|| namespaces::own().pids)
+        noted
+            .map(|own| own.namespaces.pids)
+            .filter(|&pids| pids != 0)
+            .unwrap_or_else(|| namespaces::own().pids)
     }
 }
 
