@@ -134,9 +134,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_cached(self, cached: Any) -> Any:
         """What `functools.lru_cache` has made of a function."""
-        header = _identities.header_of(cached, None, _fingerprints.fingerprint(cached.__wrapped__))
+        wrapped = cached.__wrapped__
+        header = _identities.header_of(cached, _fingerprints.state(wrapped), _fingerprints.fingerprint(wrapped))
         parameters = cached.cache_parameters()
-        return _make_cached, (tuple(header), cached.__wrapped__, parameters["maxsize"], parameters["typed"])
+        return _make_cached, (tuple(header), wrapped, parameters["maxsize"], parameters["typed"])
 
     # --- classes ---
 

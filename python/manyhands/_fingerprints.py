@@ -6,7 +6,8 @@ randomisation, the order of sets, line numbers and file names have no say. Two d
 - a *fingerprint* of what the code does: bytecode, constants, defaults, what the functions close over, the bases of a
   class and what in its dictionary is code; members of an enumeration, names of slots. Not of what changes while a
   program runs: attributes that hold data, mutable containers, variables that the code itself assigns.
-- the *state* of a function, which has all of it; there is none of what can hold anything.
+- the *state* of a function, which has all of it; there is none of what can hold anything. The same of a class that goes by
+  no name (`whole`), but for objects of which the interpreter's own modules make classes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import weakref
 from _blake2 import blake2b  # without hashlib's imports
 from typing import Any
 
-__all__ = ["fingerprint", "main_named", "state", "wrapped_functions"]
+__all__ = ["fingerprint", "main_named", "state", "whole", "wrapped_functions"]
 
 _SIZE = 16
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
@@ -58,6 +59,14 @@ def state(function: Any) -> bytes | None:
         return None
 
 
+def whole(cls: type) -> bytes | None:
+    """Of a class: what its code does, and the data in it; ``None`` when there is something that can hold anything."""
+    try:
+        return _Describer(strict=False, has_data=True).whole(cls)
+    except (NoDigest, RecursionError):
+        return None
+
+
 def main_named(module: Any) -> Any:
     """The module's name; one for the main module, whatever it is called in this process."""
     return "__main__" if module in _MAIN else module
@@ -72,8 +81,9 @@ def wrapped_functions(value: Any) -> list[Any]:
 class _Describer:
     """One digest. What it is in the middle of, it does not describe again."""
 
-    def __init__(self, strict: bool) -> None:
+    def __init__(self, strict: bool, has_data: bool = False) -> None:
         self._strict = strict
+        self._has_data = has_data
         self._under_way: set[int] = set()
 
     def whole(self, obj: Any) -> bytes:
@@ -104,7 +114,7 @@ class _Describer:
             return _join("tuple", *map(self._value, value))
         if cls is frozenset:
             return _join("set", *sorted(map(self._value, value)))
-        if cls in _CONTAINERS and not self._strict:
+        if cls in _CONTAINERS and not self._strict and not self._has_data:
             return _join(cls.__name__)
         if cls in (set, bytearray, list):
             parts = map(self._value, value) if cls is not bytearray else [bytes(value)]
@@ -117,9 +127,13 @@ class _Describer:
             return _join("builtin", _name(value), self._value(value.__self__))
         if cls in _HOLDERS:
             return _join(cls.__qualname__, *map(self._value, wrapped_functions(value)))
-        if self._strict:
+        if self._strict or (self._has_data and not self._is_of_making(cls)):
             raise NoDigest
         return _join("object", *self._class_name(cls))
+
+    def _is_of_making(self, cls: type) -> bool:
+        """Whether its objects are what classes are made of, or objects of the class that is described."""
+        return cls.__module__ in _MAKERS or id(cls) in self._under_way
 
     def _class_name(self, cls: type) -> tuple[Any, ...]:
         if not self._strict:
@@ -141,7 +155,7 @@ class _Describer:
 
     def _cells(self, function: types.FunctionType) -> list[bytes]:
         found = []
-        assigned = () if self._strict else _assigned(function.__code__)
+        assigned = () if self._strict or self._has_data else _assigned(function.__code__)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
                 value = cell.cell_contents
@@ -166,11 +180,23 @@ class _Describer:
         parts.append(_join(*((slots,) if isinstance(slots, str) else sorted(map(str, slots)))))
         for name in sorted(cls.__dict__):
             value = cls.__dict__[name]
-            if _is_code(value) and name not in _VOLATILE:
+            if name not in _VOLATILE and (_is_code(value) or (self._has_data and name not in _OF_EVERY_CLASS)):
                 parts += (name, self._value(value))
         return _join("type", *parts)
 
 
+#: Modules whose objects classes are made of: descriptors, fields of dataclasses and the like.
+_MAKERS = frozenset(
+    ("_abc", "_collections", "abc", "builtins", "collections", "dataclasses", "enum", "functools", "types", "typing")
+)
+#: What says nothing of how a class differs from another one.
+_OF_EVERY_CLASS = frozenset(
+    (
+        *("__abstractmethods__", "__annotations__", "__annotations_cache__", "__dict__", "__doc__"),
+        *("__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__", "__slotnames__"),
+        *("__slots__", "__static_attributes__", "__weakref__", "_abc_impl"),
+    )
+)
 #: What the interpreter or a metaclass puts into a class at some time or other.
 _VOLATILE = frozenset({"__annotate__", "__annotate_func__", "__subclasshook__"})
 

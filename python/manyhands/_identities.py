@@ -171,6 +171,10 @@ def _known(header: Header) -> Record | None:
 # --- in the sender ---
 
 
+#: The fingerprint of a class that must not be taken for another one.
+_LIKE_NONE = b""
+
+
 def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
     """What the receiver is to recognise the object by."""
     record = record_of(obj)
@@ -181,6 +185,9 @@ def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
         if record.places is None:
             record.places = tuple(_places(obj, module))
         places = record.places
+        if isinstance(obj, type):
+            # Its code alone does not tell it from the next one that the same function has made.
+            fingerprint = _fingerprints.whole(obj) or _LIKE_NONE
     before = record.header
     if before is not None:
         tokens = tuple(record.tokens)
@@ -271,7 +278,14 @@ def _candidates(header: Header) -> list[Any]:
 
 def _fits(obj: Any, header: Header) -> bool:
     named = (_fingerprints.main_named(obj.__module__), obj.__qualname__)
-    return named == (header.module, header.qualname) and _fingerprints.fingerprint(obj) == header.fingerprint
+    if named != (header.module, header.qualname):
+        return False
+    if header.is_named:
+        # As by name: what the receiver's own holds is its own affair.
+        return _fingerprints.fingerprint(obj) == header.fingerprint
+    if isinstance(obj, type):
+        return header.fingerprint != _LIKE_NONE and _fingerprints.whole(obj) == header.fingerprint
+    return header.state is not None and _fingerprints.state(obj) == header.state
 
 
 def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
@@ -293,6 +307,8 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
     own = [each for each in _like(header, bases()) if _is_own(each) and _may_be(each, header)]
     if not header.is_named:
         own = [each for each in own if _resolve(header.module, tuple(header.qualname.split("."))) is not each]
+    elif not is_relative:
+        return None
     if is_relative:
         own = [each for each in own if id(each) == header.address]
     return _adopt(own[0], header) if len(own) == 1 else None
@@ -341,10 +357,7 @@ def find_function(header: Header) -> Any:
 def find_cached(header: Header) -> Any:
     """As `find_class`, for what `functools.lru_cache` makes."""
     for each in _candidates(header):
-        if (
-            hasattr(each, "cache_parameters")
-            and _fingerprints.fingerprint(each.__wrapped__) == header.fingerprint
-        ):
+        if hasattr(each, "cache_parameters") and _fits(each.__wrapped__, header):
             return _adopt(each, header)
     record = _known(header)
     return record.ref() if record is not None else None
