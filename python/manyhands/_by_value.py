@@ -135,7 +135,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_cached(self, cached: Any) -> Any:
         """What `functools.lru_cache` has made of a function."""
         wrapped = cached.__wrapped__
-        header = _identities.header_of(cached, _fingerprints.state(wrapped), _fingerprints.fingerprint(wrapped))
+        header = _identities.header_of(
+            cached, _fingerprints.state(wrapped), _fingerprints.fingerprint(wrapped)
+        )
         parameters = cached.cache_parameters()
         return _make_cached, (tuple(header), wrapped, parameters["maxsize"], parameters["typed"])
 

@@ -180,20 +180,40 @@ class _Describer:
         parts.append(_join(*((slots,) if isinstance(slots, str) else sorted(map(str, slots)))))
         for name in sorted(cls.__dict__):
             value = cls.__dict__[name]
-            if name not in _VOLATILE and (_is_code(value) or (self._has_data and name not in _OF_EVERY_CLASS)):
+            if name not in _VOLATILE and (
+                _is_code(value) or (self._has_data and name not in _OF_EVERY_CLASS)
+            ):
                 parts += (name, self._value(value))
         return _join("type", *parts)
 
 
 #: Modules whose objects classes are made of: descriptors, fields of dataclasses and the like.
 _MAKERS = frozenset(
-    ("_abc", "_collections", "abc", "builtins", "collections", "dataclasses", "enum", "functools", "types", "typing")
+    (
+        "_abc",
+        "_collections",
+        "abc",
+        "builtins",
+        "collections",
+        "dataclasses",
+        "enum",
+        "functools",
+        "types",
+        "typing",
+    )
 )
 #: What says nothing of how a class differs from another one.
 _OF_EVERY_CLASS = frozenset(
     (
         *("__abstractmethods__", "__annotations__", "__annotations_cache__", "__dict__", "__doc__"),
-        *("__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__", "__slotnames__"),
+        *(
+            "__firstlineno__",
+            "__module__",
+            "__orig_bases__",
+            "__parameters__",
+            "__qualname__",
+            "__slotnames__",
+        ),
         *("__slots__", "__static_attributes__", "__weakref__", "_abc_impl"),
     )
 )

@@ -8,7 +8,7 @@ with what is waited for. ``stubtest`` holds this file to the compiled module.
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from types import CodeType
-from typing import Any, NoReturn, Self, SupportsIndex, TypeAlias, TypeVar, final
+from typing import Any, Self, SupportsIndex, TypeAlias, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -30,6 +30,7 @@ __all__ = [
     "SharedArray",
     "Sink",
     "Start",
+    "Starting",
     "Synchronized",
     "SynchronizedArray",
     "SynchronizedBase",
@@ -59,7 +60,6 @@ __all__ = [
     "offers_so_far",
     "pipe",
     "sending",
-    "starting",
     "unpack",
     "wait",
     "withdraw_offers",
@@ -814,12 +814,17 @@ class Start:
     def in_child(self) -> int:
         """In a forked child: takes the slot; the life pipe that it returns is the caller's."""
 
-    def fork(self, fork: Callable[[], int], child: Callable[[], NoReturn], intent: object | None) -> Process:
-        """Forks by ``fork``, an ``os.fork``; the child does ``child``. No signal's handler runs in between.
+    def fork(self, fork: Callable[[], int], intent: object | None) -> Process | None:
+        """Forks by ``fork``, an ``os.fork``; ``None`` in the child. No signal's handler runs until either process knows
+        what it is: in the child not before `let_signals_in`.
 
         ``intent`` is where the standard library's resource tracker looks whether a fork is of multiprocessing.
         ``MemoryError`` when there is none for what the child will hold.
         """
+
+    @staticmethod
+    def let_signals_in() -> None:
+        """In a forked child, which can be interrupted from now on."""
 
     def spawn(
         self, program: str, argv: Sequence[str], passed: Sequence[int], interruptible: bool = True
@@ -975,11 +980,16 @@ def carrying(pickle: Callable[[], _T], popen: object) -> tuple[_T, list[tuple[in
     """Calls ``pickle`` and returns what it returns, and the queues that it has pickled; it is for the child that
     ``popen`` starts."""
 
-def starting(start: Callable[[], object], config: dict[str, Any] | None = None) -> None:
-    """Calls ``start``, which starts a process. When it raises, there is no process, or it is ended.
+@final
+class Starting:
+    """Around a start of a process: when it raises, there is no process, or it is ended.
 
     Meanwhile ``config``, the current process's, does not say that it is a daemon.
     """
+
+    def __new__(cls, config: dict[str, Any] | None = None) -> Self: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, raised: Any, _value: Any, _traceback: Any) -> None: ...
 
 def unpack() -> None:
     """In a child that has opened what it was sent: what it was packed is not needed any more."""

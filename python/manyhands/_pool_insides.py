@@ -51,6 +51,12 @@ def _outcome(job: Any, name: str) -> tuple[bool, Any]:
     return outcome
 
 
+def names(job: Any) -> list[str]:
+    """What `dir` lists: attributes that are there. (Managers look at each of them.)"""
+    later = ("_success", "_value") if job._outcome is None else ()
+    return [name for name in object.__dir__(job) if name not in later]
+
+
 @property  # type: ignore[misc]
 def chunksize(job: Any) -> int:
     """The size of chunks that was asked for, or that the standard library would have taken."""

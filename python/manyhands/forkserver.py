@@ -119,16 +119,13 @@ class ForkServer:
         fds = (_manyhands.family_descriptor(), client.servers_end, start.life)
         arguments = ", ".join(map(str, (start.place, *fds)))
         call = f"manyhands._zygote.main({arguments}, {kind[0]}, {preload!r}, {data!r})"
-
-        def begin() -> None:
+        passed = [fd for fd in fds if fd is not None]
+        with _manyhands.Starting():
             # Ctrl-C is not the server's affair, not even while it comes up.
-            passed = [fd for fd in fds if fd is not None]
             process = spawn.start_interpreter(start, call, passed, interruptible=False)
             client.started(process)
             if self._client is before:
                 self._process, self._client, self._kind = process, client, kind
-
-        _manyhands.starting(begin)
         # Another one, if a signal handler has started a process meanwhile; this one ends, then.
         assert self._client is not None, "somebody has started one"
         return self._client

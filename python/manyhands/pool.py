@@ -67,6 +67,7 @@ class ApplyResult(_manyhands.Job, Generic[T]):
         __init__ = object.__init__
     _job = _pool_insides.number
     _success = _pool_insides.success
+    __dir__ = _pool_insides.names
     _value = _pool_insides.value
 
     if TYPE_CHECKING:  # the engine's, who knows nothing of types

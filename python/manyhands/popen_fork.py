@@ -80,13 +80,21 @@ class Popen:
         # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
-        self._process = start.fork(os.fork, lambda: _live(process_obj, start, self._inherited), intent)
+        process = start.fork(os.fork, intent)
+        if process is None:
+            try:
+                _live(process_obj, start, self._inherited)
+            finally:
+                # A signal's handler has raised while it ended. Nothing leads back into the parent's program.
+                os._exit(1)
+        self._process = process
 
 
 def _live(process_obj: Any, start: _manyhands.Start, inherited: Any) -> NoReturn:
     """The child's whole life."""
     code = 1
     try:
+        start.let_signals_in()
         # In the child at-exit functions of the parent's are not ours to run.
         atexit._clear()
         atexit.register(util._exit_function)  # type: ignore[attr-defined]

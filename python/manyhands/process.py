@@ -177,10 +177,12 @@ def start_from_worker(process_obj: Any, start: Callable[[Any], object]) -> None:
     current: Any = current_process()
     config = current._config
     if not getattr(current, "_is_pool_worker", False) or "daemon" not in config:
-        _manyhands.starting(lambda: start(process_obj))
+        with _manyhands.Starting():
+            start(process_obj)
         return
     process_obj._die_with_parent = True
-    _manyhands.starting(lambda: start(process_obj), config)
+    with _manyhands.Starting(config):
+        start(process_obj)
 
 
 def dies_with_parent(process_obj: Any) -> bool:

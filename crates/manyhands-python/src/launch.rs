@@ -64,34 +64,42 @@ impl PyStart {
         Ok(life.into_raw_fd())
     }
 
-    /// Forks by `fork`: `os.fork`, or what somebody else has put there. In the child `child` is called, and the process
-    /// ends with it. No Python code is between the fork and what either process does next, so no signal's handler raises
-    /// there. `intent` is where the standard library's resource tracker looks, by `preserve_fd`, whether a fork makes a
+    /// Forks by `fork`: `os.fork`, or what somebody else has put there; `None` in the child. No Python code is between the
+    /// fork and what the parent does next, and to the child no signal comes until it calls `let_signals_in`: so no
+    /// signal's handler raises there. `intent` is where the standard library's resource tracker looks, by `preserve_fd`, whether a fork makes a
     /// process of multiprocessing: the child of any other has a tracker of its own, which destroys what that child has
     /// opened when it ends.
     fn fork(
         slf: &Bound<'_, Self>,
         fork: &Bound<'_, PyAny>,
-        child: &Bound<'_, PyAny>,
         intent: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<PyProcess> {
+    ) -> PyResult<Option<PyProcess>> {
         let standing = intent.map(Standing::for_a_process).transpose()?;
         slf.borrow().announce(fork)?;
         let forked = fork.call0().and_then(|pid| pid.extract::<u32>());
         // In both processes: what they fork next is not this one.
         let back = standing.map_or(Ok(()), Standing::end);
         match forked {
-            Ok(0) => end_with(child),
+            Ok(0) => {
+                keep_handlers_away(fork.py());
+                Ok(None)
+            }
             // Noted before anything is raised.
             Ok(pid) => {
                 let process = slf.borrow_mut().take()?.forked(pid).map(PyProcess::from);
-                back.and(process.map_err(error::launch))
+                back.and(process.map(Some).map_err(error::launch))
             }
             Err(refused) => {
                 slf.borrow().start()?.withdraw();
                 Err(refused)
             }
         }
+    }
+
+    /// In a forked child, which can be interrupted from now on.
+    #[staticmethod]
+    fn let_signals_in() {
+        manyhands::take_on_in_child();
     }
 
     /// Has `start` start the child, as a debugger or a tracer does that has replaced how programs are started; its result
@@ -178,16 +186,14 @@ impl<'a, 'py> Standing<'a, 'py> {
     }
 }
 
-/// In a forked child: lives as `child`, which ends the process. Whatever it raises instead does not get out of here: this
-/// process is a copy of its parent, and would go on as that.
-fn end_with(child: &Bound<'_, PyAny>) -> ! {
-    let py = child.py();
-    loop {
-        // A handler may raise here, too, at most as often as signals come.
-        if let Err(raised) = child.call0() {
-            raised.write_unraisable(py, Some(child));
-        }
-        let _ = py.import("os").and_then(|os| os.call_method1("_exit", (1,)));
+/// In a forked child: until it is ready for signals. It goes on in the frames of its parent's program, out of which nothing
+/// may raise.
+fn keep_handlers_away(py: Python<'_>) {
+    // It cannot fail; should it, signals come a moment too early.
+    let _ = manyhands::keep_away_in_child();
+    // What has come since the fork.
+    while let Err(raised) = py.check_signals() {
+        raised.write_unraisable(py, None);
     }
 }
 

@@ -21,58 +21,62 @@ pub(crate) fn note(sentinel: &Arc<Sentinel>) {
     });
 }
 
-/// This thread listens from now on, until this is dropped: then a start around this one does again. (A handler that runs
-/// in the middle of one may start processes itself, and so does a start that needs a fork server.)
+/// Around a start of a process, as a context manager: when it raises, there is no process, or it is ended, and reaped. The
+/// standard library lets no daemon start one: meanwhile `config`, of the current process, does not say that it is one.
+///
+/// A start around this one listens again when this is over: a handler that runs in the middle of one may start processes
+/// itself, and so does a start that needs a fork server. (No function that calls the start: a forked child lives in the
+/// middle of it, and the frames that it has inherited must be the interpreter's alone, for a thread that is ended there.)
+#[pyclass(name = "Starting", module = "manyhands._manyhands")]
 #[derive(Debug)]
-struct Listening {
+pub(crate) struct PyStarting {
+    config: Option<Py<PyDict>>,
+    daemon: Option<Py<PyAny>>,
     around: Option<Vec<Arc<Sentinel>>>,
 }
 
-impl Listening {
-    fn new() -> Self {
-        Self { around: HEARD.replace(Some(Vec::new())) }
+#[pymethods]
+impl PyStarting {
+    #[new]
+    #[pyo3(signature = (config=None))]
+    fn new(config: Option<Py<PyDict>>) -> Self {
+        Self { config, daemon: None, around: None }
     }
-}
 
-impl Drop for Listening {
-    fn drop(&mut self) {
-        HEARD.set(self.around.take());
+    fn __enter__(&mut self, py: Python<'_>) -> PyResult<()> {
+        if let Some(config) = &self.config {
+            let config = config.bind(py);
+            if let Some(daemon) = config.get_item(DAEMON)? {
+                config.del_item(DAEMON)?;
+                self.daemon = Some(daemon.unbind());
+            }
+        }
+        self.around = HEARD.replace(Some(Vec::new()));
+        Ok(())
     }
-}
 
-/// Calls `start`, which starts a process. When it raises, there is no process, or it is ended, and reaped. The standard
-/// library lets no daemon start one: meanwhile `config`, of the current process, does not say that it is one.
-#[pyfunction]
-#[pyo3(signature = (start, config=None))]
-pub(crate) fn starting(
-    py: Python<'_>,
-    start: &Bound<'_, PyAny>,
-    config: Option<&Bound<'_, PyDict>>,
-) -> PyResult<()> {
-    let daemon = config.map_or(Ok(None), |config| config.get_item(DAEMON))?;
-    if let Some(config) = config.filter(|_| daemon.is_some()) {
-        config.del_item(DAEMON)?;
+    #[pyo3(signature = (raised, _value, _traceback))]
+    fn __exit__(
+        &mut self,
+        py: Python<'_>,
+        raised: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let heard = HEARD.replace(self.around.take()).unwrap_or_default();
+        if !raised.is_none() {
+            py.detach(|| {
+                for sentinel in &heard {
+                    // One that cannot be signalled or reaped is gone, or somebody else's to reap.
+                    let _ = process::end(sentinel);
+                }
+            });
+        }
+        match (&self.config, self.daemon.take()) {
+            (Some(config), Some(daemon)) => config.bind(py).set_item(DAEMON, daemon),
+            _ => Ok(()),
+        }
     }
-    let started = start_or_end(py, start);
-    if let (Some(config), Some(daemon)) = (config, daemon) {
-        config.set_item(DAEMON, daemon)?;
-    }
-    started
 }
 
 const DAEMON: &str = "daemon";
-
-fn start_or_end(py: Python<'_>, start: &Bound<'_, PyAny>) -> PyResult<()> {
-    let listening = Listening::new();
-    let started = start.call0();
-    let heard = HEARD.take().unwrap_or_default();
-    drop(listening);
-    started.map(drop).inspect_err(|_| {
-        py.detach(|| {
-            for sentinel in &heard {
-                // One that cannot be signalled or reaped is gone, or somebody else's to reap.
-                let _ = process::end(sentinel);
-            }
-        });
-    })
-}

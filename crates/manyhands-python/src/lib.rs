@@ -46,7 +46,7 @@ mod _manyhands {
         is_notebook, join_family, keep_locks, note_exit, notebook_descriptor, unpack,
     };
     #[pymodule_export]
-    use super::launched::starting;
+    use super::launched::PyStarting;
     #[pymodule_export]
     use super::lock::PyLock;
     #[pymodule_export]

@@ -56,7 +56,7 @@ pub use shared::{Parcel, Shared, SharedBlock, SharedSlice, UnheldParcel};
 pub use sys::changing::Changing;
 pub use sys::limits::MoreDescriptors;
 pub use sys::memory::adopt as adopt_descriptor;
-pub use sys::signal_mask::{BlockedSignals, Signals, take_on_in_child};
+pub use sys::signal_mask::{BlockedSignals, Signals, keep_away_in_child, take_on_in_child};
 pub use sys::{OsError, Remembered, is_file};
 
 /// How many bytes the system has just refused to map, if that is what an error of damaged memory means.

@@ -49,7 +49,7 @@ impl BlockedSignals {
     pub fn new(signals: Signals, child_without_sigint: bool) -> Result<Self, OsError> {
         let set = match signals {
             Signals::Interrupt => with(empty(), libc::SIGINT),
-            Signals::Asynchronous => SYNCHRONOUS.into_iter().fold(full(), without),
+            Signals::Asynchronous => asynchronous(),
         };
         let before = change(libc::SIG_BLOCK, &set)?;
         let of_child = if child_without_sigint { with(before, libc::SIGINT) } else { before };
@@ -79,7 +79,16 @@ impl Drop for BlockedSignals {
     }
 }
 
-/// In a child that was just forked, by the thread that forked: signals that were kept from its parent come in.
+/// In a forked child that is not ready for signals yet: they are kept away, until [`take_on_in_child`].
+///
+/// # Errors
+/// Never, as long as the C library means what it says.
+pub fn keep_away_in_child() -> Result<(), OsError> {
+    OF_CHILD.set(Some(change(libc::SIG_BLOCK, &asynchronous())?));
+    Ok(())
+}
+
+/// In a child that was forked, by the thread that forked: signals that were kept from it, or from its parent, come in.
 pub fn take_on_in_child() {
     if let Some(mask) = OF_CHILD.take() {
         let _ = change(libc::SIG_SETMASK, &mask);
@@ -92,6 +101,10 @@ fn change(how: i32, set: &libc::sigset_t) -> Result<libc::sigset_t, OsError> {
     // SAFETY: both sets are live values of this function's or its caller's, of which the second is written.
     let result = unsafe { libc::pthread_sigmask(how, set, &raw mut before) };
     if result == 0 { Ok(before) } else { Err(OsError { call: "pthread_sigmask", errno: result }) }
+}
+
+fn asynchronous() -> libc::sigset_t {
+    SYNCHRONOUS.into_iter().fold(full(), without)
 }
 
 fn empty() -> libc::sigset_t {
