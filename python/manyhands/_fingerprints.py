@@ -6,8 +6,8 @@ randomisation, the order of sets, line numbers and file names have no say. Two d
 - a *fingerprint* of what the code does: bytecode, constants, defaults, what the functions close over, the bases of a
   class and what in its dictionary is code; members of an enumeration, names of slots. Not of what changes while a
   program runs: attributes that hold data, mutable containers, variables that the code itself assigns.
-- the *state* of a function, which has all of it; there is none of what can hold anything. The same of a class that goes by
-  no name (`whole`), but for objects of which the interpreter's own modules make classes.
+- the *state* of a function, which has all of it; there is none of what can hold anything. The same of a class that goes
+  by no name (`whole`), but for objects of which the interpreter's own modules make classes.
 """
 
 from __future__ import annotations
