@@ -5,6 +5,7 @@ What is raised, and where, differs from run to run; that the end comes does not.
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import time
@@ -52,6 +53,9 @@ def ticks() -> Iterator[Ticks]:
     ticking = Ticks(0.002)
     yield ticking
     signal.setitimer(signal.ITIMER_REAL, 0)
+    # One that raised in the hooks by which `logging` takes its lock around a fork has left the lock taken.
+    while logging._lock._is_owned():  # type: ignore[attr-defined]
+        logging._lock.release()  # type: ignore[attr-defined]
     signal.signal(signal.SIGALRM, before)
     signal.setitimer(signal.ITIMER_REAL, left)
 
