@@ -53,6 +53,16 @@ __all__ = [
 S = TypeVar("S")
 T = TypeVar("T")
 
+
+def __getattr__(name: str) -> Any:
+    if name != "ThreadPool":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # The standard library's, which has nothing to do with processes.
+    from multiprocessing.pool import ThreadPool
+
+    return ThreadPool
+
+
 #: How long workers get to end after SIGTERM before they are killed, in seconds.
 _TERM_GRACE = 2.0
 #: What the standard library's pool has inside, and a subclass of ours may change.

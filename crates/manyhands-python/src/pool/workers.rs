@@ -93,6 +93,13 @@ pub(super) fn sentinel_of(process: &Bound<'_, PyAny>) -> PyResult<Arc<Sentinel>>
     Ok(Arc::new(sentinel.map_err(error::os)?))
 }
 
+/// Whether somebody has ended the process from outside, as far as its status tells.
+fn was_killed(py: Python<'_>, process: &Py<PyAny>) -> bool {
+    let code = process.bind(py).getattr("exitcode").and_then(|code| code.extract::<i32>());
+    // SIGHUP, SIGINT, SIGKILL, SIGTERM; the others are a program's own faults.
+    matches!(code, Ok(-1 | -2 | -9 | -15))
+}
+
 impl PyPool {
     /// The number of the bell's descriptor, which a worker must inherit; -1 when there is none any more.
     pub(super) fn bell(&self) -> i32 {
@@ -121,7 +128,11 @@ impl PyPool {
             // Its seat makes no sense, or the pool has ended meanwhile.
             Err(_) => false,
         };
-        let actions = self.state().scheduler.on(Event::WorkerExited { seat, was_ready });
+        let event = match was_ready {
+            false if was_killed(py, &process) => Event::WorkerKilledUnready { seat },
+            was_ready => Event::WorkerExited { seat, was_ready },
+        };
+        let actions = self.state().scheduler.on(event);
         self.carry_out(py, actions);
         Ok(())
     }

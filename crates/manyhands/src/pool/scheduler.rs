@@ -27,6 +27,12 @@ pub enum Event {
         /// Whether it had made itself ready.
         was_ready: bool,
     },
+    /// A worker's process was ended by somebody from outside, before it had made itself ready, and is buried: that says
+    /// nothing of whether the next one will be.
+    WorkerKilledUnready {
+        /// Where it sat.
+        seat: usize,
+    },
     /// A worker could not make itself ready and said why.
     WorkerUnready,
     /// There is more to do than there are workers.
@@ -87,6 +93,8 @@ pub enum State {
 
 /// Workers that die before they are ready, one after the other, until the pool breaks: per seat.
 const UNREADY_DEATHS_PER_SEAT: usize = 2;
+/// The same of workers that somebody ends from outside, while nothing is answered.
+const UNREADY_KILLS_PER_SEAT: usize = 20;
 
 /// After the first refusal the next start is tried so soon; each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -102,6 +110,7 @@ pub struct Scheduler {
     occupied: Vec<bool>,
     outstanding: usize,
     unready_deaths: usize,
+    unready_kills: usize,
     dismissed: bool,
     /// Seats whose worker could not be started and is to be tried again.
     vacant: Vec<bool>,
@@ -122,6 +131,7 @@ impl Scheduler {
             occupied: vec![false; seats],
             outstanding: 0,
             unready_deaths: 0,
+            unready_kills: 0,
             dismissed: false,
             vacant: vec![false; seats],
             pause: None,
@@ -177,9 +187,11 @@ impl Scheduler {
             }
             Event::Answered { tasks } => {
                 self.outstanding = self.outstanding.saturating_sub(tasks);
+                self.unready_kills = 0;
                 self.dismiss_when_idle()
             }
             Event::WorkerExited { seat, was_ready } => self.worker_exited(seat, was_ready),
+            Event::WorkerKilledUnready { seat } => self.worker_killed_unready(seat),
             Event::WorkerUnready => self.break_down(),
             Event::WorkerDemanded => self.worker_demanded(),
             Event::Started { .. } => self.started(),
@@ -267,6 +279,16 @@ impl Scheduler {
             return self.break_down();
         }
         vec![self.start(seat)]
+    }
+
+    fn worker_killed_unready(&mut self, seat: usize) -> Vec<Action> {
+        self.unready_kills += 1;
+        if self.unready_kills <= UNREADY_KILLS_PER_SEAT * self.occupied.len() {
+            // After a pause, as after a start that was refused.
+            return self.start_refused(seat);
+        }
+        self.occupied[seat] = false;
+        if self.wants_workers() { self.break_down() } else { Vec::new() }
     }
 
     fn worker_demanded(&mut self) -> Vec<Action> {
@@ -454,6 +476,32 @@ mod tests {
         }
         assert_eq!(scheduler.state(), State::Broken);
         assert!(scheduler.on(Event::WorkerExited { seat: 1, was_ready: false }).is_empty());
+    }
+
+    #[test]
+    fn workers_that_are_killed_before_they_are_ready_come_again_after_a_pause_but_not_for_ever() {
+        let (mut scheduler, _) = Scheduler::new(1);
+        let mut killed = 0;
+        while scheduler.state() == State::Running {
+            let actions = scheduler.on(Event::WorkerKilledUnready { seat: 0 });
+            killed += 1;
+            assert!(killed <= 1 + UNREADY_KILLS_PER_SEAT);
+            if scheduler.state() == State::Running {
+                assert!(matches!(actions[..], [Action::Pause(_)]));
+                assert_eq!(scheduler.on(Event::PauseOver), [Action::Start { seat: 0 }]);
+                scheduler.on(Event::Started { seat: 0 });
+            }
+        }
+        assert_eq!(killed, 1 + UNREADY_KILLS_PER_SEAT);
+        let (mut scheduler, _) = Scheduler::new(1);
+        for _ in 0..10 * UNREADY_KILLS_PER_SEAT {
+            scheduler.on(Event::WorkerKilledUnready { seat: 0 });
+            scheduler.on(Event::PauseOver);
+            scheduler.on(Event::Started { seat: 0 });
+            scheduler.on(Event::Submitted { tasks: 1 });
+            scheduler.on(Event::Answered { tasks: 1 });
+        }
+        assert_eq!(scheduler.state(), State::Running, "it works between them");
     }
 
     #[test]
