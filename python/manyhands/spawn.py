@@ -87,8 +87,13 @@ def tracker_descriptor() -> int:
         # In a thread, where no signal's handler runs: one that raised in the middle would leave a process that nobody
         # knows.
         starter = threading.Thread(target=_start_tracker)
-        starter.start()
-        starter.join()
+        try:
+            starter.start()
+        except RuntimeError:
+            # There can be none, after an `unshare` of pid namespaces say, or at a limit.
+            _start_tracker()
+        else:
+            starter.join()
     descriptor = resource_tracker.getfd()
     assert descriptor is not None, "getfd starts the tracker"
     status = os.fstat(descriptor)
