@@ -145,7 +145,7 @@ def echo(requests: Any, answers: Any) -> None:
 
 
 def uses(classes: dict[str, Any], failing: Any) -> dict[str, Any]:
-    """What somebody finds out who is given the classes."""
+    """What a receiver of the classes finds out."""
     try:
         raise failing("x")
     except classes["Failure"] as error:

@@ -54,7 +54,7 @@ def drop(hook: Hook) -> None:
 
 
 def executed(module: ModuleType) -> None:
-    """Whoever has executed a module calls this."""
+    """The code that has executed a module calls this."""
     for hook in list(_hooks.get(module.__name__, ())):
         hook(module)
 

@@ -34,7 +34,7 @@ KIN = {
     "_barrier": ("multiprocessing.synchronize", "Barrier"),
     "pool": ("multiprocessing.pool", "Pool ApplyResult MapResult IMapIterator IMapUnorderedIterator"),
     "futures": ("concurrent.futures.process", "ProcessPoolExecutor"),
-    # Written as subclasses; here for those who ask what stands beside what.
+    # Written as subclasses; here because the table is complete.
     "context": (
         "multiprocessing.context",
         "BaseContext ForkContext SpawnContext ForkServerContext DefaultContext",

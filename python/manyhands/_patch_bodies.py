@@ -118,7 +118,7 @@ def _BoundedSemaphore(self: Any, value: int = 1) -> Any:
 
 
 def _Condition(self: Any, lock: Any = None) -> Any:
-    """Waiting without a lock, for who holds it; see `manyhands.synchronize.Condition`."""
+    """Waiting without a lock, for its holder; see `manyhands.synchronize.Condition`."""
     from manyhands import _patches
 
     return _patches.of_context(self, "Condition", "synchronize", lock)

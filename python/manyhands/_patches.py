@@ -1,7 +1,7 @@
 """How a module of the standard library's is changed, and changed back, for `install`. Used by `_install` alone.
 
 Nothing here replaces a name. A class gets a ``__new__`` that makes ours when the class itself is called. A function
-gets the code of a function in `_patch_bodies`, and its own code lives on in a copy, for those that need the original.
+gets the code of a function in `_patch_bodies`, and its own code lives on in a copy, for callers of the original.
 A class or function that somebody else has changed or put there is heeded: it makes what they made of it.
 """
 
@@ -158,7 +158,7 @@ def _change_class(module: ModuleType, theirs: type) -> None:
         new: Any = super(theirs, cls).__new__  # type: ignore[arg-type]
         return new(cls) if new is object.__new__ else new(cls, *args, **kwds)
 
-    # For whoever asks for the signature.
+    # For `inspect.signature`.
     __new__.__wrapped__ = theirs.__init__  # type: ignore[attr-defined, misc]
     pristine = not any(_is_foreign(value, module) for value in vars(theirs).values())
     # It stays when the rest is taken back: a class that had a `__new__` of Python's once can lose it, but takes no

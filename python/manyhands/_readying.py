@@ -1,4 +1,4 @@
-"""What the user gives to make workers ready, and who holds it.
+"""What the user gives to make workers ready, and which object holds it.
 
 An initializer may be a method of the very object that has the pool or executor: a circle. A pool's engine is held by
 its driver thread and by lists that end pools at the interpreter's end; would it hold the initializer, such a circle

@@ -22,7 +22,7 @@ __all__ = ["Inherited", "is_inherited", "note_fork", "note_forks"]
 
 
 class Inherited:
-    """What the main module had when a child was forked; kept by who keeps the child."""
+    """What the main module had when a child was forked; kept by the object that stands for the child."""
 
     def __init__(self) -> None:
         self.names = dict(vars(sys.modules["__main__"]))

@@ -339,7 +339,7 @@ class ProcessPoolExecutor(Executor):
 
     @_standard.Seen
     def _executor_manager_thread(self) -> _executor_insides.ManagerThread | None:
-        """Who can be waited for until all is over; ``None`` before the first call and after `shutdown`."""
+        """What can be waited for until all is over; ``None`` before the first call and after `shutdown`."""
         if self._crew is None or self._shutdown_thread:
             return None
         return _executor_insides.ManagerThread(self._crew)

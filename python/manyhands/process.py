@@ -240,7 +240,7 @@ def _recognise(_contexts: object) -> None:
     _kin.recognise("process")
 
 
-# By then whoever asks is about to have the standard library's classes; most spawned children never have.
+# By then a program can ask for the standard library's classes; most spawned children never can.
 _imports.when_executed("multiprocessing.context", _recognise)
 
 

@@ -102,7 +102,7 @@ def tracker_descriptor() -> int:
 
 
 def _start_tracker() -> None:
-    # Who asks for its descriptor then hears why not.
+    # The call that asks for its descriptor then raises the reason.
     with contextlib.suppress(Exception):
         resource_tracker.ensure_running()
 

@@ -146,15 +146,15 @@ def killed_waiters(world: World) -> None:
         waiter.start()
     for stage, tell in (("condition", condition.notify_all), ("event", event.set)):
         for _ in waiters:
-            world.check(results.get(timeout=60) == f"before the {stage}", f"who waits for the {stage}")
+            world.check(results.get(timeout=60) == f"before the {stage}", f"the one at the {stage}")
         time.sleep(world.rng.uniform(0, 0.05))
         if stage == "event":
             _kill(world, waiters.pop())
-        # Whoever holds the condition has said so before it waits.
+        # The holder of the condition has said so before it waits.
         with condition:
             tell()
     for _ in waiters:
-        world.check(results.get(timeout=60) == "before the barrier", "who waits at the barrier")
+        world.check(results.get(timeout=60) == "before the barrier", "the one at the barrier")
     world.until(lambda: barrier.n_waiting == len(waiters), "not all come to the barrier")
     _kill(world, waiters.pop())
     for waiter in waiters:

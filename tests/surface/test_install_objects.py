@@ -255,7 +255,7 @@ if __name__ == "__main__":
     child.start()
     assert queue.get() == ("odd", "OddProcess")
     child.join()
-    # Who starts processes in a way of their own gets the standard library's pool, which makes no demands.
+    # A context that starts processes in a way of its own gets the standard library's pool, which makes no demands.
     with odd.Pool(1) as pool:
         assert type(pool) is multiprocessing.pool.Pool and pool.map(abs, [-3]) == [3]
     print("well")

@@ -252,7 +252,7 @@ pub(crate) fn dumps_carrying<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Dumpe
 }
 
 /// As [`dumps_carrying`], for what the codec has refused. With [`Way::Moving`] what this process has received itself, and
-/// alone uses, goes to the receiver as it is: whoever asks for that must not use it any more.
+/// alone uses, goes to the receiver as it is: the caller must not use it any more.
 pub(crate) fn pickle_into<'py>(
     object: &Bound<'py, PyAny>,
     way: Way,

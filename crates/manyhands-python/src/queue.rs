@@ -25,7 +25,7 @@ use std::sync::{Mutex, OnceLock};
 pub(crate) struct PyQueue {
     queue: OnceLock<Queue>,
     /// What was done with this object: [`CLOSED`] and so on. The lock of `own` is held when something is closed, and by
-    /// those who make what is closed with it; `put` and `get` only look.
+    /// the calls that make what is closed with it; `put` and `get` only look.
     done: AtomicU8,
     own: Mutex<Own>,
 }
@@ -404,7 +404,7 @@ impl PyQueue {
         if queue.is_shut() {
             return Err(error::send(SendError::Shut));
         }
-        // Who waits for as long as it takes need not look at the consumers' words.
+        // A call that waits for as long as it takes need not look at the consumers' words.
         if limit != Limit::Never && queue.is_full() && limit.deadline()?.is_none() {
             return Err(error::full(py));
         }

@@ -44,7 +44,7 @@ fn a_holder_that_nobody_sees_is_waited_for_while_there_may_be_one() {
     let begun = Instant::now();
     assert_eq!(mutex.lock_placed(|| {}).map(drop), Err(LockError::Corrupted));
     assert!(begun.elapsed() >= Duration::from_secs(4), "not at once");
-    // Who only waits for a holder that is named by nothing waits for nobody, wherever members are.
+    // A wait for a holder that is named by nothing is for nobody, wherever members are.
     SOMEBODY_IS_UNSEEN.store(true, Ordering::SeqCst);
     word(mutex).store(0x8000_0000, Ordering::SeqCst);
     assert_eq!(mutex.lock_placed(|| {}).map(drop), Err(LockError::Corrupted));

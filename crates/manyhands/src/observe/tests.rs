@@ -12,20 +12,20 @@ use std::time::Duration;
 #[test]
 fn processes_that_are_no_members_are_refused_by_name() {
     assert_eq!(Observer::attach(1 << 30).err(), Some(ObserveError::NoSuchProcess(1 << 30)));
-    let other = memory::create_sealed(COPY_NAME, CHUNK_BYTES).unwrap();
+    let other = memory::create_sealed(COPY_NAME, CHUNK_BYTES).expect("a descriptor");
     assert_eq!(Observer::over(other, 7).err(), Some(ObserveError::NotAMember(7)));
-    let open = memory::file_of(COPY_NAME, &[0; 100]).unwrap();
+    let open = memory::file_of(COPY_NAME, &[0; 100]).expect("a descriptor");
     assert_eq!(Observer::over(open, 7).err(), Some(ObserveError::NotAMember(7)));
 }
 
 #[test]
 fn a_thread_that_waits_is_seen_from_outside_and_inside() {
-    let family = Family::current().unwrap();
-    let queue = Queue::create(family, 3).unwrap();
+    let family = Family::current().expect("a family");
+    let queue = Queue::create(family, 3).expect("memory");
     let waiting = queue.clone();
     let waiter = std::thread::spawn(move || waiting.receive_by(Deadline::after(Duration::from_secs(60))));
-    let own = Observer::own().unwrap();
-    let outside = Observer::attach(std::process::id()).unwrap();
+    let own = Observer::own().expect("a family to look into");
+    let outside = Observer::attach(std::process::id()).expect("made by this test");
     let seen = |observer: &Observer| {
         let text = observer.report().to_string();
         text.contains("s for a message in queue") && text.contains("at most 5")
@@ -34,42 +34,44 @@ fn a_thread_that_waits_is_seen_from_outside_and_inside() {
         assert!(!waiter.is_finished(), "it waits, and is not seen:\n{}", outside.report());
         std::thread::yield_now();
     }
-    queue.send_by(&[1, 2, 3], Deadline::NEVER).unwrap();
-    assert_eq!(waiter.join().unwrap().unwrap(), [1, 2, 3]);
+    queue.send_by(&[1, 2, 3], Deadline::NEVER).expect("room");
+    assert_eq!(waiter.join().expect("no panic").expect("a message"), [1, 2, 3]);
     assert!(!seen(&own), "awake, so the note is given back:\n{}", own.report());
     drop(queue);
 }
 
 #[test]
 fn who_holds_a_lock_for_longer_than_a_moment_is_named() {
-    let family = Family::current().unwrap();
-    let queue = Queue::create(family, 0).unwrap();
-    let header = &family.whole_arena().placed::<QueueHeader>(queue.handle()).unwrap().ring;
+    let family = Family::current().expect("a family");
+    let queue = Queue::create(family, 0).expect("memory");
+    let header = &family.whole_arena().placed::<QueueHeader>(queue.handle()).expect("made by this test").ring;
     let ring = Ring::new(family.whole_arena(), header, queue.handle());
     let line = format!("its lock to put is held by process {}", std::process::id());
-    let held = ring.putting(Locking::Wait).unwrap();
-    assert!(Observer::own().unwrap().report().to_string().contains(&line));
+    let held = ring.putting(Locking::Wait).expect("a sound ring");
+    assert!(Observer::own().expect("a family to look into").report().to_string().contains(&line));
     drop(held);
     // A thread that dies with it: the next one who locks would repair.
     let (arena, home) = (family.whole_arena(), queue.handle());
     std::thread::spawn(move || {
-        std::mem::forget(Ring::new(arena, header, home).putting(Locking::Wait).unwrap())
+        std::mem::forget(Ring::new(arena, header, home).putting(Locking::Wait).expect("a sound ring"))
     })
     .join()
-    .unwrap();
-    let text = Observer::own().unwrap().report().to_string();
+    .expect("made by this test");
+    let text = Observer::own().expect("a family to look into").report().to_string();
     assert!(text.contains("its lock to put was held by somebody who died"), "{text}");
-    drop(ring.putting(Locking::Wait).unwrap());
-    assert!(Observer::own().unwrap().report().to_string().contains("killed at it once"));
+    drop(ring.putting(Locking::Wait).expect("a sound ring"));
+    assert!(
+        Observer::own().expect("a family to look into").report().to_string().contains("killed at it once")
+    );
     drop(queue);
 }
 
 #[test]
 fn a_family_of_another_build_is_refused() {
-    let (file, _) = copy_of(Family::current().unwrap(), 1 << 20);
+    let (file, _) = copy_of(Family::current().expect("a family"), 1 << 20);
     // The build's number, behind the magic word, the layout and the size of a pointer.
-    file.write_all_at(&[1; 8], 16).unwrap();
-    let refused = Observer::over(memory::duplicate(file.as_fd()).unwrap(), 7).err();
+    file.write_all_at(&[1; 8], 16).expect("made by this test");
+    let refused = Observer::over(memory::duplicate(file.as_fd()).expect("a descriptor"), 7).err();
     assert_eq!(refused, Some(ObserveError::OtherBuild));
 }
 
@@ -79,23 +81,26 @@ const COPY_NAME: &str = "manyhands-copy";
 /// A copy of a family's memory, to be damaged.
 fn copy_of(family: &Family, bytes: usize) -> (std::fs::File, Observer) {
     let mut copy = vec![0; bytes];
-    std::fs::File::from(memory::duplicate(family.descriptor().unwrap().get().unwrap()).unwrap())
-        .read_exact_at(&mut copy, 0)
-        .unwrap();
-    let fd = memory::create_sealed(COPY_NAME, 4 * CHUNK_BYTES).unwrap();
-    let file = std::fs::File::from(memory::duplicate(fd.as_fd()).unwrap());
-    file.write_all_at(&copy, 0).unwrap();
-    (file, Observer::over(fd, 7).unwrap())
+    std::fs::File::from(
+        memory::duplicate(family.descriptor().expect("a descriptor").get().expect("made by this test"))
+            .expect("made by this test"),
+    )
+    .read_exact_at(&mut copy, 0)
+    .expect("made by this test");
+    let fd = memory::create_sealed(COPY_NAME, 4 * CHUNK_BYTES).expect("a descriptor");
+    let file = std::fs::File::from(memory::duplicate(fd.as_fd()).expect("a descriptor"));
+    file.write_all_at(&copy, 0).expect("a file of this test");
+    (file, Observer::over(fd, 7).expect("made by this test"))
 }
 
 #[test]
 fn random_damage_is_reported_or_overlooked_but_never_follows_into_nowhere() {
-    let family = Family::current().unwrap();
-    let queue = Queue::create(family, 0).unwrap();
+    let family = Family::current().expect("a family");
+    let queue = Queue::create(family, 0).expect("memory");
     for _ in 0..200 {
-        queue.send_by(&[7; 1000], Deadline::NEVER).unwrap();
+        queue.send_by(&[7; 1000], Deadline::NEVER).expect("made by this test");
     }
-    let pool = crate::pool::Pool::create(family, 3).unwrap();
+    let pool = crate::pool::Pool::create(family, 3).expect("memory");
     let bytes = 24 << 20;
     let (file, observer) = copy_of(family, bytes);
     let sound = observer.report();
@@ -125,15 +130,15 @@ fn random_damage_is_reported_or_overlooked_but_never_follows_into_nowhere() {
             // What tells that it is an arena stays: another one would be refused.
             let at = if at < 40 { 64 } else { at.min(bytes as u64 - 8) };
             let mut word = [0; 8];
-            file.read_exact_at(&mut word, at).unwrap();
+            file.read_exact_at(&mut word, at).expect("a file of this test");
             before.push((at, word));
             let value = if next() % 2 == 0 { next() } else { next() % 5_000_000 };
-            file.write_all_at(&value.to_le_bytes(), at).unwrap();
+            file.write_all_at(&value.to_le_bytes(), at).expect("a file of this test");
         }
         let text = observer.report().to_string();
         assert!(text.starts_with("manyhands family"), "round {round}");
         for (at, word) in before.into_iter().rev() {
-            file.write_all_at(&word, at).unwrap();
+            file.write_all_at(&word, at).expect("a file of this test");
         }
     }
     let healed = observer.report();
