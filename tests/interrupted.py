@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import statistics
 import time
 from multiprocessing.context import get_spawning_popen
 from typing import Any
@@ -50,27 +51,33 @@ def _one(ctx: Any, seconds: float) -> tuple[bool, set[int]]:
     return interrupted, left
 
 
+def _seconds(ctx: Any) -> float:
+    """How long a start takes that nothing interrupts."""
+    process = ctx.Process(target=nothing)
+    begun = time.monotonic()
+    process.start()
+    taken = time.monotonic() - begun
+    process.join()
+    return taken
+
+
 def starts(count: int, method: str) -> tuple[int, set[int], bool]:
     """How many of so many starts were interrupted (of forks few: most of their time goes by where what a handler raises
     is only reported), which processes nobody knows of, and whether this one is as daemonic as it was, and starts
-    nothing."""
+    nothing. Where none was interrupted it goes on until one is, for a minute at most."""
     import manyhands
 
     ctx: Any = manyhands.get_context(method)
     daemon = manyhands.current_process().daemon
-    most = 0.0
-    for _ in range(5):
-        process = ctx.Process(target=nothing)
-        begun = time.monotonic()
-        process.start()
-        most = time.monotonic() - begun
-        process.join()
+    usual = statistics.median(_seconds(ctx) for _ in range(9))
     handler = signal.signal(signal.SIGALRM, _raise)
-    interrupted, left = 0, set()
+    done, interrupted, left = 0, 0, set()
+    end = time.monotonic() + 60
     try:
-        for _ in range(count):
+        while done < count or (not interrupted and time.monotonic() < end):
+            done += 1
             try:
-                was, unknown = _one(ctx, random.uniform(2e-5, most))
+                was, unknown = _one(ctx, random.uniform(2e-5, usual))
             except Tick:
                 # Between the start and the next line.
                 continue
