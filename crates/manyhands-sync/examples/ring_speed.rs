@@ -24,8 +24,10 @@ fn main() {
 mod speed {
     use super::support::{self, Mapping};
     use manyhands_sync::deadline::Deadline;
+    use manyhands_sync::notes::WaitKind;
     use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
-    use manyhands_sync::wait_word::Patience;
+    use manyhands_sync::spin::Learnt;
+    use manyhands_sync::wait_word::Waiting;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Instant;
 
@@ -49,7 +51,7 @@ mod speed {
         let rounds: Vec<String> = (0..3).map(|_| format!("{:.2}", round_trip(200_000))).collect();
         println!("round trip, 8 B: {} us", rounds.join(" / "));
         let rounds: Vec<String> = (0..3).map(|_| format!("{:.2}", floor(200_000))).collect();
-        println!("its floor, two words spun on with the same patience: {} us", rounds.join(" / "));
+        println!("its floor, two words spun on with the same waiting: {} us", rounds.join(" / "));
     }
 
     /// Messages a second, from the first put to the last take.
@@ -66,7 +68,7 @@ mod speed {
             assert_eq!(support::reap(pid), 0);
         }
         for _ in 0..workers {
-            put(&ring, END, &[], &mut Patience::new());
+            put(&ring, END, &[], &mut Waiting::new(WaitKind::Message));
         }
         for pid in consumers {
             assert_eq!(support::reap(pid), 0);
@@ -76,20 +78,20 @@ mod speed {
         rate
     }
 
-    fn put(ring: &Ring<Mapping>, tag: u32, bytes: &[u8], patience: &mut Patience) {
+    fn put(ring: &Ring<Mapping>, tag: u32, bytes: &[u8], waiting: &mut Waiting) {
         loop {
             match ring.put(tag, &[bytes]) {
                 Ok(_) => return,
-                Err(PutError::Full) => drop(ring.wait_for_room(patience, Deadline::NEVER)),
+                Err(PutError::Full) => drop(ring.wait_for_room(waiting, Deadline::NEVER)),
                 Err(error) => panic!("{error:?}"),
             }
         }
     }
 
     fn produce(ring: &Ring<Mapping>, bytes: usize, batch: u32, messages: u64) {
-        let (bytes, mut patience) = (vec![7; bytes], Patience::new());
+        let (bytes, mut waiting) = (vec![7; bytes], Waiting::new(WaitKind::Message));
         if batch == 1 {
-            return (0..messages).for_each(|_| put(ring, 0, &bytes, &mut patience));
+            return (0..messages).for_each(|_| put(ring, 0, &bytes, &mut waiting));
         }
         let mut left = messages;
         while left != 0 {
@@ -101,7 +103,7 @@ mod speed {
             left -= put;
             if put < wanted {
                 if full {
-                    ring.wait_for_room(&mut patience, Deadline::NEVER);
+                    ring.wait_for_room(&mut waiting, Deadline::NEVER);
                 } else {
                     ring.grow(&[&bytes]).unwrap();
                 }
@@ -110,7 +112,7 @@ mod speed {
     }
 
     fn consume(ring: &Ring<Mapping>, batch: u32) {
-        let (mut out, mut patience) = (Vec::new(), Patience::new());
+        let (mut out, mut waiting) = (Vec::new(), Waiting::new(WaitKind::Message));
         loop {
             out.clear();
             match ring.taking(Locking::Wait) {
@@ -129,7 +131,7 @@ mod speed {
                         return;
                     }
                 }
-                Err(TakeError::Empty) => drop(ring.wait_for_frame(&mut patience, Deadline::NEVER)),
+                Err(TakeError::Empty) => drop(ring.wait_for_frame(&mut waiting, Deadline::NEVER)),
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -140,17 +142,17 @@ mod speed {
         let arena = support::arena(1);
         let (there, back) = (support::ring(arena, 0), support::ring(arena, 0));
         let echo = support::fork(|| {
-            let (mut out, mut patience) = (Vec::new(), Patience::new());
+            let (mut out, mut waiting) = (Vec::new(), Waiting::new(WaitKind::Message));
             for _ in 0..trips {
-                take(&there, &mut out, &mut patience);
-                put(&back, 0, &out, &mut patience);
+                take(&there, &mut out, &mut waiting);
+                put(&back, 0, &out, &mut waiting);
             }
         });
-        let (mut out, mut patience) = (Vec::new(), Patience::new());
+        let (mut out, mut waiting) = (Vec::new(), Waiting::new(WaitKind::Message));
         let start = Instant::now();
         for _ in 0..trips {
-            put(&there, 0, &[1; 8], &mut patience);
-            take(&back, &mut out, &mut patience);
+            put(&there, 0, &[1; 8], &mut waiting);
+            take(&back, &mut out, &mut waiting);
         }
         let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(trips);
         assert_eq!(support::reap(echo), 0);
@@ -166,21 +168,20 @@ mod speed {
             support::atomic_at(std::ptr::from_ref(place).cast(), 0)
         };
         let (there, back) = (word(), word());
-        let wait = |word: &AtomicU32, wanted, patience: &mut Patience| {
-            while !patience.spin_and_yield(&mut || word.load(Ordering::Acquire) == wanted) {}
+        let learnt = Learnt::new();
+        let wait = |word: &AtomicU32, wanted| {
+            while learnt.spin(|| (word.load(Ordering::Acquire) == wanted).then_some(())).is_none() {}
         };
         let echo = support::fork(|| {
-            let mut patience = Patience::new();
             for trip in 1..=trips {
-                wait(there, trip, &mut patience);
+                wait(there, trip);
                 back.store(trip, Ordering::Release);
             }
         });
-        let mut patience = Patience::new();
         let start = Instant::now();
         for trip in 1..=trips {
             there.store(trip, Ordering::Release);
-            wait(back, trip, &mut patience);
+            wait(back, trip);
         }
         let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(trips);
         assert_eq!(support::reap(echo), 0);
@@ -188,10 +189,10 @@ mod speed {
         each
     }
 
-    fn take(ring: &Ring<Mapping>, out: &mut Vec<u8>, patience: &mut Patience) {
+    fn take(ring: &Ring<Mapping>, out: &mut Vec<u8>, waiting: &mut Waiting) {
         out.clear();
         while ring.try_take(out, Locking::Wait).is_err() {
-            ring.wait_for_frame(patience, Deadline::NEVER);
+            ring.wait_for_frame(waiting, Deadline::NEVER);
         }
     }
 }

@@ -31,7 +31,7 @@
 //! | killed ([kill point](crate::kill_point)) | what stays | what the others do |
 //! |---|---|---|
 //! | a waiter that has joined (90), or sleeps | it is counted | as above |
-//! | a notifier that has granted and woken nobody (91) | sleepers with a grant | they look again after [`LONGEST_SLEEP`](crate::wait_word::LONGEST_SLEEP) |
+//! | a notifier that has granted and woken nobody (91) | sleepers with a grant | they look again after [`LONGEST_SLEEP`](crate::park::LONGEST_SLEEP)(crate::wait_word::LONGEST_SLEEP) |
 //! | a waiter that has taken its grant (92), or given up (93) | nothing | nothing |
 //!
 //! # What is trusted
@@ -43,7 +43,7 @@ use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU64, Ordering};
-use crate::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
+use crate::wait_word::{EVERYONE, WaitWord, Waited, Waiting};
 
 const COUNT_BITS: u32 = 14;
 /// How many may wait in one group.
@@ -220,34 +220,18 @@ impl UserCondition {
     }
 
     /// Waits, without the lock, until the waiter was notified and has gone on ([`Waited::Ready`]), until the deadline, a
-    /// signal or the end of a slice; `about_to_sleep` is called if the wait comes to that, and what it returns is kept while it lasts. After
+    /// signal or the end of a sleep; `about_to_sleep` is called if the wait comes to that, and what it returns is kept while it lasts. After
     /// [`Waited::Interrupted`] the caller calls again; whoever will wait no more calls [`UserCondition::give_up`] or
     /// [`UserCondition::abandon`].
     pub fn wait<N>(
         &self,
         waiter: Waiter,
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
-        about_to_sleep: impl FnOnce(&mut Patience) -> N,
+        about_to_sleep: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
-        let mut ready = || self.may_go_on(waiter);
-        if patience.spin_and_yield(&mut ready) && self.go_on(waiter) {
-            return Waited::Ready;
-        }
-        if deadline.passed() {
-            return if self.go_on(waiter) { Waited::Ready } else { Waited::TimedOut };
-        }
-        let _noted = about_to_sleep(patience);
-        let slice = deadline.slice(LONGEST_SLEEP).map_or(deadline, Deadline::after);
-        loop {
-            match self.word_of(waiter.0).sleep_until(ready, slice) {
-                Waited::Ready if self.go_on(waiter) => return Waited::Ready,
-                Waited::Ready => {}
-                // A signal that came before the sleep has not ended it.
-                Waited::TimedOut if !deadline.passed() => return Waited::Interrupted,
-                other => return other,
-            }
-        }
+        let gone_on = || self.may_go_on(waiter) && self.go_on(waiter);
+        self.word_of(waiter.0).wait(gone_on, waiting, deadline, about_to_sleep)
     }
 
     /// The waiter's time is over: whether it was notified after all.

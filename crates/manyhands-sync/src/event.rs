@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | setter | raises a flag that is down, counts, clears bit 1; wakes everybody if bit 1 was set | the exchange |
 //! | clearer | lowers the flag | the one operation |
-//! | waiter | remembers the count; sets bit 1 while the flag is down, sleeps while the word is unchanged, at most [`LONGEST_SLICE`] at a time; goes on when the flag is up *or the count is another* | |
+//! | waiter | remembers the count; sets bit 1 while the flag is down, sleeps while the word is unchanged, at most [`LONGEST_SLEEP`](crate::park::LONGEST_SLEEP) at a time; goes on when the flag is up *or the count is another* | |
 //!
 //! So a waiter that began before the flag went up goes on, however soon it went down again. A count comes back after
 //! 2^30 times: a waiter would have to miss exactly so many.
@@ -24,13 +24,9 @@ use crate::arena::Kind;
 use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::memory::{Placed, Shareable};
-use crate::mutex::assert_none_held;
-use crate::primitive::{AtomicU32, Ordering, Slept, futex_wait, futex_wake};
-use crate::wait_word::{EVERYONE, Patience, Waited};
-use std::time::Duration;
-
-/// No sleep is longer: what a wake-up costs that died with its waker.
-pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
+use crate::park::{Announced, Waited, Waiting, park};
+use crate::primitive::{AtomicU32, Ordering, futex_wake};
+use crate::wait_word::EVERYONE;
 
 const SET: u32 = 1;
 const SLEEPERS: u32 = 2;
@@ -110,46 +106,33 @@ impl UserEvent {
         word & SET != 0 || (word ^ since.0) & !(SET | SLEEPERS) != 0
     }
 
-    /// Waits until the flag is up, or was up since the wait began, until the deadline, a signal or the end of a slice;
+    /// Waits until the flag is up, or was up since the wait began, until the deadline, a signal or the end of a sleep;
     /// `about_to_sleep` is called once if the wait comes to that, and what it returns is kept while it lasts. The caller
     /// looks around and calls again after [`Waited::Interrupted`].
     pub fn wait<N>(
         &self,
         since: Since,
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
-        about_to_sleep: impl FnOnce(&mut Patience) -> N,
+        about_to_sleep: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
-        if patience.spin_and_yield(&mut || Self::came(self.word.load(Ordering::Acquire), since)) {
-            return Waited::Ready;
+        let came = || Self::came(self.word.load(Ordering::Acquire), since).then_some(());
+        park(&self.word, waiting, deadline, came, |_| self.announce(since), about_to_sleep).waited()
+    }
+
+    fn announce(&self, since: Since) -> Announced<()> {
+        let word = self.word.load(Ordering::Acquire);
+        if Self::came(word, since) {
+            return Announced::Done(());
         }
-        assert_none_held();
-        let (mut about_to_sleep, mut _noted) = (Some(about_to_sleep), None);
-        loop {
-            let word = self.word.load(Ordering::Acquire);
-            if Self::came(word, since) {
-                return Waited::Ready;
-            }
-            let Some(slice) = deadline.slice(LONGEST_SLICE) else { return Waited::TimedOut };
-            let expected = word | SLEEPERS;
-            let flagged = word == expected
-                || self.word.compare_exchange(word, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-            if !flagged {
-                continue;
-            }
-            kill_point!(EventFlagged);
-            if let Some(note) = about_to_sleep.take() {
-                _noted = Some(note(patience));
-            }
-            // Also at the end of a slice: a signal that came before the sleep has not ended it.
-            if matches!(futex_wait(&self.word, expected, slice), Slept::Interrupted | Slept::TimedOut) {
-                return match Self::came(self.word.load(Ordering::Acquire), since) {
-                    true => Waited::Ready,
-                    false if deadline.passed() => Waited::TimedOut,
-                    false => Waited::Interrupted,
-                };
-            }
+        let expected = word | SLEEPERS;
+        let flagged = word == expected
+            || self.word.compare_exchange(word, expected, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !flagged {
+            return Announced::Changed;
         }
+        kill_point!(EventFlagged);
+        Announced::Sleep(expected)
     }
 
     /// What the end of a slice does: whoever sleeps looks again. (loom's sleeps have no end.)

@@ -16,6 +16,7 @@ pub mod lock;
 pub mod memory;
 pub mod mutex;
 pub mod notes;
+pub mod park;
 pub mod pool_header;
 pub mod primitive;
 pub mod process_table;
@@ -23,5 +24,7 @@ pub mod queue_header;
 pub mod ring;
 pub mod seat;
 pub mod semaphore;
+#[cfg(not(loom))]
+pub mod spin;
 pub mod taker;
 pub mod wait_word;

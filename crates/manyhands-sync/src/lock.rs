@@ -12,7 +12,7 @@
 //! | who | does | commit |
 //! |---|---|---|
 //! | taker | exchanges 0 for its name, then notes its thread in `holder` | the exchange |
-//! | waiter | sets bit 31, sleeps while the word is unchanged, at most [`LONGEST_SLICE`] at a time; takes with bit 31 set once it has slept, for it cannot know who else sleeps | |
+//! | waiter | sets bit 31, sleeps while the word is unchanged, at most [`LONGEST_SLEEP`] at a time; takes with bit 31 set once it has slept, for it cannot know who else sleeps | |
 //! | releaser | of a recursive lock: clears `holder`; then exchanges the word for 0, and wakes one if bit 31 was set | the exchange |
 //! | finder | sees that the named member is gone; exchanges the dead one's name for 0 and wakes, or for its own and keeps the lock, as the lock's maker chose; frees a recursive lock by way of its own name, to clear `holder` | the exchange |
 //! | a member that ends | exchanges its name for `KEPT` in every lock that it has open | each exchange |
@@ -42,17 +42,11 @@ use crate::arena::Kind;
 use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::memory::{Placed, Shareable};
-use crate::mutex::assert_none_held;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, Slept, futex_wait, futex_wake};
+use crate::park::{Announced, Parked, park};
+pub use crate::park::{LONGEST_SLEEP, Waiting};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, futex_wake};
 use crate::taker::LIFE_BITS;
 pub use crate::taker::{OwnerName, Taker};
-use crate::wait_word::Patience;
-use std::time::Duration;
-
-/// The first sleep of a wait is no longer, so that a holder that was dead already is found soon.
-pub const FIRST_SLICE: Duration = Duration::from_millis(10);
-/// No sleep is longer: what a wake-up costs that died with its waker, and how late a death is noticed.
-pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
 
 const FREE: u32 = 0;
 const SLEEPERS: u32 = 1 << 31;
@@ -109,7 +103,7 @@ pub enum Taken {
     OwnerDied(Dead),
     /// Somebody else holds it, and the caller's time is over.
     No,
-    /// A signal arrived, or a slice of the wait has passed: the caller looks around and goes on.
+    /// A signal arrived, or a sleep has come to its end: the caller looks around and goes on.
     Interrupted,
 }
 
@@ -138,29 +132,6 @@ pub enum Look {
     Quick,
     /// Asking the kernel.
     Close,
-}
-
-/// A wait for a lock, between interruptions.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    pub(crate) patience: Patience,
-    /// Sleeps that came to their end.
-    pub(crate) slices: u32,
-    /// Whether it was woken, by a releaser that may have had others to wake.
-    woken: bool,
-}
-
-impl Waiting {
-    /// A wait that has not begun.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { patience: Patience::new(), slices: 0, woken: false }
-    }
-
-    /// Its patience, for whoever notes the wait.
-    pub fn patience(&mut self) -> &mut Patience {
-        &mut self.patience
-    }
 }
 
 /// Who holds a lock, for somebody who only looks.
@@ -258,7 +229,7 @@ impl UserLock {
         self.take_over_if_gone(word, nature, me, look, is_gone).unwrap_or(Taken::No)
     }
 
-    /// Waits for the lock until the deadline, a signal, or the end of a slice; `is_gone` says whether a member has died,
+    /// Waits for the lock until the deadline, a signal, or the end of a sleep; `is_gone` says whether a member has died,
     /// for good, and `about_to_sleep` is called once if the wait comes to that: what it returns is kept while it lasts.
     ///
     /// The caller has tried before. It calls again after [`Taken::Interrupted`], with the same `waiting`.
@@ -268,52 +239,44 @@ impl UserLock {
         waiting: &mut Waiting,
         deadline: Deadline,
         is_gone: impl Fn(OwnerName, Look) -> bool,
-        about_to_sleep: impl FnOnce(&mut Patience) -> N,
+        about_to_sleep: impl FnOnce(&mut Waiting) -> N,
     ) -> Taken {
         let nature = self.nature();
-        let mut free = || self.word.load(Ordering::Relaxed) == FREE && self.try_take(nature.recursive, me);
-        if waiting.slices == 0 && waiting.patience.spin_and_yield(&mut free) {
-            return Taken::Yes;
+        let free = || {
+            let taken = self.word.load(Ordering::Relaxed) == FREE && self.try_take(nature.recursive, me);
+            taken.then_some(Taken::Yes)
+        };
+        let announce = |waiting: &Waiting| self.announce(nature, me, waiting, &is_gone);
+        match park(&self.word, waiting, deadline, free, announce, about_to_sleep) {
+            Parked::Done(taken) => taken,
+            Parked::TimedOut => Taken::No,
+            Parked::Interrupted => Taken::Interrupted,
         }
-        assert_none_held();
-        let mut about_to_sleep = Some(about_to_sleep);
-        let mut noted = None;
-        loop {
-            let word = self.word.load(Ordering::Relaxed);
-            if word & !SLEEPERS == FREE {
-                if self.take_from(word, me, waiting.woken) {
-                    return Taken::Yes;
-                }
-                continue;
-            }
-            // First of all: who takes over from the dead must know that others may sleep.
-            let expected = word | SLEEPERS;
-            if word != expected && !self.exchange(word, expected) {
-                continue;
-            }
-            let look = if waiting.slices == 0 { Look::Quick } else { Look::Close };
-            if let Some(taken) = self.take_over_if_gone(expected, nature, me, look, &is_gone) {
-                return taken;
-            }
-            let longest = if waiting.slices == 0 { FIRST_SLICE } else { LONGEST_SLICE };
-            let Some(slice) = deadline.slice(longest) else { return Taken::No };
-            kill_point!(LockFlagged);
-            if let Some(note) = about_to_sleep.take() {
-                noted = Some(note(&mut waiting.patience));
-            }
-            match futex_wait(&self.word, expected, slice) {
-                Slept::Woken => waiting.woken = true,
-                Slept::Changed => {}
-                Slept::TimedOut => {
-                    waiting.slices = waiting.slices.saturating_add(1);
-                    if waiting.slices > 1 {
-                        drop(noted);
-                        return Taken::Interrupted;
-                    }
-                }
-                Slept::Interrupted => return Taken::Interrupted,
-            }
+    }
+
+    fn announce(
+        &self,
+        nature: Nature,
+        me: Taker,
+        waiting: &Waiting,
+        is_gone: impl Fn(OwnerName, Look) -> bool,
+    ) -> Announced<Taken> {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & !SLEEPERS == FREE {
+            let taken = self.take_from(word, me, waiting.was_woken());
+            return if taken { Announced::Done(Taken::Yes) } else { Announced::Changed };
         }
+        // First of all: who takes over from the dead must know that others may sleep.
+        let expected = word | SLEEPERS;
+        if word != expected && !self.exchange(word, expected) {
+            return Announced::Changed;
+        }
+        let look = if waiting.slices() == 0 { Look::Quick } else { Look::Close };
+        if let Some(taken) = self.take_over_if_gone(expected, nature, me, look, is_gone) {
+            return Announced::Done(taken);
+        }
+        kill_point!(LockFlagged);
+        Announced::Sleep(expected)
     }
 
     fn exchange(&self, from: u32, to: u32) -> bool {

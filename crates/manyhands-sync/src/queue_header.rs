@@ -31,9 +31,10 @@ use crate::arena::{Backing, Kind};
 use crate::deadline::Deadline;
 use crate::kill_point;
 use crate::memory::{Placed, Shareable};
+use crate::notes::WaitKind;
 use crate::primitive::{AtomicU32, Ordering, fence};
 use crate::ring::{Locking, PutError, Ring, RingHeader, TakeError};
-use crate::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
+use crate::wait_word::{EVERYONE, WaitWord, Waited, Waiting};
 
 const OPEN: u32 = 0;
 const SHUT: u32 = 1;
@@ -216,11 +217,11 @@ impl QueueHeader {
     pub fn wait_for_all_done<B: Backing, N>(
         &self,
         ring: &Ring<B>,
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
-        note: impl FnOnce(&mut Patience) -> N,
+        note: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
-        self.tasks.all_done.wait_noting(|| self.unfinished(ring) == 0, patience, deadline, note)
+        self.tasks.all_done.wait(|| self.unfinished(ring) == 0, waiting, deadline, note)
     }
 
     /// After a put, whose fence is behind us: those who watch look.
@@ -244,12 +245,13 @@ impl QueueHeader {
     }
 
     /// Sleeps until the queue may not be as it `was` any more ([`QueueHeader::is_ready`]), or until one is `called`, which
-    /// is looked at after [`QueueHeader::wake_watchers`]; at most [`LONGEST_SLEEP`]. Then it looks for what a producer that
+    /// is looked at after [`QueueHeader::wake_watchers`]; for one sleep at most. Then it looks for what a producer that
     /// was killed has not counted.
     pub fn watch<B: Backing>(&self, ring: &Ring<B>, was: bool, called: impl Fn() -> bool) {
         let word = if was { &self.ending.emptied } else { &self.ending.arrived };
         let changed = || called() || self.is_ready(ring) != was;
-        if word.sleep_until(changed, Deadline::after(LONGEST_SLEEP)) == Waited::TimedOut && !was {
+        let mut waiting = Waiting::at_leisure(WaitKind::Message);
+        if word.wait(changed, &mut waiting, Deadline::NEVER, |_| ()) == Waited::Interrupted && !was {
             let _ = ring.settle_tail();
         }
     }

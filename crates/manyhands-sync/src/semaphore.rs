@@ -6,7 +6,7 @@
 //! | who | does | commit |
 //! |---|---|---|
 //! | taker | lowers the count by one, if it is not 0 | the exchange |
-//! | waiter | sets bit 31 in a word whose count is 0, sleeps while it is unchanged, at most [`LONGEST_SLICE`] at a time | |
+//! | waiter | sets bit 31 in a word whose count is 0, sleeps while it is unchanged, at most [`LONGEST_SLEEP`](crate::park::LONGEST_SLEEP) at a time | |
 //! | giver | raises the count by one, if it is below the semaphore's most; wakes one if bit 31 is set | the exchange |
 //! | giver | whose wake found nobody asleep: clears bit 31, then wakes everybody once more | |
 //!
@@ -26,11 +26,10 @@
 use crate::arena::Kind;
 use crate::deadline::Deadline;
 use crate::kill_point;
-use crate::lock::{FIRST_SLICE, LONGEST_SLICE, Waiting};
 use crate::memory::{Placed, Shareable};
-use crate::mutex::assert_none_held;
-use crate::primitive::{AtomicU32, Ordering, Slept, futex_wait, futex_wake};
-use crate::wait_word::{EVERYONE, Patience, Waited};
+use crate::park::{Announced, Waited, Waiting, park};
+use crate::primitive::{AtomicU32, Ordering, futex_wake};
+use crate::wait_word::EVERYONE;
 
 /// The highest count there can be.
 pub const MOST: u32 = i32::MAX.unsigned_abs();
@@ -84,7 +83,7 @@ impl UserSemaphore {
         }
     }
 
-    /// Waits until one could be taken, the deadline, a signal or the end of a slice; `about_to_sleep` is called once if
+    /// Waits until one could be taken, the deadline, a signal or the end of a sleep; `about_to_sleep` is called once if
     /// the wait comes to that, and what it returns is kept while it lasts. [`Waited::Ready`] when one was taken.
     ///
     /// The caller calls again after [`Waited::Interrupted`], with the same `waiting`.
@@ -92,37 +91,21 @@ impl UserSemaphore {
         &self,
         waiting: &mut Waiting,
         deadline: Deadline,
-        about_to_sleep: impl FnOnce(&mut Patience) -> N,
+        about_to_sleep: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
-        if waiting.slices == 0 && waiting.patience.spin_and_yield(&mut || self.try_take()) {
-            return Waited::Ready;
+        let taken = || self.try_take().then_some(());
+        park(&self.word, waiting, deadline, taken, |_| self.announce(), about_to_sleep).waited()
+    }
+
+    fn announce(&self) -> Announced<()> {
+        if self.try_take() {
+            return Announced::Done(());
         }
-        assert_none_held();
-        let (mut about_to_sleep, mut _noted) = (Some(about_to_sleep), None);
-        loop {
-            if self.try_take() {
-                return Waited::Ready;
-            }
-            let longest = if waiting.slices == 0 { FIRST_SLICE } else { LONGEST_SLICE };
-            let Some(slice) = deadline.slice(longest) else { return Waited::TimedOut };
-            if !self.flag() {
-                continue;
-            }
-            kill_point!(SemaphoreFlagged);
-            if let Some(note) = about_to_sleep.take() {
-                _noted = Some(note(&mut waiting.patience));
-            }
-            match futex_wait(&self.word, SLEEPERS, slice) {
-                Slept::Interrupted => return Waited::Interrupted,
-                Slept::TimedOut => {
-                    waiting.slices = waiting.slices.saturating_add(1);
-                    if waiting.slices > 1 {
-                        return if self.try_take() { Waited::Ready } else { Waited::Interrupted };
-                    }
-                }
-                Slept::Woken | Slept::Changed => {}
-            }
+        if !self.flag() {
+            return Announced::Changed;
         }
+        kill_point!(SemaphoreFlagged);
+        Announced::Sleep(SLEEPERS)
     }
 
     /// Says in a word whose count is 0 that somebody may be asleep; `false` when it is not 0.

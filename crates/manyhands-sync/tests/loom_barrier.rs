@@ -16,7 +16,8 @@ use manyhands_sync::arena::Handle;
 use manyhands_sync::barrier::{Arrival, Outcome, Party, Place, SPARE_PLACES, UserBarrier};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{Waited, Waiting};
 use model::{killed_at, orders};
 
 #[derive(Clone)]
@@ -44,7 +45,7 @@ impl Meeting {
     }
 
     fn wait(&self, party: Party) -> Outcome {
-        let waited = self.barrier.wait(party, &mut Patience::new(), Deadline::NEVER, |_| ());
+        let waited = self.barrier.wait(party, &mut Waiting::new(WaitKind::Barrier), Deadline::NEVER, |_| ());
         assert_eq!(waited, Waited::Ready);
         self.barrier.outcome(party).unwrap()
     }

@@ -14,7 +14,8 @@ use loom::thread;
 use manyhands_sync::condition::{UserCondition, Waiter};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{Waited, Waiting};
 use model::{killed_at, orders};
 
 fn fresh() -> Arc<UserCondition> {
@@ -22,7 +23,7 @@ fn fresh() -> Arc<UserCondition> {
 }
 
 fn wait(condition: &UserCondition, waiter: Waiter) {
-    let waited = condition.wait(waiter, &mut Patience::new(), Deadline::NEVER, |_| ());
+    let waited = condition.wait(waiter, &mut Waiting::new(WaitKind::Condition), Deadline::NEVER, |_| ());
     assert_eq!(waited, Waited::Ready);
 }
 

@@ -12,11 +12,12 @@ use loom::thread;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::event::{Since, UserEvent};
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{Waited, Waiting};
 use model::{killed_at, orders};
 
 fn wait(event: &UserEvent, since: Since) {
-    let waited = event.wait(since, &mut Patience::new(), Deadline::NEVER, |_| ());
+    let waited = event.wait(since, &mut Waiting::new(WaitKind::Event), Deadline::NEVER, |_| ());
     assert_eq!(waited, Waited::Ready);
 }
 

@@ -16,6 +16,7 @@ use loom::thread;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
 use manyhands_sync::lock::{Look, Nature, OnOwnerDeath, OwnerName, Taken, Taker, UserLock, Waiting};
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::primitive::end_sleeps;
 use manyhands_sync::process_table::SlotIndex;
 use manyhands_sync::semaphore::UserSemaphore;
@@ -57,7 +58,7 @@ impl Guarded {
 
     /// Waits for the lock; who was told of a death has not got it.
     fn take(&self, number: u32) -> Taken {
-        let mut waiting = Waiting::new();
+        let mut waiting = Waiting::new(WaitKind::Lock);
         if self.lock.try_take(self.recursive(), member(number)) {
             return Taken::Yes;
         }
@@ -265,7 +266,7 @@ fn a_member_that_ends_leaves_its_lock_locked_until_somebody_releases_it() {
 // --- semaphores ---
 
 fn take(semaphore: &UserSemaphore) {
-    let mut waiting = Waiting::new();
+    let mut waiting = Waiting::new(WaitKind::Lock);
     if semaphore.try_take() {
         return;
     }

@@ -14,9 +14,10 @@ use loom::thread;
 use manyhands_sync::arena::{Arena, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::queue_header::QueueHeader;
 use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
-use manyhands_sync::wait_word::{EVERYONE, Patience, WaitWord};
+use manyhands_sync::wait_word::{EVERYONE, WaitWord, Waiting};
 use model::{Watched, killed_at};
 
 /// A queue as the engine uses its words.
@@ -93,7 +94,12 @@ impl Queue {
             match self.take() {
                 Got::Nothing => {
                     let shut = || self.header.is_shut();
-                    self.ring.wait_for_frame_or(shut, &mut Patience::new(), Deadline::NEVER, |_| ());
+                    self.ring.wait_for_frame_or(
+                        shut,
+                        &mut Waiting::new(WaitKind::Message),
+                        Deadline::NEVER,
+                        |_| (),
+                    );
                 }
                 got => return got,
             }
@@ -102,7 +108,12 @@ impl Queue {
 
     fn join(&self) {
         while !self.header.all_done(&self.ring) {
-            self.header.wait_for_all_done(&self.ring, &mut Patience::new(), Deadline::NEVER, |_| ());
+            self.header.wait_for_all_done(
+                &self.ring,
+                &mut Waiting::new(WaitKind::Message),
+                Deadline::NEVER,
+                |_| (),
+            );
         }
     }
 }
@@ -287,7 +298,7 @@ fn a_bell_that_its_process_silences_rings_for_what_comes_then() {
             assert!(queue.put(2));
             let rung = || bell.rung.load(Ordering::Acquire);
             while !rung() {
-                bell.polled.wait(rung, &mut Patience::new(), Deadline::NEVER);
+                bell.polled.wait(rung, &mut Waiting::new(WaitKind::Message), Deadline::NEVER, |_| ());
             }
         }
         stop.store(true, Ordering::Release);

@@ -15,8 +15,9 @@ mod model;
 use loom::thread;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Locking, Ring, TakeError};
-use manyhands_sync::wait_word::Patience;
+use manyhands_sync::wait_word::Waiting;
 use model::{Watched, fresh_ring, killed_at};
 
 /// Runs the check on a fresh ring in every order.
@@ -34,7 +35,7 @@ fn take(ring: &Ring<Watched>) -> u64 {
         match try_take(ring) {
             Some(number) => return number,
             None => {
-                ring.wait_for_frame(&mut Patience::new(), Deadline::NEVER);
+                ring.wait_for_frame(&mut Waiting::new(WaitKind::Message), Deadline::NEVER);
             }
         }
     }

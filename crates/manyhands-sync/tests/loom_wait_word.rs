@@ -13,7 +13,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::{EVERYONE, Patience, WaitWord};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{EVERYONE, WaitWord, Waiting};
 
 /// Tokens that can be waited for.
 struct Tokens {
@@ -34,7 +35,12 @@ impl Tokens {
 
     fn take(&self) {
         loop {
-            self.word.wait(|| self.count.load(Ordering::Relaxed) != 0, &mut Patience::new(), Deadline::NEVER);
+            self.word.wait(
+                || self.count.load(Ordering::Relaxed) != 0,
+                &mut Waiting::new(WaitKind::Message),
+                Deadline::NEVER,
+                |_| (),
+            );
             let count = self.count.load(Ordering::Relaxed);
             if count != 0
                 && self.count.compare_exchange(count, count - 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -129,7 +135,12 @@ fn everyone_is_everyone() {
         let tokens = Tokens::new();
         let waiters = [tokens.clone(), tokens.clone()].map(|t| {
             thread::spawn(move || {
-                t.word.wait(|| t.count.load(Ordering::Relaxed) != 0, &mut Patience::new(), Deadline::NEVER);
+                t.word.wait(
+                    || t.count.load(Ordering::Relaxed) != 0,
+                    &mut Waiting::new(WaitKind::Message),
+                    Deadline::NEVER,
+                    |_| (),
+                );
             })
         });
         tokens.give(EVERYONE);

@@ -156,10 +156,11 @@ fn die() {
 #[should_panic(expected = "a wait while holding a lock")]
 fn a_wait_while_holding_a_lock_is_found_in_debug_builds() {
     use manyhands_sync::deadline::Deadline;
-    use manyhands_sync::wait_word::{Patience, WaitWord};
+    use manyhands_sync::notes::WaitKind;
+    use manyhands_sync::wait_word::{WaitWord, Waiting};
     let arena = arena(1);
     let (_, lock) = placed(&arena, RobustMutex::new());
     let _guard = lock.lock_placed(|| {}).unwrap();
     let soon = Deadline::after(std::time::Duration::from_millis(10));
-    WaitWord::new().wait(|| false, &mut Patience::new(), soon);
+    WaitWord::new().wait(|| false, &mut Waiting::new(WaitKind::Message), soon, |_| ());
 }

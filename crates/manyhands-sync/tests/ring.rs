@@ -8,8 +8,9 @@ mod support;
 use manyhands_sync::arena::{Arena, Handle};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::memory::Memory;
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Frame, Locking, MOST_INLINE_BYTES, PutError, Ring, RingHeader, TakeError};
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::wait_word::{Waited, Waiting};
 use std::time::Duration;
 use support::{Mapping, Random, Stall, arena, checked, message, ring, times};
 
@@ -187,7 +188,7 @@ fn many_threads_lose_double_and_corrupt_nothing() {
     for bound in [0, 10] {
         let ring = ring(arena(4), bound);
         let producer = |sender: u32| {
-            let (mut patience, mut random) = (Patience::new(), Random::new(u64::from(sender)));
+            let (mut waiting, mut random) = (Waiting::new(WaitKind::Message), Random::new(u64::from(sender)));
             let mut number = 0;
             let mut stall = Stall::new();
             while number < each {
@@ -198,7 +199,7 @@ fn many_threads_lose_double_and_corrupt_nothing() {
                         stall.progress();
                     }
                     Err(PutError::Full) => {
-                        ring.wait_for_room(&mut patience, Deadline::after(Duration::from_secs(1)));
+                        ring.wait_for_room(&mut waiting, Deadline::after(Duration::from_secs(1)));
                         stall.check(|| format!("{ring:?}"));
                     }
                     Err(error) => panic!("{error:?}"),
@@ -206,7 +207,7 @@ fn many_threads_lose_double_and_corrupt_nothing() {
             }
         };
         let consumer = || {
-            let (mut patience, mut out) = (Patience::new(), Vec::new());
+            let (mut waiting, mut out) = (Waiting::new(WaitKind::Message), Vec::new());
             let mut last = [None; PRODUCERS as usize];
             let mut taken = 0;
             let mut stall = Stall::new();
@@ -223,7 +224,7 @@ fn many_threads_lose_double_and_corrupt_nothing() {
                         stall.progress();
                     }
                     Err(TakeError::Empty) => {
-                        ring.wait_for_frame(&mut patience, Deadline::NEVER);
+                        ring.wait_for_frame(&mut waiting, Deadline::NEVER);
                         stall.check(|| format!("{ring:?}"));
                     }
                     Err(error) => panic!("{error:?}"),
@@ -260,23 +261,33 @@ fn a_frame_that_the_count_does_not_know_of_is_found_by_who_waits() {
     let total = words_of(ring.header()).find(|&(_, word)| word == behind + 1).expect("the put total").0;
     stomp_header(ring.header(), total, behind);
     assert!(ring.is_empty(), "the count says so");
-    let mut patience = Patience::new();
-    let waited = ring.wait_for_frame(&mut patience, Deadline::after(Duration::from_secs(60)));
-    assert_eq!(waited, Waited::Ready);
+    let mut waiting = Waiting::new(WaitKind::Message);
+    let waited = ring.wait_for_frame(&mut waiting, Deadline::after(Duration::from_secs(60)));
+    assert_eq!(waited, Waited::Interrupted, "the end of a sleep: who waits tries, whatever the count says");
     assert_eq!(take(&ring), Ok((2, b"uncounted".to_vec())));
 }
 
 #[test]
 fn a_wait_ends_at_its_deadline() {
     let ring = ring(arena(1), 1);
-    let mut patience = Patience::new();
-    let soon = || Deadline::after(Duration::from_millis(30));
-    assert_eq!(ring.wait_for_frame(&mut patience, soon()), Waited::TimedOut);
+    let wait = |wait: &dyn Fn(&mut Waiting, Deadline) -> Waited| {
+        let (mut waiting, soon) =
+            (Waiting::new(WaitKind::Message), Deadline::after(Duration::from_millis(30)));
+        loop {
+            match wait(&mut waiting, soon) {
+                Waited::Interrupted => {}
+                waited => return waited,
+            }
+        }
+    };
+    let frame = || wait(&|waiting, soon| ring.wait_for_frame(waiting, soon));
+    let room = || wait(&|waiting, soon| ring.wait_for_room(waiting, soon));
+    assert_eq!(frame(), Waited::TimedOut);
     ring.put(0, &[]).unwrap();
-    assert_eq!(ring.wait_for_frame(&mut patience, soon()), Waited::Ready);
-    assert_eq!(ring.wait_for_room(&mut patience, soon()), Waited::TimedOut);
+    assert_eq!(frame(), Waited::Ready);
+    assert_eq!(room(), Waited::TimedOut);
     take(&ring).unwrap();
-    assert_eq!(ring.wait_for_room(&mut patience, soon()), Waited::Ready);
+    assert_eq!(room(), Waited::Ready);
 }
 
 #[test]

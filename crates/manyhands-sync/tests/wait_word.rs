@@ -6,7 +6,8 @@
 mod support;
 
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{EVERYONE, FIRST_SLEEP, LONGEST_SLEEP, WaitWord, Waited, Waiting};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use support::times;
@@ -14,10 +15,13 @@ use support::times;
 #[test]
 fn what_holds_already_needs_no_sleep() {
     let word = WaitWord::new();
-    assert_eq!(word.wait(|| true, &mut Patience::new(), Deadline::NEVER), Waited::Ready);
+    assert_eq!(
+        word.wait(|| true, &mut Waiting::new(WaitKind::Message), Deadline::NEVER, |_| ()),
+        Waited::Ready
+    );
     let past = Deadline::after(Duration::ZERO);
-    assert_eq!(word.wait(|| true, &mut Patience::new(), past), Waited::Ready);
-    assert_eq!(word.wait(|| false, &mut Patience::new(), past), Waited::TimedOut);
+    assert_eq!(word.wait(|| true, &mut Waiting::new(WaitKind::Message), past, |_| ()), Waited::Ready);
+    assert_eq!(word.wait(|| false, &mut Waiting::new(WaitKind::Message), past, |_| ()), Waited::TimedOut);
 }
 
 #[test]
@@ -25,16 +29,36 @@ fn a_deadline_ends_a_wait_and_not_before() {
     let word = WaitWord::new();
     let start = Instant::now();
     let timeout = Duration::from_millis(50);
-    assert_eq!(word.wait(|| false, &mut Patience::new(), Deadline::after(timeout)), Waited::TimedOut);
+    let (mut waiting, deadline) = (Waiting::new(WaitKind::Message), Deadline::after(timeout));
+    // A short sleep comes to its end first.
+    assert_eq!(word.wait(|| false, &mut waiting, deadline, |_| ()), Waited::Interrupted);
+    assert_eq!(word.wait(|| false, &mut waiting, deadline, |_| ()), Waited::TimedOut);
     assert!(start.elapsed() >= timeout);
 }
 
 #[test]
-fn a_wait_looks_again_after_the_longest_sleep_without_being_woken() {
-    let word = WaitWord::new();
-    let start = Instant::now();
-    let ready = || start.elapsed() > LONGEST_SLEEP / 2;
-    assert_eq!(word.wait(ready, &mut Patience::new(), Deadline::NEVER), Waited::Ready);
+fn a_wait_looks_again_after_each_sleep_without_being_woken() {
+    let (word, mut waiting, start) = (WaitWord::new(), Waiting::new(WaitKind::Message), Instant::now());
+    // A short sleep first, then a long one; what nobody tells of is found at the end of either.
+    for (sleeps, slept) in [(1, FIRST_SLEEP), (2, FIRST_SLEEP + LONGEST_SLEEP)] {
+        assert_eq!(word.wait(|| false, &mut waiting, Deadline::NEVER, |_| ()), Waited::Interrupted);
+        assert_eq!(waiting.slices(), sleeps);
+        assert!(start.elapsed() >= slept);
+    }
+    assert_eq!(word.wait(|| true, &mut waiting, Deadline::NEVER, |_| ()), Waited::Ready);
+}
+
+#[test]
+fn a_note_is_made_once_for_each_sleep_and_none_where_nobody_sleeps() {
+    let (word, mut waiting, mut notes) = (WaitWord::new(), Waiting::new(WaitKind::Event), 0);
+    word.wait(|| true, &mut waiting, Deadline::NEVER, |_| notes += 1);
+    assert_eq!(notes, 0);
+    let mut since = [0; 2];
+    for (at, since) in since.iter_mut().enumerate() {
+        let note = |waiting: &mut Waiting| *since = waiting.since(7 + at as u64);
+        assert_eq!(word.wait(|| false, &mut waiting, Deadline::NEVER, note), Waited::Interrupted);
+    }
+    assert_eq!(since, [7, 7], "the wait began when it first slept");
 }
 
 /// A ball between two threads, thousands of times: a lost wake-up costs a whole second each.
@@ -47,15 +71,14 @@ fn wake_ups_are_not_lost_between_two() {
         for side in 0..2 {
             let (ball, words) = (&ball, &words);
             scope.spawn(move || {
-                // A tired waiter sleeps at once, which is what is to be tested.
-                let mut patience = Patience::new();
+                // Never started over: after the first spin in vain it sleeps at once, which is what is to be tested.
+                let mut waiting = Waiting::new(WaitKind::Message);
                 for round in 0..rounds {
                     let wanted = round * 2 + side;
                     let ready = || ball.load(Ordering::Acquire) == wanted;
-                    assert_eq!(
-                        words[side as usize].wait(ready, &mut patience, Deadline::NEVER),
-                        Waited::Ready
-                    );
+                    let wait =
+                        |waiting: &mut _| words[side as usize].wait(ready, waiting, Deadline::NEVER, |_| ());
+                    while wait(&mut waiting) != Waited::Ready {}
                     ball.store(wanted + 1, Ordering::Release);
                     words[1 - side as usize].wake(1);
                 }
@@ -75,13 +98,14 @@ fn every_token_is_taken_by_somebody() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let mut patience = Patience::new();
+                let mut waiting = Waiting::new(WaitKind::Message);
                 let done = || taken.load(Ordering::Acquire) == all;
                 while !done() {
                     word.wait(
                         || tokens.load(Ordering::Acquire) != 0 || done(),
-                        &mut patience,
+                        &mut waiting,
                         Deadline::NEVER,
+                        |_| (),
                     );
                     while take() {
                         taken.fetch_add(1, Ordering::AcqRel);

@@ -25,7 +25,7 @@
 //! | newcomer during the action, or one that finds no place | waits until the state changes | |
 //!
 //! # When somebody is killed
-//! Those who wait look at the others' places at least every [`LONGEST_SLICE`], and break the barrier when they find a dead
+//! Those who wait look at the others' places at least every [`LONGEST_SLEEP`](crate::park::LONGEST_SLEEP), and break the barrier when they find a dead
 //! party; so does the last party to come. That one asks the kernel only when the barrier has been filling for longer than
 //! [`SETTLED_FOR_EACH`], for each place, so as not to slow down quick ones: a party that is killed just before its last
 //! companion comes may count as one that was killed just after.
@@ -54,15 +54,13 @@ use crate::kill_point;
 use crate::lock::Look;
 use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::wait_word::{EVERYONE, Patience, WaitWord, Waited};
+use crate::wait_word::{EVERYONE, WaitWord, Waited, Waiting};
 use places::{find_dead, give_place_back, take_place};
 use state::{Phase, State};
 use std::time::Duration;
 
 /// Places beyond the parties': for those who come when everybody is there, and for one who died between two steps.
 pub const SPARE_PLACES: u32 = 4;
-/// No sleep is longer: what a wake-up costs that died with its waker, and how late a death is noticed.
-pub const LONGEST_SLICE: Duration = Duration::from_millis(500);
 /// A barrier that has been filling for longer, for each of its places, is looked over closely by its last party.
 pub const SETTLED_FOR_EACH: Duration = Duration::from_micros(200);
 /// At each look, so many places are looked at closely; the others are looked at by others, or at the next look.
@@ -273,42 +271,28 @@ impl UserBarrier {
         }
     }
 
-    /// Waits until the party's generation is over, the deadline passes or a signal arrives; `about_to_sleep` is called if
-    /// the wait comes to that, and what it returns is kept while it lasts.
+    /// Waits until the party's generation is over, the deadline, a signal or the end of a sleep; `about_to_sleep` is called
+    /// if the wait comes to that, and what it returns is kept while it lasts.
     pub fn wait<N>(
         &self,
         party: Party,
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
-        about_to_sleep: impl FnOnce(&mut Patience) -> N,
+        about_to_sleep: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
-        self.wait_until(|| self.outcome(party).is_some(), patience, deadline, about_to_sleep)
+        self.word.wait(|| self.outcome(party).is_some(), waiting, deadline, about_to_sleep)
     }
 
     /// As [`UserBarrier::wait`], until the state is another one.
     pub fn wait_for_change<N>(
         &self,
         glimpse: Glimpse,
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
-        about_to_sleep: impl FnOnce(&mut Patience) -> N,
+        about_to_sleep: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
         let changed = || self.state.load(Ordering::Acquire) != glimpse.0;
-        self.wait_until(changed, patience, deadline, about_to_sleep)
-    }
-
-    fn wait_until<N>(
-        &self,
-        mut ready: impl FnMut() -> bool,
-        patience: &mut Patience,
-        deadline: Deadline,
-        about_to_sleep: impl FnOnce(&mut Patience) -> N,
-    ) -> Waited {
-        if patience.spin_and_yield(&mut ready) {
-            return Waited::Ready;
-        }
-        let _noted = about_to_sleep(patience);
-        self.word.sleep_until(ready, deadline)
+        self.word.wait(changed, waiting, deadline, about_to_sleep)
     }
 
     /// The party's time is over: breaks the barrier, unless everybody is there; what became of it, `None` while the action

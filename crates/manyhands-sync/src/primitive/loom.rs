@@ -24,19 +24,9 @@ pub fn fence(order: core::sync::atomic::Ordering) {
     loom::sync::atomic::fence(order);
 }
 
-/// A spin: lets the model run another thread.
-pub fn pause() {
-    loom::thread::yield_now();
-}
-
 /// A yield: lets the model run another thread.
 pub fn yield_now() {
     loom::thread::yield_now();
-}
-
-/// Spinning only adds states to a model.
-pub const fn yields_worth_trying() -> bool {
-    false
 }
 
 loom::lazy_static! {

@@ -5,18 +5,16 @@
 #[cfg(loom)]
 mod loom;
 #[cfg(not(loom))]
+pub mod machine;
+#[cfg(not(loom))]
 mod std;
 
 #[cfg(loom)]
 pub use self::loom::{
-    AtomicU32, AtomicU64, ByteWord, die, dying, end_sleeps, fence, futex_wait, futex_wake, pause, yield_now,
-    yields_worth_trying,
+    AtomicU32, AtomicU64, ByteWord, die, dying, end_sleeps, fence, futex_wait, futex_wake, yield_now,
 };
 #[cfg(not(loom))]
-pub use self::std::{
-    AtomicU32, AtomicU64, ByteWord, dying, fence, futex_wait, futex_wake, pause, yield_now,
-    yields_worth_trying,
-};
+pub use self::std::{AtomicU32, AtomicU64, ByteWord, dying, fence, futex_wait, futex_wake, pause};
 pub use ::core::sync::atomic::Ordering;
 
 /// What a sleep on a futex word ended with.

@@ -26,33 +26,24 @@ pub fn pause() {
     core::hint::spin_loop();
 }
 
-/// Gives the processor to another runnable thread, if there is one.
-#[inline]
-pub fn yield_now() {
-    rustix::thread::sched_yield();
-}
-
-/// Whether spinning and yielding can gain anything (under a model checker it only adds states).
-#[inline]
-pub const fn yields_worth_trying() -> bool {
-    true
-}
+/// What a sleep that the kernel refuses takes instead.
+const REFUSED_SLEEP: Duration = Duration::from_millis(1);
 
 /// `futex(word, FUTEX_WAIT, expected, timeout)`: sleeps while `word` holds `expected`, for at most `timeout`.
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Slept {
-    let timeout = rustix::time::Timespec {
+    let limit = rustix::time::Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
-    match futex::wait(word, futex::Flags::empty(), expected, Some(&timeout)) {
+    match futex::wait(word, futex::Flags::empty(), expected, Some(&limit)) {
         Err(Errno::AGAIN) => Slept::Changed,
         Err(Errno::TIMEDOUT) => Slept::TimedOut,
         Err(Errno::INTR) => Slept::Interrupted,
-        // Any other error (a kernel that refuses) must not become a busy loop that never looks again: the
-        // caller re-checks its condition, and a refused sleep costs one yield.
+        // Any other error (a kernel that refuses) must not become a busy loop: the caller looks at its word every
+        // millisecond instead.
         Err(_) => {
-            yield_now();
-            Slept::Woken
+            std::thread::sleep(timeout.min(REFUSED_SLEEP));
+            Slept::TimedOut
         }
         Ok(()) => Slept::Woken,
     }

@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 use crate::memory::Shareable;
 use crate::mutex::{LockError, RobustMutex};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::wait_word::{Patience, WaitWord, Waited};
+use crate::wait_word::{WaitWord, Waited, Waiting};
 use segment::{SMALLEST_CAPACITY, Segment};
 
 /// The longest payload a frame may have; longer ones go into a block of their own.
@@ -227,10 +227,10 @@ impl<B: Backing> Ring<B> {
 
     /// Waits on `not_empty` until there may be a frame to take, the deadline passes or a signal arrives.
     ///
-    /// "May": after [`LONGEST_SLEEP`](crate::wait_word::LONGEST_SLEEP) in vain this says `Ready` so that the caller tries to take. A producer that
-    /// was killed between its commit and its count leaves a frame that only the marks know of.
-    pub fn wait_for_frame(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.wait_for_frame_or(|| false, patience, deadline, |_| ())
+    /// "May": a producer that was killed between its commit and its count leaves a frame that only the marks know of. So the
+    /// caller also tries to take after [`Waited::Interrupted`], as comes at the end of each sleep.
+    pub fn wait_for_frame(&self, waiting: &mut Waiting, deadline: Deadline) -> Waited {
+        self.wait_for_frame_or(|| false, waiting, deadline, |_| ())
     }
 
     /// As [`Ring::wait_for_frame`], for a consumer that is also `called` by other means. What `note` returns is dropped
@@ -238,28 +238,28 @@ impl<B: Backing> Ring<B> {
     pub fn wait_for_frame_or<N>(
         &self,
         called: impl Fn() -> bool,
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
-        note: impl FnOnce(&mut Patience) -> N,
+        note: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
-        self.header.not_empty.wait_noting(|| !self.is_empty() || called(), patience, deadline, note)
+        self.header.not_empty.wait(|| !self.is_empty() || called(), waiting, deadline, note)
     }
 
     /// Waits on `not_full` until there may be room under the bound, the deadline passes or a signal arrives; "may"
     /// as in [`Ring::wait_for_frame`].
-    pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.wait_for_room_or(|| false, patience, deadline, |_| ())
+    pub fn wait_for_room(&self, waiting: &mut Waiting, deadline: Deadline) -> Waited {
+        self.wait_for_room_or(|| false, waiting, deadline, |_| ())
     }
 
     /// As [`Ring::wait_for_room`]; `called` and `note` as in [`Ring::wait_for_frame_or`].
     pub fn wait_for_room_or<N>(
         &self,
         called: impl Fn() -> bool,
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
-        note: impl FnOnce(&mut Patience) -> N,
+        note: impl FnOnce(&mut Waiting) -> N,
     ) -> Waited {
-        self.header.not_full.wait_noting(|| !self.is_full() || called(), patience, deadline, note)
+        self.header.not_full.wait(|| !self.is_full() || called(), waiting, deadline, note)
     }
 
     /// Frees every segment. Nobody may use the ring afterwards.

@@ -6,6 +6,7 @@ use super::{die_at, print_deaths, rounds};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
 use manyhands_sync::lock::{Look, Nature, OnOwnerDeath, OwnerName, Taken, Taker, UserLock, Waiting};
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::process_table::SlotIndex;
 use manyhands_sync::semaphore::UserSemaphore;
 use manyhands_sync::wait_word::Waited;
@@ -38,7 +39,7 @@ const FINDER: u32 = 11;
 
 /// Waits for the lock, at most so long that a test which fails does not hang.
 fn take(lock: &UserLock, number: u32) -> Taken {
-    let (mut waiting, recursive) = (Waiting::new(), lock.nature().recursive);
+    let (mut waiting, recursive) = (Waiting::new(WaitKind::Lock), lock.nature().recursive);
     let deadline = Deadline::after(Duration::from_secs(20));
     if lock.try_take(recursive, member(number)) {
         return Taken::Yes;
@@ -152,7 +153,7 @@ fn a_sleeper_whose_releaser_died_looks_by_itself() {
         assert_eq!(take(lock, 1), Taken::Yes);
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
-                let mut waiting = Waiting::new();
+                let mut waiting = Waiting::new(WaitKind::Lock);
                 let about_to_sleep = |_: &mut _| asleep.store(1, Ordering::Release);
                 let first = lock.take(member(2), &mut waiting, Deadline::NEVER, is_dead, about_to_sleep);
                 if first == Taken::Interrupted {
@@ -175,7 +176,7 @@ fn a_sleeper_whose_releaser_died_looks_by_itself() {
 // --- the semaphore ---
 
 fn take_one(semaphore: &UserSemaphore) {
-    let mut waiting = Waiting::new();
+    let mut waiting = Waiting::new(WaitKind::Lock);
     let deadline = Deadline::after(Duration::from_secs(20));
     while !semaphore.try_take() {
         match semaphore.take(&mut waiting, deadline, |_| ()) {

@@ -8,7 +8,8 @@ use manyhands_sync::condition::UserCondition;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::event::UserEvent;
 use manyhands_sync::kill_point::KillPoint::{self, *};
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{Waited, Waiting};
 
 /// The steps tried here.
 pub(super) const POINTS: &[KillPoint] = &[
@@ -53,16 +54,16 @@ impl Meeting {
     }
 
     fn wait(&self, party: Party) -> Outcome {
-        to_the_end(|patience| self.barrier.wait(party, patience, Deadline::NEVER, |_| ()));
+        to_the_end(|waiting| self.barrier.wait(party, waiting, Deadline::NEVER, |_| ()));
         self.barrier.outcome(party).expect("over")
     }
 }
 
 /// A wait, however many slices it takes.
-fn to_the_end(wait: impl Fn(&mut Patience) -> Waited) -> Waited {
-    let mut patience = Patience::new();
+fn to_the_end(wait: impl Fn(&mut Waiting) -> Waited) -> Waited {
+    let mut waiting = Waiting::new(WaitKind::Barrier);
     loop {
-        match wait(&mut patience) {
+        match wait(&mut waiting) {
             Waited::Interrupted => {}
             waited => return waited,
         }
@@ -83,7 +84,7 @@ fn beside<T: Send>(wait: impl FnOnce() -> T + Send, victim: impl FnOnce()) -> T 
 fn event(arena: &Arena<Mapping>, point: KillPoint) {
     let event = placed(arena, UserEvent::new()).1;
     let since = event.begin_wait().expect("down");
-    let wait = || to_the_end(|patience| event.wait(since, patience, Deadline::NEVER, |_| ()));
+    let wait = || to_the_end(|waiting| event.wait(since, waiting, Deadline::NEVER, |_| ()));
     let heard = beside(wait, || match point {
         EventFlagged => {
             die_at(point, 1, || _ = wait());
@@ -98,7 +99,7 @@ fn event(arena: &Arena<Mapping>, point: KillPoint) {
 
 fn condition(arena: &Arena<Mapping>, point: KillPoint) {
     let condition = placed(arena, UserCondition::new()).1;
-    let wait = |waiter| to_the_end(|patience| condition.wait(waiter, patience, Deadline::NEVER, |_| ()));
+    let wait = |waiter| to_the_end(|waiting| condition.wait(waiter, waiting, Deadline::NEVER, |_| ()));
     if point == ConditionNotified {
         let waiter = condition.join().unwrap();
         assert_eq!(beside(|| wait(waiter), || die_at(point, 1, || _ = condition.notify(1))), Waited::Ready);

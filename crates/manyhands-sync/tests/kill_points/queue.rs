@@ -5,9 +5,10 @@ use super::{die_at, print_deaths, rounds};
 use manyhands_sync::arena::{Arena, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint::{self, *};
+use manyhands_sync::notes::WaitKind;
 use manyhands_sync::queue_header::{QueueHeader, TooManyDone};
 use manyhands_sync::ring::{Locking, Ring};
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::wait_word::Waiting;
 use std::time::Duration;
 
 /// The steps tried here.
@@ -34,9 +35,9 @@ fn take(ring: &Ring<Mapping>) -> u32 {
 fn joined_beside(header: &QueueHeader, ring: &Ring<Mapping>, victim: impl FnOnce()) {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
+            let mut waiting = Waiting::new(WaitKind::AllDone);
             while !header.all_done(ring) {
-                let waited = header.wait_for_all_done(ring, &mut Patience::new(), Deadline::NEVER, |_| ());
-                assert_eq!(waited, Waited::Ready);
+                header.wait_for_all_done(ring, &mut waiting, Deadline::NEVER, |_| ());
             }
         });
         // Most often asleep by then; right in either case.

@@ -4,7 +4,8 @@ use super::support::{arena, placed};
 use super::{die_at, print_deaths, rounds};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::wait_word::{EVERYONE, LONGEST_SLEEP, Patience, WaitWord, Waited};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::wait_word::{EVERYONE, LONGEST_SLEEP, WaitWord, Waited, Waiting};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ pub(super) const POINTS: &[KillPoint] =
 /// Waits until `flag` is up; how long that took once it was.
 fn wait_for(word: &WaitWord, flag: &AtomicU32) {
     let ready = || flag.load(Ordering::Acquire) == 1;
-    assert_eq!(word.wait(ready, &mut Patience::new(), Deadline::NEVER), Waited::Ready);
+    let mut waiting = Waiting::new(WaitKind::Message);
+    while word.wait(ready, &mut waiting, Deadline::NEVER, |_| ()) != Waited::Ready {}
 }
 
 #[test]

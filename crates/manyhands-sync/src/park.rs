@@ -1,0 +1,212 @@
+//! The one way to wait in shared memory: spin a little, say that somebody may sleep, sleep in slices.
+//!
+//! Every primitive parks here: the wait word, the lock, the semaphore, the event; by way of wait words the condition, the
+//! barrier, the ring and the queue. Nobody else calls the futex's wait. What differs between them are two closures: what
+//! is looked at while spinning, and how a waiter says in its word that it is about to sleep.
+//!
+//! # A wait
+//! | step | what happens | then |
+//! |---|---|---|
+//! | 1 | spins on `ready` ([`spin`](crate::spin)) | found: over |
+//! | 2 | `announce`: takes what is there, or writes into the word that somebody may sleep, and looks once more | there: over; the word has changed meanwhile: again |
+//! | 3 | the deadline has passed | over, in vain |
+//! | 4 | `about_to_sleep`, once; sleeps while the word is as it was announced, [`FIRST_SLEEP`], then [`LONGEST_SLEEP`] | woken, or the word has changed: 2 |
+//! | 5 | the sleep has come to its end before the deadline, or a signal has interrupted it | the caller looks around (for signals, the dead, frames that nobody counted), and parks again |
+//!
+//! So a signal that comes outside of the very sleep is noticed at the end of that sleep: a millisecond for a wait that has
+//! just begun. And the end of a sleep puts a waiter at the tail of the kernel's queue, so all but the first are long.
+//!
+//! # When somebody is killed
+//! A waiter leaves its mark in the word, which costs a waker one call in vain (see each primitive). A waker that was killed
+//! before it woke anybody costs the waiter the rest of its sleep: [`LONGEST_SLEEP`] at most.
+
+use crate::deadline::Deadline;
+use crate::mutex::assert_none_held;
+use crate::notes::WaitKind;
+use crate::primitive::{AtomicU32, Slept, futex_wait};
+use std::time::Duration;
+
+/// The first sleep of a wait is no longer: a signal that came just before it, or a holder that was dead already, is noticed
+/// soon.
+pub const FIRST_SLEEP: Duration = Duration::from_millis(1);
+/// No sleep is longer: the price of a wake-up that died with its waker, and of an idle process (two a second).
+pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The condition was seen to hold.
+    Ready,
+    /// The deadline passed first.
+    TimedOut,
+    /// A signal arrived in this thread, or a sleep has come to its end; the condition may or may not hold.
+    Interrupted,
+}
+
+/// How a wait for something ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked<R> {
+    /// It has come.
+    Done(R),
+    /// As [`Waited::TimedOut`].
+    TimedOut,
+    /// As [`Waited::Interrupted`].
+    Interrupted,
+}
+
+impl Parked<()> {
+    /// The same, as a bare outcome.
+    #[must_use]
+    pub fn waited(self) -> Waited {
+        match self {
+            Self::Done(()) => Waited::Ready,
+            Self::TimedOut => Waited::TimedOut,
+            Self::Interrupted => Waited::Interrupted,
+        }
+    }
+}
+
+/// What a waiter came to that was about to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announced<R> {
+    /// What it waits for is there.
+    Done(R),
+    /// The word was changed by somebody else: it has to look again.
+    Changed,
+    /// The word holds this now, and says that somebody may be asleep.
+    Sleep(u32),
+}
+
+/// One wait, from its beginning to its end, over all of its sleeps; not shared.
+#[derive(Debug)]
+pub struct Waiting {
+    kind: WaitKind,
+    /// When the waiter first had to sleep, by whichever clock it uses; 0 while it has not.
+    since: u64,
+    /// Sleeps that came to their end.
+    slices: u32,
+    /// Whether it has spun, and found nothing.
+    spun: bool,
+    /// Whether it was woken, by a waker that may have had others to wake.
+    woken: bool,
+}
+
+impl Waiting {
+    /// A wait of that kind that has not begun.
+    #[must_use]
+    pub const fn new(kind: WaitKind) -> Self {
+        Self { kind, since: 0, slices: 0, spun: false, woken: false }
+    }
+
+    /// One that sleeps at once, and long: of a thread that nobody waits for.
+    #[must_use]
+    pub const fn at_leisure(kind: WaitKind) -> Self {
+        Self { kind, since: 0, slices: 1, spun: true, woken: false }
+    }
+
+    /// Another wait begins: what the last one was has no meaning for how long this one takes.
+    pub fn start_over(&mut self) {
+        *self = Self::new(self.kind);
+    }
+
+    /// What is waited for.
+    #[must_use]
+    pub fn kind(&self) -> WaitKind {
+        self.kind
+    }
+
+    /// Since when the waiter has been sleeping, waking in between included; `now` if it has not yet.
+    pub fn since(&mut self, now: u64) -> u64 {
+        if self.since == 0 {
+            self.since = now;
+        }
+        self.since
+    }
+
+    /// How many sleeps came to their end.
+    #[must_use]
+    pub fn slices(&self) -> u32 {
+        self.slices
+    }
+
+    /// Whether a waker woke it.
+    #[must_use]
+    pub fn was_woken(&self) -> bool {
+        self.woken
+    }
+
+    /// How long the next sleep may be.
+    #[must_use]
+    pub fn longest_sleep(&self) -> Duration {
+        if self.slices == 0 { FIRST_SLEEP } else { LONGEST_SLEEP }
+    }
+
+    /// A sleep has come to its end.
+    pub fn end_slice(&mut self) {
+        self.slices = self.slices.saturating_add(1);
+    }
+
+    /// Spins, once a wait, until `ready` gives something: after what was found was lost to somebody else, again.
+    #[cfg(not(loom))]
+    pub fn spin<R>(&mut self, ready: impl FnMut() -> Option<R>) -> Option<R> {
+        if self.spun {
+            return None;
+        }
+        let found = LEARNT[self.kind as usize % LEARNT.len()].spin(ready);
+        self.spun = found.is_none();
+        found
+    }
+
+    /// A model has nothing to gain by spinning.
+    #[cfg(loom)]
+    pub fn spin<R>(&mut self, _ready: impl FnMut() -> Option<R>) -> Option<R> {
+        None
+    }
+}
+
+/// What spinning has taught this process, by kinds of wait.
+#[cfg(not(loom))]
+static LEARNT: [crate::spin::Learnt; 16] = [const { crate::spin::Learnt::new() }; 16];
+
+/// Waits on the word, as told at the head of this file. `about_to_sleep` is called at most once, and what it returns is
+/// dropped at the end.
+pub(crate) fn park<R, N>(
+    word: &AtomicU32,
+    waiting: &mut Waiting,
+    deadline: Deadline,
+    ready: impl Fn() -> Option<R>,
+    mut announce: impl FnMut(&Waiting) -> Announced<R>,
+    about_to_sleep: impl FnOnce(&mut Waiting) -> N,
+) -> Parked<R> {
+    if let Some(found) = waiting.spin(&ready) {
+        return Parked::Done(found);
+    }
+    assert_none_held();
+    let (mut about_to_sleep, mut _noted) = (Some(about_to_sleep), None);
+    loop {
+        let expected = match announce(waiting) {
+            Announced::Done(found) => {
+                waiting.spun = false;
+                return Parked::Done(found);
+            }
+            Announced::Changed => continue,
+            Announced::Sleep(expected) => expected,
+        };
+        let Some(slice) = deadline.slice(waiting.longest_sleep()) else { return Parked::TimedOut };
+        if let Some(note) = about_to_sleep.take() {
+            _noted = Some(note(waiting));
+        }
+        match futex_wait(word, expected, slice) {
+            Slept::Woken => waiting.woken = true,
+            Slept::Changed => {}
+            Slept::Interrupted => return Parked::Interrupted,
+            Slept::TimedOut => {
+                waiting.end_slice();
+                // At the deadline itself only a last look is missing.
+                if !deadline.passed() {
+                    return Parked::Interrupted;
+                }
+            }
+        }
+    }
+}
