@@ -1,12 +1,12 @@
 //! The barrier that Python sees.
 
 use crate::arguments::{Limit, Timeout};
-use crate::blocking;
+use crate::blocking::{self, on_signal};
 use crate::error;
 use crate::pickling;
-use manyhands::barrier::{Arrival, Barrier, MOST_PARTIES, Outcome, Party, Watch};
+use manyhands::barrier::{Arrival, Barrier, MOST_PARTIES, Outcome, Party};
 use manyhands::family::Family;
-use manyhands::{Deadline, Handle, Waited};
+use manyhands::{Deadline, Handle};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -148,36 +148,12 @@ impl PyBarrier {
 impl Own {
     /// Comes to the barrier, waiting for one that is just being passed.
     fn arrive(&self, py: Python<'_>) -> PyResult<Arrival> {
-        let mut watch = Watch::default();
-        loop {
-            let arrival = self.barrier.arrive(self.acts).map_err(error::family)?;
-            let Arrival::Busy(glimpse) = arrival else { return Ok(arrival) };
-            if py.detach(|| self.barrier.wait_to_come(glimpse, &mut watch)) == Waited::Interrupted {
-                py.check_signals()?;
-            }
-        }
+        py.detach(|| self.barrier.arrive_interruptibly(self.acts, on_signal))?.map_err(error::family)
     }
 
     /// Waits for the others; what a signal handler raises ends the wait.
-    fn wait(&self, py: Python<'_>, party: Party, mut deadline: Deadline) -> PyResult<Outcome> {
-        let mut watch = Watch::default();
-        loop {
-            let outcome = match py.detach(|| self.barrier.wait(party, &mut watch, deadline)) {
-                Waited::Ready => self.barrier.outcome(party),
-                Waited::TimedOut => {
-                    // If everybody has come meanwhile, the action's end is waited for, however long it takes.
-                    deadline = Deadline::NEVER;
-                    self.barrier.time_out(party)
-                }
-                Waited::Interrupted => {
-                    py.check_signals()?;
-                    self.barrier.outcome(party)
-                }
-            };
-            if let Some(outcome) = outcome {
-                return Ok(outcome);
-            }
-        }
+    fn wait(&self, py: Python<'_>, party: Party, deadline: Deadline) -> PyResult<Outcome> {
+        py.detach(|| self.barrier.wait_interruptibly(party, deadline, on_signal))
     }
 }
 

@@ -1,35 +1,34 @@
-//! The one way to wait: without the GIL, until what is waited for, the deadline or a signal; after a signal its
-//! Python handler runs, and the wait goes on unless it raised.
+//! What a wait of the engine's needs of Python: it runs without the GIL, by `Python::detach` around the whole of it, and
+//! takes the GIL after each sleep that brought nothing, to run the handlers of signals that have come. A handler that returns
+//! does not disturb the wait; one that raises ends it, with nothing taken.
 
-use manyhands::{Deadline, Patience, Waited};
+use crate::error;
+use manyhands::Deadline;
+use manyhands::family::FamilyError;
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use std::time::Duration;
 
 /// Copies of at least this many bytes are made without the GIL.
 pub(crate) const LONG_COPY_BYTES: usize = 64 << 10;
 
-/// How a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// What was waited for may have come.
-    Ready,
-    /// The deadline passed.
-    TimedOut,
+/// The `on_signal` of the engine's waits: runs the handlers of signals that have come, in the thread whose business they are.
+///
+/// # Errors
+/// What a handler raised.
+pub(crate) fn on_signal() -> PyResult<()> {
+    attached(|py| py.check_signals())
 }
 
-/// Waits by `wait`, which must release nothing of Python's.
-pub(crate) fn wait(
-    py: Python<'_>,
-    patience: &mut Patience,
-    wait: impl Fn(&mut Patience) -> Waited + Sync,
-) -> PyResult<Wait> {
-    loop {
-        match py.detach(|| wait(patience)) {
-            Waited::Ready => return Ok(Wait::Ready),
-            Waited::TimedOut => return Ok(Wait::TimedOut),
-            Waited::Interrupted => py.check_signals()?,
-        }
-    }
+/// As [`on_signal`], for a wait on an object of the family: a handler may have forked, and the child, which waits on, may not
+/// hold it.
+pub(crate) fn on_signal_holding(held: impl Fn() -> Result<(), FamilyError>) -> impl FnMut() -> PyResult<()> {
+    move || attached(|py| py.check_signals().and_then(|()| held().map_err(error::family)))
+}
+
+fn attached(look: impl FnOnce(Python<'_>) -> PyResult<()>) -> PyResult<()> {
+    // An interpreter that is being finalized takes no thread back in: it ends this one when the wait is over.
+    Python::try_attach(look).unwrap_or_else(|| Err(PySystemExit::new_err(())))
 }
 
 /// The deadline so many seconds from now; negative is now.

@@ -1,14 +1,14 @@
 //! The condition that Python sees, with one of our locks.
 
 use crate::arguments::{Given, Limit, Truth};
+use crate::blocking::on_signal;
 use crate::error;
 use crate::lock::{self, PyLock};
 use crate::once::interned;
 use crate::pickling;
 use manyhands::condition::{Condition, Sleeper, WaitError};
 use manyhands::family::Family;
-use manyhands::lock::{Taken, Waiting};
-use manyhands::{Deadline, Handle, LockError, Patience, Waited};
+use manyhands::{Deadline, Handle, LockError};
 use pyo3::exceptions::{PyAssertionError, PyBaseException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -212,54 +212,40 @@ impl Parts {
         deadline: Option<Deadline>,
     ) -> PyResult<(Awake, Option<PyErr>)> {
         let (condition, lock) = (&self.condition, self.lock.get().lock()?);
-        let (mut patience, mut waiting) = (Patience::new(), Waiting::new());
-        let given_up = || if condition.give_up(sleeper) { Awake::Notified } else { Awake::TimedOut };
-        let Some(deadline) = deadline else { return Ok((given_up(), None)) };
-        loop {
-            // Both waits without the GIL once: most often the notifier is about to give the lock back.
-            let waited = py.detach(|| match condition.wait(sleeper, &mut patience, deadline) {
-                Waited::Ready => (Waited::Ready, Some(lock.acquire(&mut waiting, Deadline::NEVER))),
-                other => (other, None),
-            });
-            match waited {
-                (Waited::Ready, Some(Ok(Taken::Yes | Taken::Recovered))) => {
-                    return Ok((Awake::WithLock, None));
-                }
-                (Waited::Ready, Some(Ok(Taken::OwnerDied(dead)))) => {
-                    return Err(lock::owner_died(self.lock.bind(py), dead));
-                }
-                (Waited::Ready, Some(Err(error))) => return Err(error::lock(error)),
-                (Waited::Ready, _) => return Ok((Awake::Notified, None)),
-                (Waited::TimedOut, _) => return Ok((given_up(), None)),
-                (Waited::Interrupted, _) => {
-                    if let Err(raised) = py.check_signals() {
-                        condition.abandon(sleeper);
-                        return Ok((Awake::TimedOut, Some(raised)));
-                    }
-                }
+        let Some(deadline) = deadline else { return Ok((self.given_up(sleeper), None)) };
+        // Both waits without the GIL once: most often the notifier is about to give the lock back.
+        let woken = py.detach(|| {
+            let notified = condition.wait_interruptibly(sleeper, deadline, on_signal)?;
+            Ok(notified.then(|| lock.acquire_interruptibly(Deadline::NEVER, on_signal)))
+        });
+        match woken {
+            Ok(Some(Ok(Ok(_)))) => Ok((Awake::WithLock, None)),
+            Ok(Some(Ok(Err(error)))) => Err(lock::not_taken(self.lock.bind(py), error)),
+            Ok(Some(Err(raised))) => Ok((Awake::Notified, Some(raised))),
+            Ok(None) => Ok((self.given_up(sleeper), None)),
+            Err(raised) => {
+                condition.abandon(sleeper);
+                Ok((Awake::TimedOut, Some(raised)))
             }
         }
     }
 
+    fn given_up(&self, sleeper: Sleeper) -> Awake {
+        if self.condition.give_up(sleeper) { Awake::Notified } else { Awake::TimedOut }
+    }
+
     /// Takes the lock again, before anything is raised; a second exception does not wait for it any more.
     fn take_lock_again(&self, py: Python<'_>, times: u32, mut raised: Option<PyErr>) -> PyResult<()> {
-        let (object, mut waiting) = (self.lock.bind(py), Waiting::new());
+        let object = self.lock.bind(py);
         let lock = object.get().lock()?;
-        let mut taken =
-            if lock.try_acquire().map_err(error::lock)? { Taken::Yes } else { Taken::Interrupted };
-        loop {
-            match taken {
-                Taken::Yes | Taken::Recovered => break,
-                Taken::OwnerDied(dead) => return Err(during(py, lock::owner_died(object, dead), raised)),
-                Taken::Interrupted | Taken::No => {}
+        let mut taken = lock.try_acquire().map_err(error::lock)?;
+        while !taken {
+            match py.detach(|| lock.acquire_interruptibly(Deadline::NEVER, on_signal)) {
+                Ok(Ok(now)) => taken = now,
+                Ok(Err(error)) => return Err(during(py, lock::not_taken(object, error), raised)),
+                Err(error) if raised.is_some() => return Err(during(py, error, raised)),
+                Err(error) => raised = Some(error),
             }
-            if let Err(error) = py.check_signals() {
-                if raised.is_some() {
-                    return Err(during(py, error, raised));
-                }
-                raised = Some(error);
-            }
-            taken = py.detach(|| lock.acquire(&mut waiting, Deadline::NEVER)).map_err(error::lock)?;
         }
         lock.acquire_again(times).map_err(error::lock)?;
         raised.map_or(Ok(()), Err)

@@ -1,11 +1,12 @@
 //! The event that Python sees.
 
 use crate::arguments::Limit;
+use crate::blocking::on_signal;
 use crate::error;
 use crate::pickling;
+use manyhands::Handle;
 use manyhands::event::Event;
 use manyhands::family::Family;
-use manyhands::{Handle, Patience, Waited};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -52,11 +53,8 @@ impl PyEvent {
     }
 
     /// Raise the flag; everybody who waits goes on.
-    fn set(&self, py: Python<'_>) -> PyResult<()> {
-        if self.event()?.set() {
-            // As in the standard library, where `set` waits for those whom it wakes, they go first.
-            py.detach(std::thread::yield_now);
-        }
+    fn set(&self) -> PyResult<()> {
+        self.event()?.set();
         Ok(())
     }
 
@@ -70,16 +68,11 @@ impl PyEvent {
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let event = self.event()?;
-        let Some(since) = event.begin_wait() else { return Ok(true) };
-        let Some(deadline) = Limit::of_semaphore(true, timeout)?.deadline()? else { return Ok(false) };
-        let mut patience = Patience::new();
-        loop {
-            match py.detach(|| event.wait(since, &mut patience, deadline)) {
-                Waited::Ready => return Ok(true),
-                Waited::TimedOut => return Ok(false),
-                Waited::Interrupted => py.check_signals()?,
-            }
+        if event.is_set() {
+            return Ok(true);
         }
+        let Some(deadline) = Limit::of_semaphore(true, timeout)?.deadline()? else { return Ok(false) };
+        py.detach(|| event.wait_interruptibly(deadline, on_signal))
     }
 }
 

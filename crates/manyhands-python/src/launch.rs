@@ -2,7 +2,7 @@
 //! `popen_fork.py`, `popen_spawn_posix.py` and `popen_forkserver.py`.
 
 use crate::arguments::Limit;
-use crate::blocking;
+use crate::blocking::{self, on_signal};
 use crate::error;
 use crate::launched;
 use crate::offers;
@@ -270,10 +270,8 @@ impl PyProcess {
                 Look::Ended(status) => return Ok(Some(status)),
                 Look::Awaited(channel, deadline) => (channel, deadline),
             };
-            let waited = py.detach(|| process::wait_for_zygote(&channel, deadline));
-            if waited.map_err(error::os)? == Waited::Interrupted {
-                py.check_signals()?;
-            }
+            let wait = || process::wait_for_zygote_interruptibly(&channel, deadline, on_signal);
+            py.detach(wait)?.map_err(error::os)?;
         }
     }
 
@@ -286,11 +284,9 @@ impl PyProcess {
             if let Some(status) = self.poll(py)? {
                 return Ok(Some(status));
             }
-            let waited = py.detach(|| process::wait_for(&self.sentinel, deadline));
-            match waited.map_err(error::os)? {
-                Waited::Ready => {}
-                Waited::TimedOut => return self.poll(py),
-                Waited::Interrupted => py.check_signals()?,
+            let wait = || process::wait_for_interruptibly(&self.sentinel, deadline, on_signal);
+            if !py.detach(wait)?.map_err(error::os)? {
+                return self.poll(py);
             }
         }
     }

@@ -1,13 +1,14 @@
 //! The lock that Python sees, recursive or not.
 
 use crate::arguments::{Limit, Truth};
+use crate::blocking::on_signal;
 use crate::error;
 use crate::fast_methods::Fast;
 use crate::imports::import_at_need;
 use crate::pickling;
 use manyhands::family::Family;
-use manyhands::lock::{Dead, Holder, Lock, Look, Nature, OnOwnerDeath, Taken, Waiting};
-use manyhands::{Deadline, Handle};
+use manyhands::lock::{Dead, Holder, Lock, Look, Nature, OnOwnerDeath, Taken};
+use manyhands::{Deadline, Handle, LockError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -183,25 +184,29 @@ impl PyLock {
     #[cold]
     fn acquire_held(slf: &Bound<'_, Self>, deadline: Option<Deadline>) -> PyResult<bool> {
         let (py, lock) = (slf.py(), slf.get().lock()?);
-        let mut waiting = Waiting::new();
-        loop {
-            let taken = match deadline {
-                None => lock.try_acquire_looking(slf.get().look()),
-                Some(deadline) => py.detach(|| lock.acquire(&mut waiting, deadline)),
-            };
-            match taken.map_err(error::lock)? {
-                Taken::Yes | Taken::Recovered => return Ok(true),
-                Taken::No => return Ok(false),
-                Taken::OwnerDied(dead) => return Err(owner_died(slf, dead)),
-                Taken::Interrupted => py.check_signals()?,
-            }
-        }
+        let taken = match deadline {
+            None => match lock.try_acquire_looking(slf.get().look()).map_err(error::lock)? {
+                Taken::Yes | Taken::Recovered => Ok(true),
+                Taken::OwnerDied(dead) => Err(LockError::OwnerDied(dead)),
+                Taken::No | Taken::Interrupted => Ok(false),
+            },
+            Some(deadline) => py.detach(|| lock.acquire_interruptibly(deadline, on_signal))?,
+        };
+        taken.map_err(|error| not_taken(slf, error))
+    }
+}
+
+/// Why a lock was not taken.
+pub(crate) fn not_taken(lock: &Bound<'_, PyLock>, error: LockError) -> PyErr {
+    match error {
+        LockError::OwnerDied(dead) => owner_died(lock, dead),
+        error => error::lock(error),
     }
 }
 
 /// `manyhands.OwnerDied`. The death is told only here, so where its class cannot be imported (no descriptor is left, say),
 /// it is told by the class that this one is derived from.
-pub(crate) fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
+fn owner_died(lock: &Bound<'_, PyLock>, dead: Dead) -> PyErr {
     let pid = (dead.pid != 0).then_some(dead.pid);
     let made = lock.repr().and_then(|name| {
         import_at_need(lock.py(), "manyhands.errors")?.getattr("OwnerDied")?.call1((pid, name))

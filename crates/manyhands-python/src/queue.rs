@@ -1,7 +1,7 @@
 //! The queue that Python sees.
 
 use crate::arguments::{Limit, Truth};
-use crate::blocking::{self, Wait};
+use crate::blocking::{self, on_signal_holding};
 use crate::codec;
 use crate::error;
 use crate::offers;
@@ -11,7 +11,7 @@ use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
 use manyhands::queue_watch::{self, Doorbell};
-use manyhands::{Block, Deadline, Handle, Locking, Message, Patience, Remembered};
+use manyhands::{Block, Deadline, Handle, Locking, Message, Remembered};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -42,7 +42,6 @@ const USED: u8 = 8;
 /// What belongs to this process's object, not to the queue.
 #[derive(Debug, Default)]
 struct Own {
-    patience: Patience,
     doorbell: Option<Doorbell>,
     writable: Option<Remembered>,
 }
@@ -235,14 +234,8 @@ impl PyQueue {
     /// Waits until all items are done with. See `manyhands.queues.JoinableQueue.join`.
     fn _join(&self, py: Python<'_>) -> PyResult<()> {
         let queue = self.queue()?;
-        let mut patience = Patience::new();
-        while !py.detach(|| queue.all_done()) {
-            let wait = |patience: &mut Patience| queue.wait_for_all_done(patience, Deadline::NEVER);
-            blocking::wait(py, &mut patience, wait)?;
-            // As in `wait_for_room`.
-            py.check_signals()?;
-        }
-        Ok(())
+        let on_signal = on_signal_holding(|| queue.ensure_held());
+        py.detach(|| queue.join_interruptibly(Deadline::NEVER, on_signal)).map(drop)
     }
 
     /// How many items are not done with.
@@ -256,18 +249,8 @@ impl PyQueue {
         drop(self.own_open(End::Reader)?);
         let queue = self.queue()?;
         let deadline = Limit::of_poll(timeout)?.deadline()?.unwrap_or_else(|| blocking::after(0.0));
-        let mut patience = Patience::new();
-        loop {
-            if py.detach(|| queue.is_ready_at_a_closer_look()) {
-                return Ok(true);
-            }
-            let wait = |patience: &mut Patience| queue.wait_for_message(patience, deadline);
-            if blocking::wait(py, &mut patience, wait)? == Wait::TimedOut {
-                return Ok(queue.is_ready());
-            }
-            // As in `wait_for_room`.
-            py.check_signals()?;
-        }
+        let on_signal = on_signal_holding(|| queue.ensure_held());
+        py.detach(|| queue.poll_interruptibly(deadline, on_signal))
     }
 
     /// The number of a descriptor that is readable while there is something to get, as it is at this moment.
@@ -440,41 +423,20 @@ impl PyQueue {
         // WAYPOINT message 3/8: one try with the GIL held; only waiting releases it.
         let queue = self.queue()?;
         let short = message.parts.iter().all(|part| part.len() < blocking::LONG_COPY_BYTES);
-        let (mut locking, mut patience, mut deadline) = (Locking::Try, Patience::new(), None);
-        loop {
-            let sent = match locking {
-                Locking::Try if short => queue.send_message(message, Locking::Try),
-                _ => py.detach(|| queue.send_message(message, Locking::Wait)),
-            };
-            match sent {
-                Ok(()) => return Ok(()),
-                Err(SendError::Busy) => locking = Locking::Wait,
-                Err(SendError::Full) => {
-                    let deadline = match deadline {
-                        Some(deadline) => deadline,
-                        None => *deadline.insert(until()?),
-                    };
-                    self.wait_for_room(py, &mut patience, deadline)?;
-                }
-                Err(error) => return Err(error::send(error)),
+        let tried = if short { queue.send_message(message, Locking::Try) } else { Err(SendError::Busy) };
+        let sent = match tried {
+            Err(SendError::Busy) => py.detach(|| queue.send_message(message, Locking::Wait)),
+            done => done,
+        };
+        let sent = match sent {
+            Err(SendError::Full) => {
+                let Some(deadline) = until()? else { return Err(error::full(py)) };
+                let on_signal = on_signal_holding(|| queue.ensure_held());
+                py.detach(|| queue.send_interruptibly(message, deadline, on_signal))?
             }
-        }
-    }
-
-    pub(crate) fn wait_for_room(
-        &self,
-        py: Python<'_>,
-        patience: &mut Patience,
-        deadline: Option<Deadline>,
-    ) -> PyResult<()> {
-        let Some(deadline) = deadline else { return Err(error::full(py)) };
-        let queue = self.queue()?;
-        let wait = |patience: &mut Patience| queue.wait_for_room(patience, deadline);
-        match blocking::wait(py, patience, wait)? {
-            // Ready is also the end of a slice: a signal that came before the sleep has not ended it.
-            Wait::Ready => py.check_signals(),
-            Wait::TimedOut => Err(error::full(py)),
-        }
+            done => done,
+        };
+        sent.map_err(|error| not_sent(py, error))
     }
 
     fn receive<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyAny>> {
@@ -523,53 +485,26 @@ impl PyQueue {
         buffer: &mut Vec<u8>,
         limit: Limit,
     ) -> PyResult<Received> {
-        let mut deadline = None;
-        let mut locking = Locking::Try;
-        loop {
-            match received {
-                Ok(received) => return Ok(received),
-                Err(ReceiveError::Busy) => locking = Locking::Wait,
-                Err(ReceiveError::Empty) => {
-                    let deadline = match deadline {
-                        Some(deadline) => deadline,
-                        None => *deadline.insert(self.begin_wait(limit)?),
-                    };
-                    self.wait_for_message(py, deadline)?;
-                }
-                Err(
-                    error @ (ReceiveError::Shut | ReceiveError::OutOfMemory { .. } | ReceiveError::Corrupted),
-                ) => {
-                    return Err(error::receive(error));
-                }
-            }
-            // A signal's handler may have forked: in the child the queue may not be held.
-            self.queue()?;
-            received = match locking {
-                Locking::Try => queue.receive(buffer, Locking::Try),
-                Locking::Wait => py.detach(|| queue.receive(buffer, Locking::Wait)),
-            };
+        if let Err(ReceiveError::Busy) = received {
+            received = py.detach(|| queue.receive(buffer, Locking::Wait));
         }
-    }
-
-    /// Until when a `get` that has found nothing waits.
-    pub(crate) fn begin_wait(&self, limit: Limit) -> PyResult<Option<Deadline>> {
-        self.own()?.patience.start_over();
-        limit.deadline()
-    }
-
-    pub(crate) fn wait_for_message(&self, py: Python<'_>, deadline: Option<Deadline>) -> PyResult<()> {
-        let Some(deadline) = deadline else { return Err(error::empty(py)) };
-        let mut patience = std::mem::take(&mut self.own()?.patience);
-        let queue = self.queue()?;
-        let wait = |patience: &mut Patience| queue.wait_for_message(patience, deadline);
-        let waited = blocking::wait(py, &mut patience, wait);
-        self.own()?.patience = patience;
-        match waited? {
-            // As in `wait_for_room`.
-            Wait::Ready => py.check_signals(),
-            Wait::TimedOut => Err(error::empty(py)),
+        if let Err(ReceiveError::Empty) = received {
+            let Some(deadline) = limit.deadline()? else { return Err(error::empty(py)) };
+            let on_signal = on_signal_holding(|| queue.ensure_held());
+            received = py.detach(|| queue.receive_interruptibly(buffer, deadline, on_signal))?;
         }
+        received.map_err(|error| not_received(py, error))
     }
+}
+
+/// Why nothing was sent, after waiting for as long as the caller wanted.
+pub(crate) fn not_sent(py: Python<'_>, error: SendError) -> PyErr {
+    if error == SendError::Full { error::full(py) } else { error::send(error) }
+}
+
+/// Why nothing was received, after waiting for as long as the caller wanted.
+pub(crate) fn not_received(py: Python<'_>, error: ReceiveError) -> PyErr {
+    if error == ReceiveError::Empty { error::empty(py) } else { error::receive(error) }
 }
 
 impl Drop for PyQueue {

@@ -1,13 +1,14 @@
 //! `put_many` and `get_many`: one lock and one wake for many items.
 
 use crate::arguments::{Limit, Timeout};
+use crate::blocking::on_signal_holding;
 use crate::error;
 use crate::offers::Offers;
 use crate::pickling;
-use crate::queue::{End, PyQueue, object_in};
+use crate::queue::{End, PyQueue, not_received, not_sent, object_in};
 use manyhands::queue::{Queue, ReceiveError, SendError};
 use manyhands::queue_many::{Batch, Piece, Several};
-use manyhands::{Deadline, Locking, Message, Patience};
+use manyhands::{Deadline, Locking, Message};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -120,16 +121,17 @@ impl Sending<'_, '_> {
     fn send_batch(&mut self) -> PyResult<()> {
         let target = self.target.get();
         let (queue, batch) = (target.queue()?, &mut self.batch);
-        let mut patience = Patience::new();
-        loop {
-            // Other threads have their turn meanwhile, however long the iterable.
-            match self.py.detach(|| queue.send_batch(batch, Locking::Wait)) {
-                Ok(()) => return self.py.check_signals(),
-                Err(SendError::Busy) => {}
-                Err(SendError::Full) => target.wait_for_room(self.py, &mut patience, self.deadline)?,
-                Err(error) => return Err(error::send(error)),
+        // Other threads have their turn meanwhile, however long the iterable.
+        let sent = match self.py.detach(|| queue.send_batch(batch, Locking::Wait)) {
+            Err(SendError::Full) => {
+                let Some(deadline) = self.deadline else { return Err(not_sent(self.py, SendError::Full)) };
+                let on_signal = on_signal_holding(|| queue.ensure_held());
+                self.py.detach(|| queue.send_batch_interruptibly(batch, deadline, on_signal))?
             }
-        }
+            done => done,
+        };
+        sent.map_err(|error| not_sent(self.py, error))?;
+        self.py.check_signals()
     }
 }
 
@@ -204,25 +206,17 @@ impl<'py> Getting<'_, 'py> {
     /// Takes something, waiting for it.
     fn first(&self, several: &mut Several, most: usize, limit: Limit) -> PyResult<()> {
         let queue = self.source.queue()?;
-        let (mut deadline, mut locking) = (None, Locking::Try);
-        loop {
-            let received = match locking {
-                Locking::Try => queue.receive_many(several, most, Locking::Try),
-                Locking::Wait => self.py.detach(|| queue.receive_many(several, most, Locking::Wait)),
-            };
-            match received {
-                Ok(_) => return Ok(()),
-                Err(ReceiveError::Busy) => locking = Locking::Wait,
-                Err(ReceiveError::Empty) => {
-                    let deadline = match deadline {
-                        Some(deadline) => deadline,
-                        None => *deadline.insert(self.source.begin_wait(limit)?),
-                    };
-                    self.source.wait_for_message(self.py, deadline)?;
-                }
-                Err(error) => return Err(error::receive(error)),
-            }
+        let py = self.py;
+        let mut received = queue.receive_many(several, most, Locking::Try);
+        if let Err(ReceiveError::Busy) = received {
+            received = py.detach(|| queue.receive_many(several, most, Locking::Wait));
         }
+        if let Err(ReceiveError::Empty) = received {
+            let Some(deadline) = limit.deadline()? else { return Err(not_received(py, ReceiveError::Empty)) };
+            let on_signal = on_signal_holding(|| queue.ensure_held());
+            received = py.detach(|| queue.receive_many_interruptibly(several, most, deadline, on_signal))?;
+        }
+        received.map(drop).map_err(|error| not_received(py, error))
     }
 
     fn unpickle(&mut self, queue: &Queue, several: &mut Several) -> PyResult<()> {

@@ -1,13 +1,13 @@
 //! The semaphore that Python sees, bounded or not.
 
 use crate::arguments::{Limit, Truth};
+use crate::blocking::on_signal;
 use crate::error;
 use crate::fast_methods::Fast;
 use crate::pickling;
 use manyhands::family::Family;
-use manyhands::lock::Waiting;
 use manyhands::semaphore::{MOST, Semaphore};
-use manyhands::{Deadline, Handle, Waited};
+use manyhands::{Deadline, Handle};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -139,14 +139,7 @@ impl PySemaphore {
     #[cold]
     fn wait(&self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {
         let semaphore = self.semaphore()?;
-        let mut waiting = Waiting::new();
-        loop {
-            match py.detach(|| semaphore.acquire(&mut waiting, deadline)) {
-                Waited::Ready => return Ok(true),
-                Waited::TimedOut => return Ok(false),
-                Waited::Interrupted => py.check_signals()?,
-            }
-        }
+        py.detach(|| semaphore.acquire_interruptibly(deadline, on_signal))
     }
 }
 

@@ -54,6 +54,8 @@ pub enum WaitKind {
     Barrier = 11,
     /// All items of a queue to be done with; the object is the queue's offset.
     AllDone = 12,
+    /// Something to read on descriptors. Not noted: connections need no shared memory.
+    Connection = 13,
 }
 
 impl WaitKind {
@@ -71,6 +73,7 @@ impl WaitKind {
             Self::Condition,
             Self::Barrier,
             Self::AllDone,
+            Self::Connection,
         ];
         kinds.into_iter().find(|&kind| kind as u8 == number)
     }

@@ -66,6 +66,16 @@ impl Parked<()> {
     }
 }
 
+impl From<Waited> for Parked<()> {
+    fn from(waited: Waited) -> Self {
+        match waited {
+            Waited::Ready => Self::Done(()),
+            Waited::TimedOut => Self::TimedOut,
+            Waited::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
 /// What a waiter came to that was about to sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Announced<R> {
@@ -135,6 +145,11 @@ impl Waiting {
         self.woken
     }
 
+    /// What was waited for was found without a park: the next one may spin again.
+    pub fn found(&mut self) {
+        self.spun = false;
+    }
+
     /// How long the next sleep may be.
     #[must_use]
     pub fn longest_sleep(&self) -> Duration {
@@ -186,7 +201,7 @@ pub(crate) fn park<R, N>(
     loop {
         let expected = match announce(waiting) {
             Announced::Done(found) => {
-                waiting.spun = false;
+                waiting.found();
                 return Parked::Done(found);
             }
             Announced::Changed => continue,

@@ -28,7 +28,9 @@ fn to_the_end(mut park: impl FnMut(&mut Waiting) -> Waited) -> u32 {
         assert_eq!(waiting.longest_sleep(), if slices == 0 { FIRST_SLEEP } else { LONGEST_SLEEP });
         match park(&mut waiting) {
             Waited::Ready => return waiting.slices(),
-            Waited::Interrupted => assert_eq!(waiting.slices(), slices + 1, "nothing else interrupts a model"),
+            Waited::Interrupted => {
+                assert_eq!(waiting.slices(), slices + 1, "nothing else interrupts a model")
+            }
             Waited::TimedOut => panic!("it has no deadline"),
         }
         thread::yield_now();

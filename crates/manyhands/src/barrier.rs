@@ -7,19 +7,15 @@ use crate::family::{Extents, Family, FamilyError, Hold, is_gone_in};
 use crate::lock::{Look, OwnerName};
 use crate::queue::OpenError;
 use crate::sys::clock;
-use crate::waiting;
+use crate::waiting::{block, undisturbed};
 use manyhands_sync::arena::{Arena, Handle, Owner};
 pub use manyhands_sync::barrier::{Arrival, Glimpse, MOST_PARTIES, Outcome, Party};
-use manyhands_sync::barrier::{LONGEST_SLICE, Place, SPARE_PLACES, UserBarrier, find_places, lay_places};
+use manyhands_sync::barrier::{Place, SPARE_PLACES, UserBarrier, find_places, lay_places};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::park::{Parked, Waiting};
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The first sleep of a wait is no longer, so that a party that was dead already is found soon.
-const FIRST_SLICE: Duration = Duration::from_millis(20);
 
 /// A barrier, seen from one process. It lives as a [`Lock`](crate::Lock) does.
 ///
@@ -54,14 +50,6 @@ impl std::fmt::Display for BrokenBarrier {
 }
 
 impl std::error::Error for BrokenBarrier {}
-
-/// A wait at a barrier, between interruptions.
-#[derive(Debug, Default)]
-pub struct Watch {
-    patience: Patience,
-    /// Sleeps that came to their end.
-    slices: usize,
-}
 
 impl Barrier {
     /// A new barrier for so many parties, at least 1 and at most [`MOST_PARTIES`].
@@ -149,60 +137,76 @@ impl Barrier {
         Ok(self.barrier.arrive(&self.places, me, acts, now, self.is_dead(me)))
     }
 
-    /// Waits until the party's generation is over ([`Waited::Ready`]): see [`Barrier::outcome`]. Looks at the other parties
-    /// now and then, and breaks the barrier when one of them is dead. [`Waited::Interrupted`] is to be answered by another
-    /// call with the same `watch`.
-    pub fn wait(&self, party: Party, watch: &mut Watch, deadline: Deadline) -> Waited {
-        let turn = watch.slices;
-        self.wait_watching(
-            watch,
-            deadline,
-            |patience, slice| self.barrier.wait(party, patience, slice, |p| self.note(p, deadline)),
-            |is_dead| self.barrier.look_around(&self.places, party, turn, is_dead),
-        )
-    }
-
-    /// As [`Barrier::wait`], after [`Arrival::Busy`]: until it is worth to come again.
-    pub fn wait_to_come(&self, glimpse: Glimpse, watch: &mut Watch) -> Waited {
-        let deadline = Deadline::NEVER;
-        self.wait_watching(
-            watch,
-            deadline,
-            |patience, slice| {
-                self.barrier.wait_for_change(glimpse, patience, slice, |p| self.note(p, deadline))
-            },
-            |is_dead| self.barrier.look_in(&self.places, glimpse, is_dead),
-        )
-    }
-
-    fn note(&self, patience: &mut Patience, deadline: Deadline) -> Option<waiting::NotedWait> {
-        waiting::note(WaitKind::Barrier, self.handle().offset, patience, deadline)
-    }
-
-    /// One slice of a wait, and a look at the others when it is over.
-    fn wait_watching(
+    /// Waits until the party's generation is over, and says what became of it. Looks at the other parties after each sleep, and
+    /// breaks the barrier when one of them is dead; one whose time is over breaks it, too, unless everybody is there: then the
+    /// end of what the last one does is waited for, however long it takes. `on_signal` is called whenever a signal may have
+    /// come; what it returns as an error ends the wait: then the party leaves.
+    ///
+    /// # Errors
+    /// What `on_signal` returned.
+    pub fn wait_interruptibly<E>(
         &self,
-        watch: &mut Watch,
+        party: Party,
         deadline: Deadline,
-        wait: impl FnOnce(&mut Patience, Deadline) -> Waited,
-        look: impl FnOnce(&dyn Fn(u32, Look) -> bool),
-    ) -> Waited {
-        let longest = if watch.slices == 0 { FIRST_SLICE } else { LONGEST_SLICE };
-        let slice = deadline.slice(longest).unwrap_or_default();
-        let waited = wait(&mut watch.patience, Deadline::after(slice));
-        if waited != Waited::TimedOut {
-            return waited;
+        mut on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Outcome, E> {
+        let mut end = deadline;
+        loop {
+            let over =
+                block(WaitKind::Barrier, self.handle().offset, end, &mut on_signal, |waiting, record| {
+                    let slices = waiting.slices();
+                    let waited = self.barrier.wait(party, waiting, end, |waiting| record.note(waiting));
+                    self.look_after(slices, waiting, |is_dead| {
+                        self.barrier.look_around(&self.places, party, slices as usize, is_dead);
+                    });
+                    Parked::from(waited)
+                })?;
+            let outcome = if over.is_some() { self.outcome(party) } else { self.barrier.time_out(party) };
+            match outcome {
+                Some(outcome) => return Ok(outcome),
+                None if over.is_none() => end = Deadline::NEVER,
+                None => {}
+            }
         }
-        watch.slices += 1;
-        if let Ok(me) = self.me() {
+    }
+
+    /// After [`Arrival::Busy`]: waits until the state has changed, and comes again; what the arrival came to.
+    ///
+    /// # Errors
+    /// What `on_signal` returned; inside, as [`Barrier::arrive`].
+    pub fn arrive_interruptibly<E>(
+        &self,
+        acts: bool,
+        mut on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<Arrival, FamilyError>, E> {
+        let (object, deadline) = (self.handle().offset, Deadline::NEVER);
+        loop {
+            let glimpse = match self.arrive(acts) {
+                Ok(Arrival::Busy(glimpse)) => glimpse,
+                arrived => return Ok(arrived),
+            };
+            block(WaitKind::Barrier, object, deadline, &mut on_signal, |waiting, record| {
+                let slices = waiting.slices();
+                let note = |waiting: &mut Waiting| record.note(waiting);
+                let waited = self.barrier.wait_for_change(glimpse, waiting, deadline, note);
+                self.look_after(slices, waiting, |is_dead| {
+                    self.barrier.look_in(&self.places, glimpse, is_dead);
+                });
+                Parked::from(waited)
+            })?;
+        }
+    }
+
+    /// Looks at the others when a sleep has come to its end.
+    fn look_after(&self, slices: u32, waiting: &Waiting, look: impl FnOnce(&dyn Fn(u32, Look) -> bool)) {
+        if waiting.slices() != slices
+            && let Ok(me) = self.me()
+        {
             look(&self.is_dead(me));
         }
-        if deadline.passed() { Waited::TimedOut } else { Waited::Interrupted }
     }
 
-    /// What became of the party's generation; `None` while it is not over.
-    #[must_use]
-    pub fn outcome(&self, party: Party) -> Option<Outcome> {
+    fn outcome(&self, party: Party) -> Option<Outcome> {
         self.barrier.outcome(party)
     }
 
@@ -215,13 +219,6 @@ impl Barrier {
     /// What had to be done was not done: breaks the barrier, unless it was reset meanwhile.
     pub fn fail(&self, party: Party) {
         self.barrier.fail(party);
-    }
-
-    /// The party's time is over: breaks the barrier, unless everybody is there. What became of it; `None` while the last
-    /// one acts: then the party goes on waiting.
-    #[must_use]
-    pub fn time_out(&self, party: Party) -> Option<Outcome> {
-        self.barrier.time_out(party)
     }
 
     /// The party goes away, as if it had not come, unless everybody is there.
@@ -245,31 +242,17 @@ impl Barrier {
     ///
     /// # Errors
     /// When the barrier is or becomes broken; one that waits until its deadline breaks it.
-    pub fn wait_by(&self, mut deadline: Deadline) -> Result<u32, BrokenBarrier> {
-        let mut watch = Watch::default();
-        let party = loop {
-            match self.arrive(false).map_err(|_| BrokenBarrier)? {
-                Arrival::Passed(party) | Arrival::Acts(party) => return Ok(party.index),
-                Arrival::Waits(party) => break party,
-                Arrival::Broken => return Err(BrokenBarrier),
-                Arrival::Busy(glimpse) => _ = self.wait_to_come(glimpse, &mut watch),
-            }
+    pub fn wait_by(&self, deadline: Deadline) -> Result<u32, BrokenBarrier> {
+        let Ok(arrived) = self.arrive_interruptibly(false, undisturbed);
+        let party = match arrived.map_err(|_| BrokenBarrier)? {
+            Arrival::Passed(party) | Arrival::Acts(party) => return Ok(party.index),
+            Arrival::Waits(party) => party,
+            Arrival::Broken | Arrival::Busy(_) => return Err(BrokenBarrier),
         };
-        let mut watch = Watch::default();
-        loop {
-            let outcome = match self.wait(party, &mut watch, deadline) {
-                Waited::Ready | Waited::Interrupted => self.outcome(party),
-                Waited::TimedOut => {
-                    // If everybody has come meanwhile, the end of what the last one does is waited for.
-                    deadline = Deadline::NEVER;
-                    self.time_out(party)
-                }
-            };
-            match outcome {
-                Some(Outcome::Passed) => return Ok(party.index),
-                Some(Outcome::Broken) => return Err(BrokenBarrier),
-                None => {}
-            }
+        let Ok(outcome) = self.wait_interruptibly(party, deadline, undisturbed);
+        match outcome {
+            Outcome::Passed => Ok(party.index),
+            Outcome::Broken => Err(BrokenBarrier),
         }
     }
 }

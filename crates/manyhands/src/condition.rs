@@ -6,12 +6,12 @@
 use crate::family::{Family, FamilyError, Hold};
 use crate::lock::{Lock, LockError};
 use crate::queue::OpenError;
-use crate::waiting;
+use crate::waiting::{block, undisturbed};
 use manyhands_sync::arena::Handle;
 use manyhands_sync::condition::{TooManyWaiters, UserCondition, Waiter};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::park::Parked;
 use std::sync::Arc;
 
 /// A condition, seen from one process. It lives as a [`Lock`] does. Always use it with the same lock.
@@ -117,12 +117,25 @@ impl Condition {
         Ok(sleeper)
     }
 
-    /// Waits until the sleeper was notified, which ends it ([`Waited::Ready`]). After [`Waited::Interrupted`] it still waits:
-    /// the caller calls again, or gives up.
-    pub fn wait(&self, sleeper: Sleeper, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.condition.wait(sleeper.waiter, patience, deadline, |patience| {
-            waiting::note(WaitKind::Condition, self.handle().offset, patience, deadline)
-        })
+    /// Waits until the sleeper was notified, which ends it; `false` when the deadline passed first: then the caller gives up.
+    /// `on_signal` is called whenever a signal may have come; what it returns as an error ends the wait, and the sleeper still
+    /// waits: the caller abandons it.
+    ///
+    /// # Errors
+    /// What `on_signal` returned.
+    pub fn wait_interruptibly<E>(
+        &self,
+        sleeper: Sleeper,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let notified =
+            block(WaitKind::Condition, self.handle().offset, deadline, on_signal, |waiting, record| {
+                let waited =
+                    self.condition.wait(sleeper.waiter, waiting, deadline, |waiting| record.note(waiting));
+                Parked::from(waited)
+            })?;
+        Ok(notified.is_some())
     }
 
     /// The sleeper's time is over; whether it was notified after all.
@@ -143,14 +156,8 @@ impl Condition {
     /// When this thread does not hold the lock, or it could not be taken again: see [`LockError::OwnerDied`].
     pub fn wait_by(&self, lock: &Lock, deadline: Deadline) -> Result<bool, WaitError> {
         let sleeper = self.begin_wait(lock)?;
-        let mut patience = Patience::new();
-        let notified = loop {
-            match self.wait(sleeper, &mut patience, deadline) {
-                Waited::Ready => break true,
-                Waited::TimedOut => break self.give_up(sleeper),
-                Waited::Interrupted => {}
-            }
-        };
+        let Ok(notified) = self.wait_interruptibly(sleeper, deadline, undisturbed);
+        let notified = notified || self.give_up(sleeper);
         lock.acquire_by(Deadline::NEVER)?;
         lock.acquire_again(sleeper.held)?;
         Ok(notified)

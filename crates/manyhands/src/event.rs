@@ -4,13 +4,13 @@
 
 use crate::family::{Family, FamilyError, Hold};
 use crate::queue::OpenError;
-use crate::waiting;
+use crate::waiting::{block, undisturbed};
 use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::event::Since;
 use manyhands_sync::event::UserEvent;
 use manyhands_sync::notes::WaitKind;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::park::Parked;
 use std::sync::Arc;
 
 /// An event, seen from one process. It lives as a [`Lock`](crate::Lock) does.
@@ -73,8 +73,7 @@ impl Event {
         self.event.is_set()
     }
 
-    /// Raises the flag; everybody who waits goes on. Whether somebody was asleep and has been woken: the kernel may
-    /// have put it behind this thread, on the same processor, and then it runs when this thread sleeps, or yields.
+    /// Raises the flag; everybody who waits goes on. Whether somebody was asleep and has been woken.
     #[inline]
     pub fn set(&self) -> bool {
         self.event.set()
@@ -86,33 +85,28 @@ impl Event {
         self.event.clear();
     }
 
-    /// The beginning of a wait; `None` when the flag is up.
-    #[inline]
-    #[must_use]
-    pub fn begin_wait(&self) -> Option<Since> {
-        self.event.begin_wait()
-    }
-
-    /// Waits until the flag is up, or was up since the wait began. [`Waited::Interrupted`] is to be answered by another call
-    /// with the same `since`.
-    pub fn wait(&self, since: Since, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.event.wait(since, patience, deadline, |patience| {
-            waiting::note(WaitKind::Event, self.handle().offset, patience, deadline)
-        })
+    /// Waits until the flag is up, or was up since this call began; `false` when the deadline passed first. `on_signal` is
+    /// called whenever a signal may have come; what it returns as an error ends the wait.
+    ///
+    /// # Errors
+    /// What `on_signal` returned.
+    pub fn wait_interruptibly<E>(
+        &self,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let Some(since) = self.event.begin_wait() else { return Ok(true) };
+        let came = block(WaitKind::Event, self.handle().offset, deadline, on_signal, |waiting, record| {
+            Parked::from(self.event.wait(since, waiting, deadline, |waiting| record.note(waiting)))
+        })?;
+        Ok(came.is_some())
     }
 
     /// Waits until the flag is up, or was up since this call began; `false` when the deadline passed first. Signals do not
     /// end the wait.
     #[must_use]
     pub fn wait_by(&self, deadline: Deadline) -> bool {
-        let Some(since) = self.begin_wait() else { return true };
-        let mut patience = Patience::new();
-        loop {
-            match self.wait(since, &mut patience, deadline) {
-                Waited::Ready => return true,
-                Waited::TimedOut => return false,
-                Waited::Interrupted => {}
-            }
-        }
+        let Ok(came) = self.wait_interruptibly(deadline, undisturbed);
+        came
     }
 }

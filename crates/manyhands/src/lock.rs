@@ -5,12 +5,13 @@
 
 use crate::family::{Family, FamilyError, Hold, is_gone, known_taker};
 use crate::queue::OpenError;
-use crate::waiting;
+use crate::waiting::{block, undisturbed};
 use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
-pub use manyhands_sync::lock::{Dead, Look, Nature, OnOwnerDeath, OwnerName, Taken, Waiting};
+pub use manyhands_sync::lock::{Dead, Look, Nature, OnOwnerDeath, OwnerName, Taken};
 use manyhands_sync::lock::{HeldBy, ReleaseError, Taker, UserLock};
 use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::Parked;
 use std::sync::Arc;
 
 /// A lock, seen from one process.
@@ -172,15 +173,30 @@ impl Lock {
         Ok(self.lock.try_take_looking(self.family.taker()?, look, gone))
     }
 
-    /// Waits for the lock, after a try. [`Taken::Interrupted`] is to be answered by another call with the same `waiting`.
+    /// Waits for the lock, after a try; `false` when the deadline passed first. `on_signal` is called whenever a signal may have
+    /// come; what it returns as an error ends the wait. A handler that has forked may return in the child, which waits on.
     ///
     /// # Errors
-    /// As [`Lock::try_acquire`].
-    pub fn acquire(&self, waiting: &mut Waiting, deadline: Deadline) -> Result<Taken, LockError> {
-        let me = self.family.taker()?;
+    /// What `on_signal` returned; inside, as [`Lock::acquire_by`].
+    pub fn acquire_interruptibly<E>(
+        &self,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<bool, LockError>, E> {
         let gone = |name, look| is_gone(&self.family, name, look);
-        let note = |patience: &mut _| waiting::note(WaitKind::Lock, self.handle().offset, patience, deadline);
-        Ok(self.lock.take(me, waiting, deadline, gone, note))
+        let taken = block(WaitKind::Lock, self.handle().offset, deadline, on_signal, |waiting, record| {
+            let me = match self.family.taker() {
+                Ok(me) => me,
+                Err(error) => return Parked::Done(Err(error.into())),
+            };
+            match self.lock.take(me, waiting, deadline, gone, |waiting| record.note(waiting)) {
+                Taken::Yes | Taken::Recovered => Parked::Done(Ok(true)),
+                Taken::OwnerDied(dead) => Parked::Done(Err(LockError::OwnerDied(dead))),
+                Taken::No => Parked::TimedOut,
+                Taken::Interrupted => Parked::Interrupted,
+            }
+        })?;
+        Ok(taken.unwrap_or(Ok(false)))
     }
 
     /// Takes the lock, waiting for it; `false` when the deadline passed first. Signals do not end the wait.
@@ -189,18 +205,11 @@ impl Lock {
     /// [`LockError::OwnerDied`] when the last holder was killed and the lock was made to say so: the caller does not hold
     /// it.
     pub fn acquire_by(&self, deadline: Deadline) -> Result<bool, LockError> {
-        let mut waiting = Waiting::new();
         if self.try_acquire()? {
             return Ok(true);
         }
-        loop {
-            match self.acquire(&mut waiting, deadline)? {
-                Taken::Yes | Taken::Recovered => return Ok(true),
-                Taken::OwnerDied(dead) => return Err(LockError::OwnerDied(dead)),
-                Taken::No => return Ok(false),
-                Taken::Interrupted => {}
-            }
-        }
+        let Ok(taken) = self.acquire_interruptibly(deadline, undisturbed);
+        taken
     }
 
     /// Takes a lock that this thread has just taken again, until it has been taken so many times in all.

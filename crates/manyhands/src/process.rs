@@ -8,10 +8,10 @@ use crate::sys::{OsError, Remembered, stat};
 
 pub use crate::sys::sentinel::Sentinel;
 
-use crate::waiting;
+use crate::waiting::{block, undisturbed};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::park::{Parked, Waited};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,7 +131,10 @@ impl Process {
             match self.look()? {
                 Look::Runs => return Ok(None),
                 Look::Ended(status) => return Ok(Some(status)),
-                Look::Awaited(channel, deadline) => _ = wait_for_zygote(&channel, deadline)?,
+                Look::Awaited(channel, deadline) => {
+                    let Ok(told) = wait_for_zygote_interruptibly(&channel, deadline, undisturbed);
+                    told?;
+                }
             }
         }
     }
@@ -201,17 +204,46 @@ fn began_after(pid: u32, taken: u64) -> bool {
     stat::of(pid).is_some_and(|stat| stat.started > taken)
 }
 
-/// Waits until the process behind that sentinel has ended, the deadline passes or a signal arrives in this thread.
+/// Waits until the process behind that sentinel has ended; [`Waited::TimedOut`] when the deadline passed first. Signals do
+/// not end the wait.
 ///
 /// # Errors
 /// When the kernel refuses to poll.
 pub fn wait_for(sentinel: &Sentinel, deadline: Deadline) -> Result<Waited, OsError> {
+    let Ok(waited) = wait_for_interruptibly(sentinel, deadline, undisturbed);
+    Ok(if waited? { Waited::Ready } else { Waited::TimedOut })
+}
+
+/// As [`wait_for`], `false` when the deadline passed first. `on_signal` is called whenever a signal may have come; what it
+/// returns as an error ends the wait.
+///
+/// # Errors
+/// What `on_signal` returned; inside, as [`wait_for`].
+pub fn wait_for_interruptibly<E>(
+    sentinel: &Sentinel,
+    deadline: Deadline,
+    on_signal: impl FnMut() -> Result<(), E>,
+) -> Result<Result<bool, OsError>, E> {
     // Who asks without wanting to wait, or late, gets the answer and leaves no note.
-    if deadline.passed() || sentinel.has_ended()? {
-        return sentinel.wait(deadline);
+    match sentinel.has_ended() {
+        Ok(false) if !deadline.passed() => {}
+        answer => return Ok(answer),
     }
-    let _noted = waiting::note(WaitKind::End, u64::from(sentinel.pid()), &mut Patience::new(), deadline);
-    sentinel.wait(deadline)
+    let ended = block(WaitKind::End, u64::from(sentinel.pid()), deadline, on_signal, |waiting, record| {
+        let _noted = record.note(waiting);
+        parked(sentinel.wait(waiting, deadline))
+    })?;
+    Ok(ended.map_or(Ok(false), |ended| ended.map(|()| true)))
+}
+
+/// A refusal ends a wait.
+fn parked(waited: Result<Waited, OsError>) -> Parked<Result<(), OsError>> {
+    match waited {
+        Ok(Waited::Ready) => Parked::Done(Ok(())),
+        Ok(Waited::TimedOut) => Parked::TimedOut,
+        Ok(Waited::Interrupted) => Parked::Interrupted,
+        Err(refused) => Parked::Done(Err(refused)),
+    }
 }
 
 /// Kills the process behind that sentinel, which nobody else has a handle on, and waits until it is gone: a child of ours
@@ -222,19 +254,27 @@ pub fn wait_for(sentinel: &Sentinel, deadline: Deadline) -> Result<Waited, OsErr
 pub fn end(sentinel: &Sentinel) -> Result<(), OsError> {
     sentinel.signal(libc::SIGKILL)?;
     while sentinel.reap()?.is_none() {
-        sentinel.wait(Deadline::NEVER)?;
+        wait_for(sentinel, Deadline::NEVER)?;
     }
     Ok(())
 }
 
-/// Waits until a channel on which a fork server will tell how its child ended is readable.
+/// Waits until a channel on which a fork server will tell how its child ended is readable, or the deadline passes.
+/// `on_signal` as in [`wait_for_interruptibly`].
 ///
 /// # Errors
-/// When the kernel refuses to poll.
-pub fn wait_for_zygote(channel: &Remembered, deadline: Deadline) -> Result<Waited, OsError> {
-    // One that other code has closed tells nothing: a look at the process says so.
-    let Ok(descriptor) = channel.get() else { return Ok(Waited::Ready) };
-    pidfd::wait(descriptor, deadline)
+/// What `on_signal` returned; inside, when the kernel refuses to poll.
+pub fn wait_for_zygote_interruptibly<E>(
+    channel: &Remembered,
+    deadline: Deadline,
+    on_signal: impl FnMut() -> Result<(), E>,
+) -> Result<Result<(), OsError>, E> {
+    let told = block(WaitKind::End, 0, deadline, on_signal, |waiting, _| {
+        // One that other code has closed tells nothing: a look at the process says so.
+        let Ok(descriptor) = channel.get() else { return Parked::Done(Ok(())) };
+        parked(pidfd::wait(descriptor, waiting, deadline))
+    })?;
+    Ok(told.unwrap_or(Ok(())))
 }
 
 /// The status comes right after the end; `None` before. A channel that ends without it belonged to a fork server that is

@@ -9,14 +9,10 @@
 use crate::family::{Extents, Family, FamilyError, Hold};
 use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::sys::refusals::{self, Refusal};
-use crate::waiting;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError, StaleHandle};
-use manyhands_sync::deadline::Deadline;
-use manyhands_sync::notes::WaitKind;
 use manyhands_sync::queue_header::QueueHeader;
 use manyhands_sync::ring::{Frame, Taking};
 use manyhands_sync::ring::{Locking, PutError, Ring, TakeError};
-use manyhands_sync::wait_word::{Patience, Waited};
 use std::sync::Arc;
 
 /// A queue, seen from one process.
@@ -366,27 +362,6 @@ impl Queue {
     /// The block of a message that this process has taken.
     pub(crate) fn block_named_by(&self, frame: &[u8]) -> Option<Block> {
         Block::named_by(self.arena, frame).map(Block::taken)
-    }
-
-    /// Waits until there may be a message, the deadline passes or a signal arrives. A receiver that is told
-    /// `Ready` tries, and waits again if another was faster.
-    pub fn wait_for_message(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.wait_for_frame_or(
-            || self.header.is_shut(),
-            patience,
-            deadline,
-            |patience| waiting::note(WaitKind::Message, self.handle().offset, patience, deadline),
-        )
-    }
-
-    /// Waits until there may be room, the deadline passes or a signal arrives; as [`Queue::wait_for_message`].
-    pub fn wait_for_room(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.ring.wait_for_room_or(
-            || self.header.is_shut(),
-            patience,
-            deadline,
-            |patience| waiting::note(WaitKind::Room, self.handle().offset, patience, deadline),
-        )
     }
 
     /// Whether whoever receives need not wait: for a message, or to be told that there will be none.

@@ -1,10 +1,14 @@
-//! Sending and receiving by a deadline: the loops around [`Queue::send`] and [`Queue::receive`] that a Rust program
-//! would write. (The Python face has its own, because it must let go of the interpreter and look at signals.)
+//! Sending and receiving that wait: for room, for a message, for all to be done with. Each loops by [`block`]; the two forms
+//! of each are one that no signal ends, and one in which the caller has a look at signals.
 
+use crate::payload::Message;
 use crate::queue::{Queue, ReceiveError, Received, SendError};
+use crate::queue_many::{Batch, Several};
+use crate::waiting::{Record, block, undisturbed};
 use manyhands_sync::deadline::Deadline;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::{Parked, Waited, Waiting};
 use manyhands_sync::ring::Locking;
-use manyhands_sync::wait_word::{Patience, Waited};
 
 impl Queue {
     /// Sends a message, waiting for room in a queue that has a bound. Signals do not end the wait.
@@ -23,15 +27,12 @@ impl Queue {
     /// # Errors
     /// [`SendError::Full`] when the deadline passed first; see [`SendError`] for the others. Nothing was sent then.
     pub fn send_by(&self, message: &[u8], deadline: Deadline) -> Result<(), SendError> {
-        let mut patience = Patience::new();
-        loop {
-            match self.send(&[message], Locking::Wait) {
-                Err(SendError::Full) if self.wait_for_room(&mut patience, deadline) == Waited::TimedOut => {
-                    return Err(SendError::Full);
-                }
-                Err(SendError::Full | SendError::Busy) => {}
-                done => return done,
+        match self.send(&[message], Locking::Wait) {
+            Err(SendError::Full) => {
+                let Ok(sent) = self.send_interruptibly((&[message][..]).into(), deadline, undisturbed);
+                sent
             }
+            done => done,
         }
     }
 
@@ -46,23 +47,189 @@ impl Queue {
     /// [`ReceiveError::Empty`] when the deadline passed first, [`ReceiveError::Corrupted`] when the queue's memory makes
     /// no sense.
     pub fn receive_by(&self, deadline: Deadline) -> Result<Vec<u8>, ReceiveError> {
-        let (mut patience, mut bytes) = (Patience::new(), Vec::new());
-        loop {
-            match self.receive(&mut bytes, Locking::Wait) {
-                Ok(Received::Inline) => return Ok(bytes),
-                Ok(Received::Block(block)) => {
-                    bytes.resize(block.len(), 0);
-                    block.copy_to(&mut bytes);
-                    return Ok(bytes);
-                }
-                Err(ReceiveError::Empty)
-                    if self.wait_for_message(&mut patience, deadline) == Waited::TimedOut =>
-                {
-                    return Err(ReceiveError::Empty);
-                }
-                Err(ReceiveError::Empty | ReceiveError::Busy) => {}
-                Err(error) => return Err(error),
+        let mut bytes = Vec::new();
+        let received = match self.receive(&mut bytes, Locking::Wait) {
+            Err(ReceiveError::Empty) => {
+                let Ok(received) = self.receive_interruptibly(&mut bytes, deadline, undisturbed);
+                received
             }
+            done => done,
+        };
+        if let Received::Block(block) = received? {
+            bytes.resize(block.len(), 0);
+            block.copy_to(&mut bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// After a try that found no room: waits for it, and sends the message. `on_signal` is called whenever a signal may have
+    /// come; what it returns as an error ends the wait, and nothing was sent then.
+    ///
+    /// # Errors
+    /// What `on_signal` returned; inside, as [`Queue::send_by`].
+    pub fn send_interruptibly<E>(
+        &self,
+        message: Message<'_>,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<(), SendError>, E> {
+        self.until_sent(deadline, on_signal, || self.send_message(message, Locking::Wait))
+    }
+
+    /// As [`Queue::send_interruptibly`], of a batch: what of it was sent is not in it any more, whatever is returned.
+    ///
+    /// # Errors
+    /// As [`Queue::send_interruptibly`].
+    pub fn send_batch_interruptibly<E>(
+        &self,
+        batch: &mut Batch,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<(), SendError>, E> {
+        self.until_sent(deadline, on_signal, || self.send_batch(batch, Locking::Wait))
+    }
+
+    /// After a try that found nothing: waits for a message, and receives it. `on_signal` is called whenever a signal may have
+    /// come; what it returns as an error ends the wait, and nothing was taken then.
+    ///
+    /// # Errors
+    /// What `on_signal` returned; inside, [`ReceiveError::Empty`] when the deadline passed first, else as
+    /// [`Queue::receive`].
+    pub fn receive_interruptibly<E>(
+        &self,
+        out: &mut Vec<u8>,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<Received, ReceiveError>, E> {
+        self.until_received(deadline, on_signal, || self.receive(out, Locking::Wait))
+    }
+
+    /// As [`Queue::receive_interruptibly`], of at most so many.
+    ///
+    /// # Errors
+    /// As [`Queue::receive_interruptibly`].
+    pub fn receive_many_interruptibly<E>(
+        &self,
+        several: &mut Several,
+        most: usize,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<usize, ReceiveError>, E> {
+        self.until_received(deadline, on_signal, || self.receive_many(several, most, Locking::Wait))
+    }
+
+    /// Waits until there is a message, or the queue is shut; `false` when the deadline passed first. `on_signal` as in
+    /// [`Queue::receive_interruptibly`].
+    ///
+    /// # Errors
+    /// What `on_signal` returned.
+    pub fn poll_interruptibly<E>(
+        &self,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if self.is_ready_at_a_closer_look() {
+            return Ok(true);
+        }
+        let look = || if self.is_ready_at_a_closer_look() { Ok(()) } else { Err(ReceiveError::Empty) };
+        Ok(self.until_received(deadline, on_signal, look)?.is_ok() || self.is_ready())
+    }
+
+    /// Waits until every message that was sent is done with; `false` when the deadline passed first. `on_signal` as in
+    /// [`Queue::receive_interruptibly`].
+    ///
+    /// # Errors
+    /// What `on_signal` returned.
+    pub fn join_interruptibly<E>(
+        &self,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if self.all_done() {
+            return Ok(true);
+        }
+        let done = block(WaitKind::AllDone, self.handle().offset, deadline, on_signal, |waiting, record| {
+            let wait = |waiting: &mut Waiting| self.wait_for_all_done(waiting, deadline, record);
+            turns(waiting, wait, || self.all_done().then_some(()))
+        })?;
+        Ok(done.is_some() || self.all_done())
+    }
+
+    fn until_sent<E>(
+        &self,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+        mut send: impl FnMut() -> Result<(), SendError>,
+    ) -> Result<Result<(), SendError>, E> {
+        let sent = block(WaitKind::Room, self.handle().offset, deadline, on_signal, |waiting, record| {
+            let wait = |waiting: &mut Waiting| self.wait_for_room_noting(waiting, deadline, record);
+            turns(waiting, wait, || match send() {
+                Err(SendError::Full | SendError::Busy) => None,
+                sent => Some(sent),
+            })
+        })?;
+        Ok(sent.unwrap_or(Err(SendError::Full)))
+    }
+
+    fn until_received<R, E>(
+        &self,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+        mut receive: impl FnMut() -> Result<R, ReceiveError>,
+    ) -> Result<Result<R, ReceiveError>, E> {
+        let received =
+            block(WaitKind::Message, self.handle().offset, deadline, on_signal, |waiting, record| {
+                let wait = |waiting: &mut Waiting| self.wait_for_message_noting(waiting, deadline, record);
+                turns(waiting, wait, || match receive() {
+                    Err(ReceiveError::Empty | ReceiveError::Busy) => None,
+                    received => Some(received),
+                })
+            })?;
+        Ok(received.unwrap_or(Err(ReceiveError::Empty)))
+    }
+
+    fn wait_for_message_noting(&self, waiting: &mut Waiting, deadline: Deadline, record: Record) -> Waited {
+        let shut = || self.header.is_shut();
+        self.ring.wait_for_frame_or(shut, waiting, deadline, |waiting| record.note(waiting))
+    }
+
+    fn wait_for_room_noting(&self, waiting: &mut Waiting, deadline: Deadline, record: Record) -> Waited {
+        let shut = || self.header.is_shut();
+        self.ring.wait_for_room_or(shut, waiting, deadline, |waiting| record.note(waiting))
+    }
+
+    fn wait_for_all_done(&self, waiting: &mut Waiting, deadline: Deadline, record: Record) -> Waited {
+        self.header.wait_for_all_done(&self.ring, waiting, deadline, |waiting| record.note(waiting))
+    }
+
+    /// Parks once, until there may be a message, the deadline passes, a signal arrives or the sleep has come to its end. The
+    /// caller tries after each of them but the deadline: another may have been faster, and a sender that was killed leaves
+    /// what only a try finds.
+    pub fn wait_for_message(&self, waiting: &mut Waiting, deadline: Deadline) -> Waited {
+        self.wait_for_message_noting(waiting, deadline, Record::new(self.handle().offset, deadline))
+    }
+
+    /// As [`Queue::wait_for_message`], until there may be room.
+    pub fn wait_for_room(&self, waiting: &mut Waiting, deadline: Deadline) -> Waited {
+        self.wait_for_room_noting(waiting, deadline, Record::new(self.handle().offset, deadline))
+    }
+}
+
+/// Waits and tries, until a try succeeds or a wait brought nothing; after the end of a sleep, a last try.
+fn turns<R>(
+    waiting: &mut Waiting,
+    wait: impl Fn(&mut Waiting) -> Waited,
+    mut attempt: impl FnMut() -> Option<R>,
+) -> Parked<R> {
+    loop {
+        let waited = wait(waiting);
+        if waited == Waited::TimedOut {
+            return Parked::TimedOut;
+        }
+        match attempt() {
+            Some(got) => return Parked::Done(got),
+            None if waited == Waited::Interrupted => return Parked::Interrupted,
+            None => {}
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Items that are worked on, and the end of a queue. The words are in `queue_header.rs` of manyhands-sync.
 
 use crate::queue::{Queue, SendError, discard};
-use crate::waiting;
+use crate::waiting::undisturbed;
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::notes::WaitKind;
 pub use manyhands_sync::queue_header::TooManyDone;
-use manyhands_sync::wait_word::{Patience, Waited};
 
 impl Queue {
     /// From now on nothing can be sent; what lies in the queue can still be received, then [`ReceiveError::Shut`] comes. With
@@ -42,7 +40,7 @@ impl Queue {
         self.header.is_shut()
     }
 
-    /// One of the messages that were received is done with: see [`Queue::wait_for_all_done`].
+    /// One of the messages that were received is done with: see [`Queue::join_by`].
     ///
     /// # Errors
     /// When as many are done with as were ever sent.
@@ -63,27 +61,12 @@ impl Queue {
         self.header.all_done(&self.ring)
     }
 
-    /// Waits until every message may be done with, the deadline passes or a signal arrives. Whoever is told `Ready` asks
-    /// [`Queue::all_done`], and waits again if need be.
-    pub fn wait_for_all_done(&self, patience: &mut Patience, deadline: Deadline) -> Waited {
-        self.header.wait_for_all_done(&self.ring, patience, deadline, |patience| {
-            waiting::note(WaitKind::AllDone, self.handle().offset, patience, deadline)
-        })
-    }
-
     /// Waits until every message that was sent is done with; `false` when the deadline passed first. Signals do not end the
     /// wait.
     #[must_use]
     pub fn join_by(&self, deadline: Deadline) -> bool {
-        let mut patience = Patience::new();
-        loop {
-            if self.all_done() {
-                return true;
-            }
-            if self.wait_for_all_done(&mut patience, deadline) == Waited::TimedOut {
-                return self.all_done();
-            }
-        }
+        let Ok(done) = self.join_interruptibly(deadline, undisturbed);
+        done
     }
 }
 

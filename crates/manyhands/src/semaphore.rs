@@ -3,15 +3,14 @@
 //! Nobody owns what was taken: a process that is killed keeps it. The protocol is in `semaphore.rs` of manyhands-sync.
 
 use crate::family::{Family, FamilyError, Hold};
-use crate::lock::Waiting;
 use crate::queue::OpenError;
-use crate::waiting;
+use crate::waiting::{block, undisturbed};
 use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::Parked;
 use manyhands_sync::semaphore::UserSemaphore;
 pub use manyhands_sync::semaphore::{MOST, TooMany};
-use manyhands_sync::wait_word::Waited;
 use std::sync::Arc;
 
 /// A semaphore, seen from one process. It lives as a [`Lock`](crate::Lock) does.
@@ -75,28 +74,28 @@ impl Semaphore {
         self.semaphore.try_take()
     }
 
-    /// Waits until the count could be lowered, after a try. [`Waited::Interrupted`] is to be answered by another call with
-    /// the same `waiting`.
-    pub fn acquire(&self, waiting: &mut Waiting, deadline: Deadline) -> Waited {
-        self.semaphore.take(waiting, deadline, |patience| {
-            waiting::note(WaitKind::Semaphore, self.handle().offset, patience, deadline)
-        })
+    /// Lowers the count by one, waiting for it; `false` when the deadline passed first. `on_signal` is called whenever a signal
+    /// may have come; what it returns as an error ends the wait, and nothing was taken then.
+    ///
+    /// # Errors
+    /// What `on_signal` returned.
+    pub fn acquire_interruptibly<E>(
+        &self,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let taken =
+            block(WaitKind::Semaphore, self.handle().offset, deadline, on_signal, |waiting, record| {
+                Parked::from(self.semaphore.take(waiting, deadline, |waiting| record.note(waiting)))
+            })?;
+        Ok(taken.is_some())
     }
 
     /// Lowers the count by one, waiting for it; `false` when the deadline passed first. Signals do not end the wait.
     #[must_use]
     pub fn acquire_by(&self, deadline: Deadline) -> bool {
-        let mut waiting = Waiting::new();
-        loop {
-            if self.try_acquire() {
-                return true;
-            }
-            match self.acquire(&mut waiting, deadline) {
-                Waited::Ready => return true,
-                Waited::TimedOut => return false,
-                Waited::Interrupted => {}
-            }
-        }
+        let Ok(taken) = self.acquire_interruptibly(deadline, undisturbed);
+        taken
     }
 
     /// Raises the count by one, and wakes one who waits.

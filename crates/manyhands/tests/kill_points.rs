@@ -18,7 +18,7 @@ use manyhands::pool::{
 };
 use manyhands::process::Sentinel;
 use manyhands::queue::{Queue, ReceiveError, Received};
-use manyhands::{Deadline, Locking, Patience};
+use manyhands::{Deadline, Locking, WaitKind, Waiting};
 use manyhands_sync::kill_point::{KillPoint, arm};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Mutex;
@@ -231,7 +231,7 @@ fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
     // SAFETY: a new descriptor that nobody else knows.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
     let sentinel = Sentinel::new(pid as u32, pidfd).unwrap();
-    let mut patience = Patience::new();
+    let mut waiting = Waiting::new(WaitKind::Answers);
     let (mut answered, mut deadline) = (0, Deadline::after(Duration::from_secs(10)));
     loop {
         collect(pool, answers);
@@ -239,7 +239,7 @@ fn lead_until_exit(pool: &Pool, pid: i32, answers: &mut [u32]) -> i32 {
         if now_answered > answered {
             (answered, deadline) = (now_answered, Deadline::after(Duration::from_secs(10)));
         }
-        match pool.wait(&[&sentinel], &mut patience, deadline).unwrap() {
+        match pool.wait(&[&sentinel], &mut waiting, deadline).unwrap() {
             Woken::Exited(0) => break,
             Woken::TimedOut => panic!("neither answers nor an exit for ten seconds"),
             _ => {}

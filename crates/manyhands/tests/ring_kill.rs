@@ -11,7 +11,7 @@
 
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
-use manyhands::{Deadline, Locking, Patience, Waited};
+use manyhands::{Deadline, Locking, WaitKind, Waited, Waiting};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ fn sum(bytes: &[u8]) -> u32 {
 }
 
 fn produce(queue: &Queue, ledger: &Ledger, seed: u64) {
-    let (mut random, mut patience, mut bytes) = (Random::new(seed), Patience::new(), Vec::new());
+    let (mut random, mut waiting, mut bytes) = (Random::new(seed), Waiting::new(WaitKind::Room), Vec::new());
     while ledger.phase.load(Ordering::Relaxed) == WORKING {
         let life = ledger.lives.fetch_add(1, Ordering::Relaxed);
         let known = &ledger.by_life[life as usize];
@@ -140,7 +140,7 @@ fn produce(queue: &Queue, ledger: &Ledger, seed: u64) {
                 }
                 Err(SendError::Busy) => std::thread::yield_now(),
                 Err(SendError::Full) => {
-                    queue.wait_for_room(&mut patience, Deadline::after(Duration::from_millis(500)));
+                    queue.wait_for_room(&mut waiting, Deadline::after(Duration::from_millis(500)));
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -149,7 +149,7 @@ fn produce(queue: &Queue, ledger: &Ledger, seed: u64) {
 }
 
 fn consume(queue: &Queue, ledger: &Ledger, seed: u64) {
-    let (mut random, mut patience, mut out) = (Random::new(seed), Patience::new(), Vec::new());
+    let (mut random, mut waiting, mut out) = (Random::new(seed), Waiting::new(WaitKind::Message), Vec::new());
     let mut last: HashMap<u32, u32> = HashMap::new();
     loop {
         while ledger.mood.load(Ordering::Relaxed) == CONSUMERS_PAUSE {
@@ -169,7 +169,7 @@ fn consume(queue: &Queue, ledger: &Ledger, seed: u64) {
             }
             Err(ReceiveError::Empty) => {
                 let waited =
-                    queue.wait_for_message(&mut patience, Deadline::after(Duration::from_millis(500)));
+                    queue.wait_for_message(&mut waiting, Deadline::after(Duration::from_millis(500)));
                 if waited == Waited::TimedOut && ledger.phase.load(Ordering::Relaxed) == ALL_STOP {
                     return;
                 }

@@ -8,14 +8,13 @@ mod waiting;
 use crate::arguments::{Given, Limit};
 use crate::error;
 use crate::pickling;
+use manyhands::OsError;
 use manyhands::connection::{self, Connection, Watch};
-use manyhands::{OsError, Patience};
 use memory::View;
 pub(crate) use memory::{copied, joined};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use waiting::wait;
 
@@ -26,8 +25,6 @@ pub(crate) struct PyConnection {
     end: Connection,
     readable: AtomicBool,
     writable: AtomicBool,
-    /// Of whoever waits for a frame.
-    patience: Mutex<Patience>,
 }
 
 #[pymethods]
@@ -36,12 +33,7 @@ impl PyConnection {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self {
-            end: Connection::new(-1),
-            readable: AtomicBool::new(false),
-            writable: AtomicBool::new(false),
-            patience: Mutex::new(Patience::new()),
-        }
+        Self { end: Connection::new(-1), readable: AtomicBool::new(false), writable: AtomicBool::new(false) }
     }
 
     /// Becomes the end with that descriptor.

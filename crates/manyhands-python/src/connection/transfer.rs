@@ -2,7 +2,7 @@
 
 use super::PyConnection;
 use super::memory;
-use crate::blocking::LONG_COPY_BYTES;
+use crate::blocking::{LONG_COPY_BYTES, on_signal};
 use crate::error;
 use manyhands::connection::TransferError;
 use manyhands::connection::frame::{self, Head, Said};
@@ -43,7 +43,7 @@ impl PyConnection {
     /// Reads the head of the next frame: how many bytes follow. `None` when that is no length.
     pub(super) fn read_len(&self, py: Python<'_>) -> PyResult<Option<usize>> {
         let mut source = Source::new(self, py);
-        source.soon = true;
+        source.first = true;
         match frame::read_head(memory::filled_array(|to| source.read(to))?) {
             Said::Len(len) => Ok(Some(len)),
             Said::Nonsense => Ok(None),
@@ -81,14 +81,14 @@ impl PyConnection {
 struct Source<'a, 'py> {
     connection: &'a PyConnection,
     py: Python<'py>,
-    /// It may be about to come: worth a short wait before sleeping.
-    soon: bool,
+    /// The first of a frame, which may be long in coming; the rest follows at once.
+    first: bool,
     begun: bool,
 }
 
 impl<'a, 'py> Source<'a, 'py> {
     fn new(connection: &'a PyConnection, py: Python<'py>) -> Self {
-        Self { connection, py, soon: false, begun: false }
+        Self { connection, py, first: false, begun: false }
     }
 
     /// How many bytes have come; at least one.
@@ -109,23 +109,13 @@ impl<'a, 'py> Source<'a, 'py> {
     }
 
     fn read_some(&self, to: &mut [MaybeUninit<u8>]) -> PyResult<usize> {
-        let Self { connection: PyConnection { end, patience, .. }, py, .. } = *self;
+        let Self { connection: PyConnection { end, .. }, py, .. } = *self;
         let mut read = Err(TransferError::MustWait);
         if to.len() < LONG_COPY_BYTES {
             read = end.try_read(to);
         }
-        if self.soon && read == Err(TransferError::MustWait) {
-            read = py.detach(|| {
-                // Another thread may have it, or have had it when this process was forked.
-                match patience.try_lock() {
-                    Ok(mut patience) => end.read_soon(to, &mut patience),
-                    Err(_) => Err(TransferError::MustWait),
-                }
-            });
-            if read == Err(TransferError::MustWait) {
-                // A signal that came meanwhile interrupts no sleep that begins now.
-                py.check_signals()?;
-            }
+        if self.first && read == Err(TransferError::MustWait) {
+            read = py.detach(|| end.read_interruptibly(to, on_signal))?;
         }
         loop {
             match read {
@@ -134,6 +124,7 @@ impl<'a, 'py> Source<'a, 'py> {
                 Err(TransferError::Interrupted) => py.check_signals()?,
                 Err(TransferError::Os(error)) => return Err(error::transfer(error)),
             }
+            // The frame is on its way.
             read = py.detach(|| end.read(to));
         }
     }

@@ -1,18 +1,16 @@
 //! Waiting for connections and whatever else has a descriptor.
 
 use crate::arguments::Limit;
+use crate::blocking::on_signal;
 use crate::error;
-use manyhands::connection::Watch;
-use manyhands::{Patience, Waited};
+use manyhands::connection::{Learnt, Watch};
 use pyo3::exceptions::{PyAttributeError, PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList};
-use std::cell::Cell;
 use std::collections::HashSet;
 
-thread_local! {
-    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
-}
+/// What spinning has taught the waits on several, and those of `poll`.
+static LEARNT: Learnt = Learnt::new();
 
 /// Waits until one of the descriptors is ready; whether one is. No timeout is for ever, one that is not positive is now.
 pub(super) fn any(py: Python<'_>, watch: &mut Watch, limit: Limit) -> PyResult<bool> {
@@ -20,19 +18,7 @@ pub(super) fn any(py: Python<'_>, watch: &mut Watch, limit: Limit) -> PyResult<b
         return Ok(true);
     }
     let Some(deadline) = limit.deadline()? else { return Ok(false) };
-    let mut patience = PATIENCE.take();
-    let mut ready = py.detach(|| watch.await_briefly(&mut patience));
-    PATIENCE.set(patience);
-    while !ready {
-        // A signal that came before a sleep does not interrupt it.
-        py.check_signals()?;
-        match py.detach(|| watch.sleep(deadline)).map_err(error::transfer)? {
-            Waited::Ready => ready = true,
-            Waited::TimedOut => return Ok(false),
-            Waited::Interrupted => {}
-        }
-    }
-    Ok(true)
+    py.detach(|| watch.wait_interruptibly(&LEARNT, deadline, on_signal))?.map_err(error::transfer)
 }
 
 /// Waits until some of these can be read from; which. See `manyhands.connection.wait`.

@@ -19,6 +19,8 @@ const SECONDS_TO_END: Duration = Duration::from_secs(2);
 /// How long a thread that was made may take to come, or to be forgotten by the system: bounds, hardly ever reached.
 const TO_COME: Duration = Duration::from_secs(5);
 const TO_BE_FORGOTTEN: Duration = Duration::from_millis(500);
+/// How often to look whether the system has forgotten a thread that has left.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(20);
 /// A wait looks at signals this often.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -168,7 +170,7 @@ fn await_departure(leadership: &Leadership, deadline: Deadline) -> bool {
     if let Some(system) = system {
         let folder = format!("/proc/self/task/{system}");
         while Path::new(&folder).exists() && !end.passed() {
-            std::thread::yield_now();
+            std::thread::sleep(BETWEEN_LOOKS);
         }
     }
     true

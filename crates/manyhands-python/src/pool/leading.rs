@@ -5,11 +5,11 @@ use super::leadership::{Driver, Errand, Lead};
 use crate::error;
 use manyhands::family;
 use manyhands::pool::Woken;
-use manyhands::{Deadline, Patience};
+use manyhands::{Deadline, WaitKind, Waiting};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the driver thread lets callers lead themselves.
 const GRACE: Duration = Duration::from_millis(2);
@@ -55,14 +55,15 @@ impl PyPool {
         deadline: Deadline,
     ) -> PyResult<bool> {
         self.check_owner()?;
+        let mut waiting = Waiting::new(WaitKind::Answers);
         loop {
             self.call_back_here(py);
             if done() {
                 return Ok(true);
             }
             let led = match self.leadership.try_lead() {
-                Lead::First => self.lead(py, done, deadline),
-                Lead::Again => self.lead_again(py, job, done, deadline),
+                Lead::First => self.lead(py, &mut waiting, done, deadline),
+                Lead::Again => self.lead_again(py, job, &mut waiting, done, deadline),
                 Lead::Others => {
                     if deadline.passed() {
                         return Ok(false);
@@ -108,6 +109,7 @@ impl PyPool {
         &self,
         py: Python<'_>,
         job: Option<u32>,
+        waiting: &mut Waiting,
         done: &(dyn Fn() -> bool + Sync),
         deadline: Deadline,
     ) -> PyResult<Led> {
@@ -121,11 +123,17 @@ impl PyPool {
         for job in jobs {
             self.feed_job(py, job.bind(py));
         }
-        self.lead(py, done, deadline)
+        self.lead(py, waiting, done, deadline)
     }
 
-    fn lead(&self, py: Python<'_>, done: &(dyn Fn() -> bool + Sync), deadline: Deadline) -> PyResult<Led> {
-        let mut patience = Patience::new();
+    fn lead(
+        &self,
+        py: Python<'_>,
+        waiting: &mut Waiting,
+        done: &(dyn Fn() -> bool + Sync),
+        deadline: Deadline,
+    ) -> PyResult<Led> {
+        let looks = LooksAtSignals::begin();
         for round in 1u32.. {
             let any = self.advance(py)?;
             self.try_starts_again(py);
@@ -137,17 +145,21 @@ impl PyPool {
                 return Ok(Led::Interrupted);
             }
             if any {
-                patience.start_over();
+                waiting.start_over();
                 if self.leadership.are_callbacks_due() && self.leadership.calls_back_here() {
                     return Ok(Led::CallBack);
                 }
-                // A steady stream of answers must not hide a death.
+                // A steady stream of answers must hide neither a death nor a signal.
                 if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
                     self.bury_exited(py)?;
                 }
+                if looks.are_due() {
+                    self.bury_exited(py)?;
+                    return Ok(Led::Interrupted);
+                }
             } else if deadline.passed() {
                 return Ok(Led::TimedOut);
-            } else if self.sleep(py, &mut patience, deadline)? == Woken::Interrupted {
+            } else if self.sleep(py, waiting, deadline)? == Woken::Interrupted {
                 return Ok(Led::Interrupted);
             }
         }
@@ -189,7 +201,7 @@ impl PyPool {
 
     /// Leads until nothing is outstanding, somebody else wants to, callbacks wait, or the driver must end.
     fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
-        let mut patience = Patience::new();
+        let mut waiting = Waiting::new(WaitKind::Answers);
         loop {
             self.look_around(py)?;
             let waits_for_nothing = {
@@ -204,12 +216,12 @@ impl PyPool {
             if idle || wanted_elsewhere || self.leadership.driver() == Driver::Stopping {
                 return Ok(());
             }
-            self.sleep(py, &mut patience, Deadline::NEVER)?;
+            self.sleep(py, &mut waiting, Deadline::NEVER)?;
         }
     }
 
     /// Sleeps until there may be something to do, and buries the worker whose end it was that woke us.
-    fn sleep(&self, py: Python<'_>, patience: &mut Patience, deadline: Deadline) -> PyResult<Woken> {
+    fn sleep(&self, py: Python<'_>, waiting: &mut Waiting, deadline: Deadline) -> PyResult<Woken> {
         let (watched, retry) = {
             let state = self.state();
             (state.workers.watched(), state.retry)
@@ -217,7 +229,7 @@ impl PyPool {
         let deadline = retry.map_or(deadline, |retry| deadline.or_sooner(retry));
         let woken = py.detach(|| {
             let sentinels: Vec<_> = watched.iter().map(|w| w.sentinel()).collect();
-            self.engine.wait(&sentinels, patience, deadline)
+            self.engine.wait(&sentinels, waiting, deadline)
         });
         let woken = woken.map_err(error::os)?;
         if let Woken::Exited(place) = woken {
@@ -246,3 +258,18 @@ enum Led {
 
 /// How often a leader who is kept busy by answers looks at its workers.
 const ROUNDS_BETWEEN_LOOKS: u32 = 16;
+
+/// When a leader who is kept busy by answers lets the handlers of signals run: by the clock, not at each answer.
+struct LooksAtSignals(Instant);
+
+const BETWEEN_LOOKS_AT_SIGNALS: Duration = Duration::from_millis(5);
+
+impl LooksAtSignals {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    fn are_due(&self) -> bool {
+        self.0.elapsed() >= BETWEEN_LOOKS_AT_SIGNALS
+    }
+}

@@ -12,7 +12,11 @@ pub mod frame;
 mod watch;
 
 use crate::sys::{OsError, descriptor};
-use manyhands_sync::wait_word::Patience;
+use crate::waiting::block;
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::{Parked, Waited};
+pub use manyhands_sync::spin::Learnt;
 use rustix::io::Errno;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -46,6 +50,8 @@ pub struct Connection {
     /// Negative when it is closed.
     number: AtomicI32,
     kind: AtomicU8,
+    /// Of this process's waits to read from it.
+    learnt: Learnt,
 }
 
 /// Nobody has asked yet.
@@ -58,7 +64,7 @@ impl Connection {
     /// The end with that number; a negative one is closed.
     #[must_use]
     pub fn new(number: i32) -> Self {
-        Self { number: AtomicI32::new(number), kind: AtomicU8::new(UNKNOWN) }
+        Self { number: AtomicI32::new(number), kind: AtomicU8::new(UNKNOWN), learnt: Learnt::new() }
     }
 
     /// Its descriptor; `None` when it is closed.
@@ -123,26 +129,59 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::try_read`], for who has tried just now: gives the processor to others for a little while.
+    /// As [`Connection::try_read`], for who has tried just now: looks again for a little while.
+    fn read_soon(&self, to: &mut [MaybeUninit<u8>], watch: &mut Watch) -> Result<usize, TransferError> {
+        if self.is_socket() {
+            let read = self.learnt.spin_on_calls(|| match self.try_read(to) {
+                Err(TransferError::MustWait) => None,
+                read => Some(read),
+            });
+            return read.unwrap_or(Err(TransferError::MustWait));
+        }
+        let came = watch.look().map_err(TransferError::Os)? || watch.spin(&self.learnt);
+        if came { self.read(to) } else { Err(TransferError::MustWait) }
+    }
+
+    /// Reads what comes next, after a try that found nothing: waits for the first byte. `on_signal` is called whenever a
+    /// signal may have come; what it returns as an error ends the wait, and nothing was read then.
     ///
     /// # Errors
-    /// `MustWait` when nothing came; perhaps because a signal did, of which nothing else tells.
-    pub fn read_soon(
+    /// What `on_signal` returned; inside, as [`Connection::read`].
+    pub fn read_interruptibly<E>(
         &self,
         to: &mut [MaybeUninit<u8>],
-        patience: &mut Patience,
-    ) -> Result<usize, TransferError> {
-        if self.is_socket() {
-            let mut read = Err(TransferError::MustWait);
-            patience.only_yield(&mut || {
-                read = self.try_read(to);
-                read != Err(TransferError::MustWait)
-            });
-            return read;
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<usize, TransferError>, E> {
+        let mut watch = match Watch::new(&[self.raw()]) {
+            Ok(watch) => watch,
+            Err(refused) => return Ok(Err(TransferError::Os(refused))),
+        };
+        match self.read_soon(to, &mut watch) {
+            Err(TransferError::MustWait | TransferError::Interrupted) => {}
+            read => return Ok(read),
         }
-        let mut watch = Watch::new(&[self.raw()]).map_err(TransferError::Os)?;
-        let came = watch.look().map_err(TransferError::Os)? || watch.await_briefly(patience);
-        if came { self.read(to) } else { Err(TransferError::MustWait) }
+        // One that was made not to wait says so by itself.
+        if descriptor::does_not_wait(self.raw()) {
+            return Ok(self.read(to));
+        }
+        let deadline = Deadline::NEVER;
+        let read = block(WaitKind::Connection, 0, deadline, on_signal, |waiting, _| {
+            loop {
+                match watch.park(waiting, deadline) {
+                    Ok(Waited::Ready) => {}
+                    Ok(_) => return Parked::Interrupted,
+                    Err(refused) => return Parked::Done(Err(TransferError::Os(refused))),
+                }
+                let read = if self.is_socket() { self.try_read(to) } else { self.read(to) };
+                match read {
+                    // Somebody else was faster, or it is another file by now.
+                    Err(TransferError::MustWait) => {}
+                    Err(TransferError::Interrupted) => return Parked::Interrupted,
+                    read => return Parked::Done(read),
+                }
+            }
+        })?;
+        Ok(read.unwrap_or(Err(TransferError::MustWait)))
     }
 
     /// Reads, waiting for the first byte; of a socket for all of them.
@@ -224,9 +263,11 @@ mod tests {
         for (reader, writer) in pairs() {
             let mut room = [MaybeUninit::uninit(); 8];
             assert_eq!(reader.try_read(&mut room), Err(TransferError::MustWait));
-            assert_eq!(reader.read_soon(&mut room, &mut Patience::new()), Err(TransferError::MustWait));
+            let mut watch = Watch::new(&[reader.raw()]).expect("open");
+            assert_eq!(reader.read_soon(&mut room, &mut watch), Err(TransferError::MustWait));
+            assert_eq!(reader.read_interruptibly(&mut room, || Err("a signal")), Err("a signal"));
             assert_eq!(writer.write(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]), Ok(4));
-            assert_eq!(reader.read_soon(&mut room[..3], &mut Patience::new()), Ok(3));
+            assert_eq!(reader.read_interruptibly(&mut room[..3], || Err(())), Ok(Ok(3)));
             assert_eq!(reader.read(&mut room[..1]), Ok(1));
             close((reader, writer));
         }
@@ -252,7 +293,7 @@ mod tests {
             writer.write(&[IoSlice::new(b"last")]).expect("there is room");
             writer.close().expect("open");
             let mut room = [MaybeUninit::uninit(); 8];
-            assert_eq!(reader.read_soon(&mut room, &mut Patience::new()), Ok(4));
+            assert_eq!(reader.read_interruptibly(&mut room, || Err(())), Ok(Ok(4)));
             assert_eq!(reader.read(&mut room), Ok(0));
             reader.close().expect("open");
             assert!(

@@ -1,13 +1,13 @@
 //! Waiting for any of several descriptors.
 
 use crate::sys::{OsError, descriptor, polling};
+use crate::waiting::block;
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::{Patience, Waited};
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::{Parked, Waited, Waiting};
+use manyhands_sync::spin::Learnt;
 use rustix::io::Errno;
 use std::time::Duration;
-
-/// No single sleep is longer; the wait goes on behind it.
-const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Descriptors, by number, that somebody waits for: until there is something to read, the end included, or something is
 /// wrong with one.
@@ -35,33 +35,49 @@ impl Watch {
         }
     }
 
-    /// For who has looked just now: for a little while, gives the processor to others until one is ready; whether one is.
-    /// A signal ends it, and nothing tells the next call of it: look whether one has come before you sleep.
-    pub fn await_briefly(&mut self, patience: &mut Patience) -> bool {
-        let mut looked = Ok(0);
-        patience.only_yield(&mut || {
-            looked = polling::poll(&mut self.0, Some(Duration::ZERO));
-            looked != Ok(0)
+    /// For who has looked just now: looks again for a little while; whether one is ready.
+    pub(super) fn spin(&mut self, learnt: &Learnt) -> bool {
+        let ready = learnt.spin_on_calls(|| match polling::poll(&mut self.0, Some(Duration::ZERO)) {
+            Ok(0) => None,
+            looked => Some(looked.is_ok()),
         });
         // An error comes again in the call that sleeps.
-        looked.is_ok_and(|ready| ready > 0)
+        ready == Some(true)
     }
 
-    /// Sleeps until one is ready, the deadline passes or a signal arrives.
+    /// Parks once: until one is ready, the deadline passes, a signal arrives or the sleep has come to its end.
     ///
     /// # Errors
     /// As [`Watch::look`].
-    pub fn sleep(&mut self, deadline: Deadline) -> Result<Waited, OsError> {
-        loop {
-            let left = deadline.slice(LONGEST).unwrap_or(Duration::ZERO);
-            match polling::poll(&mut self.0, Some(left)) {
-                Ok(0) if deadline.passed() => return Ok(Waited::TimedOut),
-                Ok(0) => {}
-                Ok(_) => return Ok(Waited::Ready),
-                Err(Errno::INTR) => return Ok(Waited::Interrupted),
-                Err(errno) => return Err(OsError::new("poll")(errno)),
-            }
+    pub(super) fn park(&mut self, waiting: &mut Waiting, deadline: Deadline) -> Result<Waited, OsError> {
+        polling::park(&mut self.0, waiting, deadline).map_err(OsError::new("poll"))
+    }
+
+    /// For who has looked just now: waits until one is ready; `false` when the deadline passed first. `on_signal` is called
+    /// whenever a signal may have come; what it returns as an error ends the wait.
+    ///
+    /// # Errors
+    /// What `on_signal` returned; inside, as [`Watch::look`].
+    pub fn wait_interruptibly<E>(
+        &mut self,
+        learnt: &Learnt,
+        deadline: Deadline,
+        on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<bool, OsError>, E> {
+        if self.spin(learnt) {
+            return Ok(Ok(true));
         }
+        let ready = block(WaitKind::Connection, 0, deadline, on_signal, |waiting, _| {
+            match self.park(waiting, deadline) {
+                Ok(waited) => match Parked::from(waited) {
+                    Parked::Done(()) => Parked::Done(Ok(true)),
+                    Parked::TimedOut => Parked::TimedOut,
+                    Parked::Interrupted => Parked::Interrupted,
+                },
+                Err(refused) => Parked::Done(Err(refused)),
+            }
+        })?;
+        Ok(ready.unwrap_or(Ok(false)))
     }
 
     /// Which were ready when they were last looked at, by their places.

@@ -141,6 +141,7 @@ impl Report {
         match wait.kind {
             WaitKind::Message => format!("for a message in {}", self.queue_name(wait.object)),
             WaitKind::Room => format!("for room in {}", self.queue_name(wait.object)),
+            WaitKind::Connection => "for a connection".to_owned(),
             WaitKind::AllDone => format!("for all items of {} to be done", self.queue_name(wait.object)),
             WaitKind::Tasks => format!("for tasks of {}", self.pool_name(wait.object)),
             WaitKind::Answers => format!("for answers from {}", self.pool_name(wait.object)),

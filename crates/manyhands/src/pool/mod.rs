@@ -26,13 +26,12 @@ use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::process::Sentinel;
 use crate::queue::{OpenError, SendError};
 use crate::sys::{OsError, Remembered, bell};
-use crate::waiting;
+use crate::waiting::Record;
 use link::Link;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError};
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::Waiting;
 use manyhands_sync::ring::{Locking, PutError, TakeError};
-use manyhands_sync::wait_word::Patience;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -283,28 +282,30 @@ impl Pool {
         Ok(true)
     }
 
-    /// Sleeps until there are answers, one of these processes ends, the deadline passes or a signal arrives.
+    /// Parks once, as the leader of the pool: until there may be answers, one of these processes ends, the deadline passes, a
+    /// signal arrives or the sleep has come to its end.
     ///
     /// # Errors
     /// When the kernel refuses to poll.
     pub fn wait(
         &self,
         watched: &[&Sentinel],
-        patience: &mut Patience,
+        waiting: &mut Waiting,
         deadline: Deadline,
     ) -> Result<Woken, OsError> {
         let Some(bell) = self.own_bell() else { return Ok(Woken::Answers) };
         let results = &self.link.results;
-        if patience.spin_and_yield(&mut || !results.is_empty()) {
+        if waiting.spin(|| (!results.is_empty()).then_some(())).is_some() {
             return Ok(Woken::Answers);
         }
         results.want_bell();
         if !results.is_empty() {
             results.unwant_bell();
+            waiting.found();
             return Ok(Woken::Answers);
         }
-        let noted = waiting::note(WaitKind::Answers, self.link.handle.offset, patience, deadline);
-        let woken = bell::wait(&bell, watched, deadline);
+        let noted = Record::new(self.link.handle.offset, deadline).note(waiting);
+        let woken = bell::wait(&bell, watched, waiting, deadline);
         drop(noted);
         results.unwant_bell();
         if woken.is_err() && !bell.is_ours() && self.bell().is_some_and(|fresh| fresh.is_ours()) {

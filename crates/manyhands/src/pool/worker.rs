@@ -6,14 +6,14 @@ use crate::family::{Family, Hold};
 use crate::payload::{BLOCK, Block, INLINE, Message};
 use crate::queue::{OpenError, SendError};
 use crate::sys::{Remembered, bell, clock};
-use crate::waiting;
+use crate::waiting::Record;
 use manyhands_sync::arena::{Handle, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Role, WaitKind};
+use manyhands_sync::park::{Waited, Waiting};
 use manyhands_sync::ring::{Frame, Locking, PutError, TakeError, Taking};
 use manyhands_sync::seat::{MOST_TASKS, Phase, Progress, Seat};
-use manyhands_sync::wait_word::{Patience, Waited};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,8 @@ pub struct Worker {
     /// How much of the inbox has been read.
     read: u32,
     pace: Pace,
-    patience: Patience,
+    /// The wait for tasks, since the last batch was taken.
+    waiting: Waiting,
 }
 
 /// A seat on which this process sits: once, so that nobody copies into an inbox that another thread of its reads.
@@ -100,7 +101,7 @@ impl Worker {
             progress: Progress::default(),
             read: 0,
             pace: Pace::default(),
-            patience: Patience::new(),
+            waiting: Waiting::new(WaitKind::Tasks),
         })
     }
 
@@ -179,19 +180,19 @@ impl Worker {
         self.seat.note(self.progress);
         self.progress.taken = true;
         self.read = 0;
-        self.patience.start_over();
+        self.waiting.start_over();
         taking.commit_with(|| self.seat.note(self.progress));
         kill_point!(SeatBatchTaken);
         Ok(true)
     }
 
-    /// Waits for tasks, or for the word to leave; a signal ends the wait too.
+    /// Parks once: until there may be a task, the word to leave, a signal or the end of a sleep. The caller looks around after
+    /// each of them.
     pub fn wait(&mut self) -> Waited {
-        let link = self.link;
-        let note = |patience: &mut Patience| {
-            waiting::note(WaitKind::Tasks, link.handle.offset, patience, Deadline::NEVER)
-        };
-        link.tasks.wait_for_frame_or(|| link.is_dismissed(), &mut self.patience, Deadline::NEVER, note)
+        let (link, deadline) = (self.link, Deadline::NEVER);
+        let record = Record::new(link.handle.offset, deadline);
+        let note = |waiting: &mut Waiting| record.note(waiting);
+        link.tasks.wait_for_frame_or(|| link.is_dismissed(), &mut self.waiting, deadline, note)
     }
 
     /// The bytes of a function this worker has not met yet; `None` when the pool has dropped it.

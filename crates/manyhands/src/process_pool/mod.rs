@@ -18,7 +18,8 @@ use crate::pool::{
 use crate::process::{Process, UNKNOWN_EXIT};
 use crate::program::{self, SpawnError};
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::Patience;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::Waiting;
 use outcomes::Outcomes;
 use std::collections::HashMap;
 
@@ -54,7 +55,7 @@ pub struct ProcessPool {
     workers: Vec<Option<Process>>,
     functions: HashMap<String, Function>,
     jobs: u32,
-    patience: Patience,
+    waiting: Waiting,
     /// When a worker that could not be started is tried again.
     retry: Option<Deadline>,
     /// Why the last one could not be started.
@@ -84,7 +85,7 @@ impl ProcessPool {
             workers: (0..workers).map(|_| None).collect(),
             functions: HashMap::new(),
             jobs: 0,
-            patience: Patience::new(),
+            waiting: Waiting::new(WaitKind::Answers),
             retry: None,
             refused: None,
         };
@@ -109,13 +110,18 @@ impl ProcessPool {
         let function = self.function(task)?;
         self.jobs = self.jobs.wrapping_add(1);
         let mut outcomes = Outcomes::new(self.jobs, items.len());
-        self.patience.start_over();
+        self.waiting.start_over();
         let (mut sent, mut round) = (0, 0u32);
         while !outcomes.are_complete() {
             sent = self.feed(function, items, sent)?;
             round = round.wrapping_add(1);
             let any = self.collect(&mut outcomes)?;
-            let woken = if any { Woken::Answers } else { self.wait(&outcomes)? };
+            let woken = if any {
+                self.waiting.start_over();
+                Woken::Answers
+            } else {
+                self.wait(&outcomes)?
+            };
             if matches!(woken, Woken::Exited(_)) || round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
                 self.bury_the_dead(&mut outcomes)?;
             }
@@ -204,7 +210,7 @@ impl ProcessPool {
         }
         let watched: Vec<_> = self.workers.iter().flatten().map(|worker| &**worker.sentinel()).collect();
         let deadline = self.retry.unwrap_or(Deadline::NEVER);
-        Ok(self.pool.wait(&watched, &mut self.patience, deadline)?)
+        Ok(self.pool.wait(&watched, &mut self.waiting, deadline)?)
     }
 
     /// When the pause after a refused start is over.

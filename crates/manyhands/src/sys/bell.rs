@@ -6,8 +6,8 @@ use super::remembered::{self, CLOSED_BY_OTHERS, Remembered};
 use super::sentinel::Sentinel;
 use crate::pool::Woken;
 use manyhands_sync::deadline::Deadline;
+use manyhands_sync::park::{Waited, Waiting};
 use rustix::event::EventfdFlags;
-use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -41,33 +41,32 @@ pub(crate) fn silence(bell: &Remembered) {
     }
 }
 
-/// No sleep is longer: a ring that died with its ringer costs at most this.
-const LONGEST: Duration = Duration::from_secs(1);
-
-/// `ppoll` on the bell and the processes, until one is readable, the deadline passes or a signal arrives. Polling does
+/// `ppoll` on the bell and the processes, until one is readable, the deadline passes, a signal arrives or the sleep has come
+/// to its end: a ring that died with its ringer costs at most that. Polling does
 /// nothing to a file, so it comes first, and the look whether the file is ours after it: before anything is believed.
 ///
 /// # Errors
 /// `CLOSED_BY_OTHERS` when that is what became of the bell.
-pub(crate) fn wait(bell: &Remembered, watched: &[&Sentinel], deadline: Deadline) -> Result<Woken, OsError> {
+pub(crate) fn wait(
+    bell: &Remembered,
+    watched: &[&Sentinel],
+    waiting: &mut Waiting,
+    deadline: Deadline,
+) -> Result<Woken, OsError> {
     let mut fds = Vec::with_capacity(1 + watched.len());
     fds.push(Watched::readable(bell.unlooked()));
     fds.extend(watched.iter().map(|process| Watched::readable(process.unlooked())));
-    let Some(slice) = deadline.slice(LONGEST) else { return Ok(Woken::TimedOut) };
-    match polling::poll(&mut fds, Some(slice)) {
-        Err(Errno::INTR) => return Ok(Woken::Interrupted),
-        Err(errno) => return Err(OsError::new("poll")(errno)),
-        Ok(0) => {
+    match polling::park(&mut fds, waiting, deadline).map_err(OsError::new("poll"))? {
+        Waited::Ready => {}
+        slept => {
             // One that was closed and is another file by now would never be readable.
             bell.get()?;
             return match first_that_ended(watched)? {
                 Some(place) => Ok(Woken::Exited(place)),
-                None if deadline.passed() => Ok(Woken::TimedOut),
-                // The slice is over: the caller looks at the ring again, as after a ring of the bell.
-                None => Ok(Woken::Answers),
+                None if slept == Waited::TimedOut => Ok(Woken::TimedOut),
+                None => Ok(Woken::Interrupted),
             };
         }
-        Ok(_) => {}
     }
     if fds[0].is_ready() {
         // Silence the bell; a ring that comes right after this makes it readable again.

@@ -39,6 +39,12 @@ pub(crate) fn is_socket(number: i32) -> bool {
     named(number).is_ok_and(|fd| rustix::net::sockopt::socket_type(fd).is_ok())
 }
 
+/// `fcntl(F_GETFL)`: whether calls that would have to wait are refused (`O_NONBLOCK`).
+pub(crate) fn does_not_wait(number: i32) -> bool {
+    let flags = named(number).and_then(rustix::fs::fcntl_getfl);
+    flags.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK))
+}
+
 /// `writev`.
 pub(crate) fn write(number: i32, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
     rustix::io::writev(named(number)?, parts)

@@ -4,7 +4,7 @@
 use super::OsError;
 use super::polling::{self, Watched};
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::Waited;
+use manyhands_sync::park::{Waited, Waiting};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
@@ -103,7 +103,7 @@ const LATE_LOOKS: u32 = 50;
 /// `ioctl(PIDFD_GET_INFO)`: how the process behind the descriptor ended, whoever has reaped it. `None` before Linux 6.15,
 /// and while nobody has reaped it.
 pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    look_for_exit(pidfd, LOOKS, std::thread::yield_now)
+    look_for_exit(pidfd, LOOKS, || std::thread::sleep(Duration::from_micros(20)))
 }
 
 /// As [`exit_status`], for longer: where nobody else can tell.
@@ -136,20 +136,18 @@ fn look_for_exit(pidfd: BorrowedFd<'_>, looks: u32, pause: fn()) -> Option<i32> 
 
 /// Whether the process has ended, without waiting.
 pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, OsError> {
-    Ok(wait(pidfd, Deadline::after(Duration::ZERO))? == Waited::Ready)
-}
-
-/// `ppoll` on the descriptor until it is readable (of a pidfd: until the process has ended).
-pub(crate) fn wait(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<Waited, OsError> {
-    // A number that was closed just after somebody looked at it may never be readable.
-    const LONGEST: Duration = Duration::from_secs(60);
-    let slice = deadline.slice(LONGEST).unwrap_or(Duration::ZERO);
-    match polling::poll(&mut [Watched::readable(fd)], Some(slice)) {
-        Ok(0) if deadline.passed() => Ok(Waited::TimedOut),
-        Ok(0) | Err(Errno::INTR) => Ok(Waited::Interrupted),
-        Ok(_) => Ok(Waited::Ready),
+    let looked = polling::poll(&mut [Watched::readable(pidfd)], Some(Duration::ZERO));
+    match looked {
+        Ok(ready) => Ok(ready != 0),
+        Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(OsError::new("poll")(errno)),
     }
+}
+
+/// `ppoll` on the descriptor until it is readable (of a pidfd: until the process has ended), for one sleep at most: a number
+/// that was closed just after somebody looked at it may never be readable.
+pub(crate) fn wait(fd: BorrowedFd<'_>, waiting: &mut Waiting, deadline: Deadline) -> Result<Waited, OsError> {
+    polling::park(&mut [Watched::readable(fd)], waiting, deadline).map_err(OsError::new("poll"))
 }
 
 /// What to look for at a descriptor.
@@ -163,13 +161,12 @@ pub(crate) enum Watch {
     Closed,
 }
 
-/// `ppoll` until one of these is as it is watched for or the process behind the pidfd has ended. Interrupted by a signal,
-/// or after `longest`.
+/// `ppoll` until one of these is as it is watched for or the process behind the pidfd has ended; for one sleep at most.
 pub(crate) fn wait_any(
     watched: &[(BorrowedFd<'_>, Watch)],
     pidfd: Option<BorrowedFd<'_>>,
+    waiting: &mut Waiting,
     deadline: Deadline,
-    longest: Duration,
 ) -> Result<Waited, OsError> {
     let events = |watch| match watch {
         Watch::Readable => PollFlags::IN,
@@ -178,13 +175,7 @@ pub(crate) fn wait_any(
     };
     let mut fds: Vec<_> = watched.iter().map(|&(fd, watch)| Watched::new(fd, events(watch))).collect();
     fds.extend(pidfd.map(Watched::readable));
-    let Some(slice) = deadline.slice(longest) else { return Ok(Waited::TimedOut) };
-    match polling::poll(&mut fds, Some(slice)) {
-        Ok(0) if deadline.passed() => Ok(Waited::TimedOut),
-        Ok(0) | Err(Errno::INTR) => Ok(Waited::Interrupted),
-        Ok(_) => Ok(Waited::Ready),
-        Err(errno) => Err(OsError::new("poll")(errno)),
-    }
+    polling::park(&mut fds, waiting, deadline).map_err(OsError::new("poll"))
 }
 
 /// `pidfd_send_signal(fd, signal)`; a process that is gone takes no harm.
@@ -200,6 +191,7 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), OsError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use manyhands_sync::notes::WaitKind;
     use std::process::Command;
 
     /// A process of this test's that has ended with that status and was not waited for: each test does it in its way.
@@ -207,7 +199,9 @@ mod tests {
     fn ended(script: &str) -> (u32, OwnedFd) {
         let child = Command::new("sh").args(["-c", script]).spawn().expect("a process");
         let pidfd = open_child(child.id()).expect("no refusal").expect("a child that nobody has reaped");
-        assert_eq!(wait(pidfd.as_fd(), Deadline::after(Duration::from_secs(60))), Ok(Waited::Ready));
+        let (mut waiting, end) = (Waiting::new(WaitKind::End), Deadline::after(Duration::from_secs(60)));
+        while wait(pidfd.as_fd(), &mut waiting, end) == Ok(Waited::Interrupted) {}
+        assert_eq!(has_ended(pidfd.as_fd()), Ok(true));
         (child.id(), pidfd)
     }
 

@@ -5,6 +5,8 @@
 //! as well, and heeds signals as well. Everything that waits for descriptors does so here.
 #![allow(unsafe_code)] // ppoll and select, by numbers that are borrowed for the call
 
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::park::{Waited, Waiting};
 use rustix::event::{FdSetElement, FdSetIter, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -63,6 +65,26 @@ pub(crate) fn poll(watched: &mut [Watched<'_>], longest: Option<Duration>) -> Re
     match by_poll(watched, longest) {
         Err(Errno::INVAL) => by_select(watched, longest),
         other => other,
+    }
+}
+
+/// Parks once on descriptors, as `park.rs` of manyhands-sync does on a word: until one is ready, the deadline passes, a
+/// signal arrives or the sleep has come to its end. At least looks.
+pub(crate) fn park(
+    watched: &mut [Watched<'_>],
+    waiting: &mut Waiting,
+    deadline: Deadline,
+) -> Result<Waited, Errno> {
+    let slice = deadline.slice(waiting.longest_sleep());
+    match poll(watched, Some(slice.unwrap_or(Duration::ZERO))) {
+        Ok(0) if slice.is_none() || deadline.passed() => Ok(Waited::TimedOut),
+        Ok(0) => {
+            waiting.end_slice();
+            Ok(Waited::Interrupted)
+        }
+        Err(Errno::INTR) => Ok(Waited::Interrupted),
+        Ok(_) => Ok(Waited::Ready),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -4,7 +4,8 @@ use super::pidfd::{self, Ended};
 use super::remembered::{CLOSED_BY_OTHERS, Remembered};
 use super::{OsError, clock, stat};
 use manyhands_sync::deadline::Deadline;
-use manyhands_sync::wait_word::Waited;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::{Waited, Waiting};
 use rustix::process::{WaitId, WaitIdOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
@@ -91,7 +92,7 @@ impl Sentinel {
     }
 
     /// Makes a call with the descriptor; `None` when the process is gone, and somebody else has collected it.
-    fn with<T>(&self, call: impl Fn(BorrowedFd<'_>) -> Result<T, OsError>) -> Result<Option<T>, OsError> {
+    fn with<T>(&self, call: impl FnMut(BorrowedFd<'_>) -> Result<T, OsError>) -> Result<Option<T>, OsError> {
         if self.ended {
             // Others poll the number: it is made anew if it was lost.
             let _ = self.looked_at();
@@ -120,12 +121,14 @@ impl Sentinel {
     /// # Errors
     /// When nobody can tell.
     pub fn has_ended(&self) -> Result<bool, OsError> {
-        Ok(self.wait(Deadline::after(Duration::ZERO))? == Waited::Ready)
+        let now = Deadline::after(Duration::ZERO);
+        Ok(self.wait(&mut Waiting::new(WaitKind::End), now)? == Waited::Ready)
     }
 
-    /// Waits until the process has ended, the deadline passes or a signal arrives.
-    pub(crate) fn wait(&self, deadline: Deadline) -> Result<Waited, OsError> {
-        let waited = self.with(|descriptor| pidfd::wait(descriptor, deadline))?.unwrap_or(Waited::Ready);
+    /// Parks once: until the process has ended, the deadline passes, a signal arrives or the sleep has come to its end.
+    pub(crate) fn wait(&self, waiting: &mut Waiting, deadline: Deadline) -> Result<Waited, OsError> {
+        let waited = self.with(|descriptor| pidfd::wait(descriptor, waiting, deadline))?;
+        let waited = waited.unwrap_or(Waited::Ready);
         // Closed while it was waited for, it was another file's readiness; and then the next look is at a new one.
         let sure = waited != Waited::Ready || self.ended || self.is_ours() || self.is_gone();
         Ok(if sure { waited } else { Waited::Interrupted })
@@ -199,7 +202,9 @@ mod tests {
         let _users_again = lose(&sentinel);
         assert_eq!(sentinel.reap(), Ok(None));
         sentinel.signal(libc::SIGKILL).expect("it runs");
-        assert_eq!(sentinel.wait(Deadline::after(Duration::from_secs(20))), Ok(Waited::Ready));
+        let (mut waiting, end) = (Waiting::new(WaitKind::End), Deadline::after(Duration::from_secs(20)));
+        while sentinel.wait(&mut waiting, end) == Ok(Waited::Interrupted) {}
+        assert_eq!(sentinel.has_ended(), Ok(true));
         let _users_once_more = lose(&sentinel);
         assert_eq!(sentinel.reap(), Ok(Some(Ended::With(-libc::SIGKILL))));
         let _users_at_last = lose(&sentinel);
@@ -217,7 +222,7 @@ mod tests {
         for _ in 0..3 {
             let (number, _users) = (sentinel.number(), lose(&sentinel));
             assert!(!sentinel.is_ours());
-            assert_eq!(sentinel.wait(Deadline::NEVER), Ok(Waited::Ready));
+            assert_eq!(sentinel.has_ended(), Ok(true));
             assert_eq!((sentinel.reap(), sentinel.exit_status()), (Ok(Some(Ended::Unknown)), None));
             assert_eq!(sentinel.signal(libc::SIGKILL), Ok(()));
             assert_ne!(sentinel.number(), number);

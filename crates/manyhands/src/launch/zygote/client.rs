@@ -8,7 +8,8 @@ use crate::sys::remembered::CLOSED_BY_OTHERS;
 use crate::sys::{OsError, Remembered, memory, passing};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
-use manyhands_sync::wait_word::Waited;
+use manyhands_sync::notes::WaitKind;
+use manyhands_sync::park::{Waited, Waiting};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -45,9 +46,9 @@ impl ZygoteClient {
 
     /// Whether the zygote ends: its files are closed a moment before it has ended.
     fn is_leaving(&self) -> Result<bool, OsError> {
-        let deadline = Deadline::after(LONGEST);
+        let (mut waiting, deadline) = (Waiting::new(WaitKind::End), Deadline::after(LONGEST));
         loop {
-            match self.wait_with(None, Watch::Closed, deadline)? {
+            match self.wait_with(None, Watch::Closed, &mut waiting, deadline)? {
                 Waited::Ready => return Ok(true),
                 Waited::TimedOut => return Ok(false),
                 Waited::Interrupted => {}
@@ -61,6 +62,7 @@ impl ZygoteClient {
         &self,
         channel: Option<&Remembered>,
         watch: Watch,
+        waiting: &mut Waiting,
         deadline: Deadline,
     ) -> Result<Waited, OsError> {
         let server = match self.server.get().map(|server| server.looked_at()).transpose()? {
@@ -75,7 +77,7 @@ impl ZygoteClient {
                 None => {}
             }
         }
-        let waited = pidfd::wait_any(&watched, server, deadline, LONGEST)?;
+        let waited = pidfd::wait_any(&watched, server, waiting, deadline)?;
         // Closed meanwhile, it may have been another file's readiness: the next look is at a new one.
         let sure = self.server.get().is_none_or(|server| server.is_ours());
         Ok(if waited == Waited::Ready && !sure { Waited::Interrupted } else { waited })
@@ -95,6 +97,7 @@ pub struct Asked<'a> {
     outgoing: Option<Remembered>,
     /// Kept free for the child's pidfd.
     room: Option<Remembered>,
+    waiting: Waiting,
 }
 
 impl<'a> Asked<'a> {
@@ -107,7 +110,16 @@ impl<'a> Asked<'a> {
         let (channel, outgoing) = (Remembered::new(channel)?, Some(Remembered::new(servers)?));
         let room = Some(Remembered::new(memory::duplicate(channel.get()?)?)?);
         let number = zygote.requests.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { zygote, number, start: Some(start), channel: Arc::new(channel), job, outgoing, room })
+        Ok(Self {
+            zygote,
+            number,
+            start: Some(start),
+            channel: Arc::new(channel),
+            job,
+            outgoing,
+            room,
+            waiting: Waiting::new(WaitKind::Requests),
+        })
     }
 
     /// Whether the request was sent.
@@ -149,11 +161,12 @@ impl<'a> Asked<'a> {
     ///
     /// # Errors
     /// When the kernel refuses to poll, or nobody can tell whether the zygote runs.
-    pub fn wait(&self, deadline: Deadline) -> Result<Waited, LaunchError> {
-        if self.is_sent() {
-            return Ok(self.zygote.wait_with(Some(&self.channel), Watch::Closed, deadline)?);
+    pub fn wait(&mut self, deadline: Deadline) -> Result<Waited, LaunchError> {
+        let waiting = &mut self.waiting;
+        if self.outgoing.is_none() {
+            return Ok(self.zygote.wait_with(Some(&self.channel), Watch::Closed, waiting, deadline)?);
         }
-        let waited = self.zygote.wait_with(None, Watch::Writable, deadline)?;
+        let waited = self.zygote.wait_with(None, Watch::Writable, waiting, deadline)?;
         Ok(if waited == Waited::Ready { Waited::Interrupted } else { waited })
     }
 

@@ -6,11 +6,11 @@ use crate::family::Family;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::polling::{self, Watched};
 use crate::sys::{OsError, limits, memory, passing};
-use crate::waiting;
+use crate::waiting::Record;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Role, WaitKind};
-use manyhands_sync::wait_word::Patience;
+use manyhands_sync::park::Waiting;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ impl Zygote {
         fds.push(Watched::readable(self.socket.as_fd()));
         fds.extend(self.children.iter().map(|child| Watched::readable(child.pidfd.as_fd())));
         fds.extend(self.reserve.iter().map(|reserve| Watched::readable(reserve.pidfd.as_fd())));
-        let _noted = waiting::note(WaitKind::Requests, 0, &mut Patience::new(), Deadline::NEVER);
+        let _noted = Record::new(0, Deadline::NEVER).note(&mut Waiting::at_leisure(WaitKind::Requests));
         loop {
             match polling::poll(&mut fds, None) {
                 Err(rustix::io::Errno::INTR) => {}
