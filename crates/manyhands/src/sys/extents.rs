@@ -19,6 +19,7 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What is known of a chunk in this process. All zeroes while it is not mapped.
 #[derive(Debug, Default)]
@@ -286,6 +287,9 @@ fn tail_bytes() -> usize {
     pages::page_bytes() as usize
 }
 
+/// How long a thread sleeps while another one maps.
+const BETWEEN_TRIES: Duration = Duration::from_micros(20);
+
 /// While it lives, no other thread of this process maps anything.
 #[derive(Debug)]
 struct Mapping(&'static AtomicU64);
@@ -293,9 +297,10 @@ struct Mapping(&'static AtomicU64);
 impl Mapping {
     fn begin() -> Result<Self, OsError> {
         let word = memory::mapping_word()?;
-        // Some microseconds, unless the kernel reads /proc for somebody meanwhile.
+        // Some microseconds, unless the kernel reads /proc for somebody meanwhile. Slept, not yielded: see `spin.rs` of
+        // manyhands-sync.
         while word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            std::thread::yield_now();
+            std::thread::sleep(BETWEEN_TRIES);
         }
         Ok(Self(word))
     }
