@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// The Rust sources of all crates, without tests: name and text up to the first test module.
 fn sources() -> Vec<(String, String)> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut folders: Vec<PathBuf> =
-        fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().path().join("src")).collect();
+    let each = fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().path().join("src"));
+    let mut folders: Vec<PathBuf> = each.filter(|folder| folder.is_dir()).collect();
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -70,8 +70,10 @@ fn only_the_blocking_loop_and_the_pools_leader_have_waits_of_their_own() {
 fn nothing_yields_its_processor() {
     for word in ["yield_now", "sched_yield"] {
         // The double of the robust mutex is a model's.
-        let users: Vec<_> =
-            users_of(word, DOOR).into_iter().filter(|name| name != "manyhands-sync/src/mutex/double.rs").collect();
+        let users: Vec<_> = users_of(word, DOOR)
+            .into_iter()
+            .filter(|name| name != "manyhands-sync/src/mutex/double.rs")
+            .collect();
         assert_eq!(users, Vec::<String>::new(), "{word}");
     }
 }

@@ -7,7 +7,6 @@ use crate::queue::OpenError;
 use crate::waiting::{block, undisturbed};
 use manyhands_sync::arena::Handle;
 use manyhands_sync::deadline::Deadline;
-pub use manyhands_sync::event::Since;
 use manyhands_sync::event::UserEvent;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::park::Parked;
