@@ -379,7 +379,7 @@ impl Queue {
         }
     }
 
-    /// Sleeps until [`Queue::is_ready`] may not be as it `was`, until one is `called`, or for a second.
+    /// Sleeps until [`Queue::is_ready`] may not be as it `was`, until one is `called`, or for half a second.
     pub(crate) fn watch(&self, was: bool, called: impl Fn() -> bool) {
         self.header.watch(&self.ring, was, called);
     }

@@ -107,7 +107,7 @@ pub(super) fn coming(family: &Family) -> usize {
     table.used().filter(waits).count()
 }
 
-/// Whoever sleeps looks around once a second, and has no note for so long; one who works has none later either.
+/// Whoever sleeps looks around twice a second, and has no note for so long; one who works has none later either.
 const A_MOMENT: Duration = Duration::from_millis(5);
 
 impl Member {

@@ -127,7 +127,7 @@ impl Pool {
     }
 
     /// The descriptor by which workers wake the pool's side; they must inherit it. A new one when other code of this
-    /// program has closed it: workers that have the old one are heard within a second.
+    /// program has closed it: workers that have the old one are heard within half a second.
     #[must_use]
     pub fn bell(&self) -> Option<Arc<Remembered>> {
         let mut bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
