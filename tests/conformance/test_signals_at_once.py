@@ -1,8 +1,9 @@
-"""A signal that arrives at any moment of a wait is handled soon, also outside of the very system call: a handler that raises
-ends the wait and takes nothing with it, one that returns does not disturb it."""
+"""A signal that arrives at any moment of a wait is handled soon, also outside of the very system call: a handler that
+raises ends the wait and takes nothing with it, one that returns does not disturb it."""
 
 from __future__ import annotations
 
+import functools
 import random
 import signal
 import time
@@ -15,8 +16,8 @@ import targets
 
 #: No wait here ends by itself within this.
 LONG = 120.0
-#: A signal that is lost is noticed at the end of a wait, or never; what is in time takes a millisecond, and half a second
-#: at worst.
+#: A signal that is lost is noticed at the end of a wait, or never; one that is in time within a millisecond, or half a
+#: second at worst.
 SOON = 20.0
 
 
@@ -45,7 +46,7 @@ def interrupted(wait: Callable[[], Any], times: int = 15) -> None:
         for _ in range(times):
             delay = moments.uniform(0.00005, 0.004)
             began = time.monotonic()
-            with pytest.raises(Alarm):  # noqa: PT012 - the alarm may come before the call
+            with pytest.raises(Alarm):  # It may come before the call.
                 signal.setitimer(signal.ITIMER_REAL, delay)
                 wait()
             assert time.monotonic() - began < SOON
@@ -93,7 +94,7 @@ def test_join_and_recv(ctx: Any) -> None:
     for duplex in (True, False):
         reader, writer = ctx.Pipe(duplex)
         interrupted(reader.recv)
-        interrupted(lambda reader=reader: reader.poll(LONG))
+        interrupted(functools.partial(reader.poll, LONG))
         writer.send("whole")
         assert reader.recv() == "whole"
         reader.close()
@@ -115,7 +116,7 @@ def test_a_steady_stream_of_answers_hides_no_signal(ctx: Any) -> None:
     with ctx.Pool(2) as pool:
         pool.map(abs, range(100))
         job = pool.map_async(abs, range(500_000), chunksize=1)
-        with alarms(raising), pytest.raises(Alarm):  # noqa: PT012
+        with alarms(raising), pytest.raises(Alarm):
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             job.get()
         assert job._number_left > 0, "it was raised when all was done"
