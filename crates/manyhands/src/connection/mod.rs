@@ -160,15 +160,15 @@ impl Connection {
             Err(TransferError::MustWait | TransferError::Interrupted) => {}
             read => return Ok(read),
         }
-        // One that was made not to wait says so by itself.
-        if descriptor::does_not_wait(self.raw()) {
-            return Ok(self.read(to));
-        }
         let deadline = Deadline::NEVER;
         let read = block(WaitKind::Connection, 0, deadline, on_signal, |waiting, _| {
             loop {
                 match watch.park(waiting, deadline) {
                     Ok(Waited::Ready) => {}
+                    // One that was made not to wait says so by itself; asked once, and not before a wait that is short.
+                    Ok(_) if waiting.slices() == 1 && descriptor::does_not_wait(self.raw()) => {
+                        return Parked::Done(self.read(to));
+                    }
                     Ok(_) => return Parked::Interrupted,
                     Err(refused) => return Parked::Done(Err(TransferError::Os(refused))),
                 }
