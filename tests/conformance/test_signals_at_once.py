@@ -16,8 +16,8 @@ import targets
 
 #: No wait here ends by itself within this.
 LONG = 120.0
-#: A signal that is lost is noticed at the end of a wait, or never; one that is in time within a millisecond, or half a
-#: second at worst.
+#: A signal that is lost is noticed at the end of a wait, or never; one that is in time within 10 ms, or half a second
+#: at worst.
 SOON = 20.0
 
 

@@ -13,8 +13,8 @@
 //! | 4 | `about_to_sleep`, once; sleeps while the word is as it was announced, [`FIRST_SLEEP`], then [`LONGEST_SLEEP`] | woken, or the word has changed: 2 |
 //! | 5 | the sleep has come to its end before the deadline, or a signal has interrupted it | the caller looks around (for signals, the dead, frames that nobody counted), and parks again |
 //!
-//! So a signal that comes outside of the very sleep is noticed at the end of that sleep: a millisecond for a wait that has
-//! just begun. And the end of a sleep puts a waiter at the tail of the kernel's queue, so all but the first are long.
+//! So a signal that comes outside of the very sleep is noticed at the end of that sleep: 10 ms for a wait that has just
+//! begun. And the end of a sleep puts a waiter at the tail of the kernel's queue, so all but the first are long.
 //!
 //! # When somebody is killed
 //! A waiter leaves its mark in the word, which costs a waker one call in vain (see each primitive). A waker that was killed
@@ -27,8 +27,9 @@ use crate::primitive::{AtomicU32, Slept, futex_wait};
 use std::time::Duration;
 
 /// The first sleep of a wait is no longer: a signal that came just before it, or a holder that was dead already, is noticed
-/// soon.
-pub const FIRST_SLEEP: Duration = Duration::from_millis(1);
+/// soon. Longer than the scheduler's tick (1 to 10 ms): a timer that is due before the tick has the processor's own timer set
+/// and reset, which on a virtual machine takes longer (12 us) than the whole wait of a message.
+pub const FIRST_SLEEP: Duration = Duration::from_millis(10);
 /// No sleep is longer: the price of a wake-up that died with its waker, and of an idle process (two a second).
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
