@@ -42,7 +42,19 @@ _VARIABLE = "MANYHANDS_INSTALL"
 _turned_off = False
 
 _installed = False
-_lock = _thread.RLock()
+#: The lock under which it changes, once there is one. A forked child has none of its parent's, which another thread may
+#: have held.
+_locks: dict[str, _thread.RLock] = {}
+_follows_forks = False
+
+
+def _lock() -> _thread.RLock:
+    global _follows_forks
+    if not _follows_forks:
+        # Not in each program that forks, and no function of Python's: a child would have to copy its pages.
+        os.register_at_fork(after_in_child=_locks.clear)
+        _follows_forks = True
+    return _locks.setdefault("", _thread.RLock())
 
 
 def installed() -> bool:
@@ -60,7 +72,7 @@ def install() -> None:
     code. Calling it again does nothing. See ``docs/install.md``.
     """
     global _installed, _turned_off
-    with _lock:
+    with _lock():
         if _installed:
             return
         _installed = True
@@ -79,7 +91,7 @@ def uninstall() -> None:
     that are started from now on do not have manyhands installed. Does nothing where nothing is installed.
     """
     global _installed, _turned_off
-    with _lock:
+    with _lock():
         if not _installed:
             return
         # Children that others start would be told to install it.
@@ -111,7 +123,7 @@ def at_startup() -> None:
 def _patch(module: ModuleType) -> None:
     from . import _patches
 
-    with _lock:
+    with _lock():
         if _installed:
             _patches.apply(module)
 
@@ -132,12 +144,3 @@ def _start_method(name: str) -> str | None:
     module: Any = sys.modules.get(name)
     context = None if not _imports.is_executed(name) else module._default_context._actual_context
     return None if context is None else context._name
-
-
-def _after_fork_in_child() -> None:
-    # Another thread of the parent's may have held it.
-    global _lock
-    _lock = _thread.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

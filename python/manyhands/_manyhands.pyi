@@ -45,10 +45,8 @@ __all__ = [
     "compile_source",
     "die_with_parent",
     "doctor",
-    "drivers_after_fork_in_child",
-    "drivers_after_fork_in_parent",
-    "drivers_before_fork",
     "family_descriptor",
+    "forget_children_at_fork",
     "is_file",
     "is_notebook",
     "join_family",
@@ -959,22 +957,20 @@ def doctor(pid: int | None = None) -> str | None:
     """What there is to see in the family of that process, or of this one; ``None`` when this one has none."""
 
 def after_fork_in_child() -> None:
-    """In a forked child, whoever forked it: what the parent's memory says of this process holds no more."""
+    """In a forked child, whoever forked it: what the parent's memory says of this process holds no more. Called by the
+    interpreter."""
 
 def after_fork_in_parent() -> None:
-    """After a fork, in the parent, whether there is a child or not."""
+    """After a fork, in the parent, whether there is a child or not: pools' driver threads come back. Called by the
+    interpreter."""
 
-def drivers_before_fork() -> None:
-    """Before a fork: pools' driver threads end. Called by the interpreter."""
-
-def drivers_after_fork_in_parent() -> None:
-    """After a fork: they come back. Called by the interpreter."""
-
-def drivers_after_fork_in_child() -> None:
-    """In a forked child: the pools are its parent's. Called by the interpreter."""
+def forget_children_at_fork(module: dict[str, object], ours: type) -> None:
+    """From now on, a forked child forgets the processes in the set ``_children`` of ``module``, the names of
+    ``multiprocessing.process``, whose ``_popen`` is of the class ``ours``: they are its parent's."""
 
 def before_fork() -> None:
-    """Before a fork, whoever asks for it: takes references for the child to the queues that it will find open."""
+    """Before a fork, whoever asks for it: pools' driver threads end, and the child gets references to the queues that
+    it will find open. Called by the interpreter."""
 
 def carrying(pickle: Callable[[], _T], popen: object) -> tuple[_T, list[tuple[int, int]]]:
     """Calls ``pickle`` and returns what it returns, and the queues that it has pickled; it is for the child that

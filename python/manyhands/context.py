@@ -286,8 +286,12 @@ _concrete_contexts: dict[str, BaseContext] = {
 
 
 def _force_start_method(method: str | None) -> None:
-    if method in _concrete_contexts:
+    if method not in _concrete_contexts:
+        return
+    if _install._installed:
         _default_context._actual_context = _concrete_contexts[method]
+    else:
+        _default_context._own_context = _concrete_contexts[method]
 
 
 def context_for_workers(context: Any) -> Any:

@@ -5,7 +5,7 @@ use super::message::{self, Order};
 use crate::family::Family;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::polling::{self, Watched};
-use crate::sys::{OsError, limits, memory, passing};
+use crate::sys::{OsError, heap, limits, memory, passing};
 use crate::waiting;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
@@ -77,6 +77,7 @@ impl Zygote {
         if let Some(family) = Family::existing() {
             family.note_role(Role::Zygote);
         }
+        heap::join_at_once();
         let room = memory::duplicate(socket.as_fd()).ok();
         Self { socket, children: Vec::new(), reserve: None, room, limit: limits::Descriptors::raise() }
     }
