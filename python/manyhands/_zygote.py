@@ -16,6 +16,7 @@ from . import _child, _install, _manyhands, _unguarded, forkserver
 from . import _worker as _worker
 from . import context as _context  # noqa: F401
 from . import queues as _queues  # noqa: F401
+from .process import end
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _be_a_child(server: _manyhands.Zygote, life: int, handlers: dict[signal.Sign
     code = 1
     try:
         atexit._clear()
-        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
         os.close(life)
         request = server.in_child()
         if request is None:

@@ -11,7 +11,7 @@ from multiprocessing import process, util
 
 from . import _manyhands
 from .context import _force_start_method
-from .process import dies_with_parent, flush_std_streams, label, make_stdin, run
+from .process import dies_with_parent, end, flush_std_streams, label, make_stdin, run
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def _live(process_obj: Any, start: _manyhands.Start, dies: bool, name: str, inhe
         start.let_signals_in()
         # In the child at-exit functions of the parent's are not ours to run.
         atexit._clear()
-        ends: Any = util._exit_function  # type: ignore[attr-defined]
-        atexit.register(_end if getattr(ends, "__globals__", None) is vars(util) else ends)
+        atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
         if inherited is not None:
             inherited.note_forked()
         life = start.in_child()
@@ -115,14 +114,6 @@ def _live(process_obj: Any, start: _manyhands.Start, dies: bool, name: str, inhe
         atexit._run_exitfuncs()
         _manyhands.keep_locks()
         os._exit(code)
-
-
-def _end() -> None:
-    """As the standard library's at-exit function, whose calls mostly find no finalizer, no child and no logger."""
-    if util._finalizer_registry or process._children or util._logger is not None:  # type: ignore[attr-defined]
-        util._exit_function()  # type: ignore[attr-defined]
-    else:
-        util._exiting = True  # type: ignore[attr-defined]
 
 
 def _finish_imports() -> None:

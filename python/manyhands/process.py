@@ -213,6 +213,18 @@ def _is_standard(bootstrap: Any) -> bool:
     return getattr(bootstrap, "__globals__", None) is vars(_std)
 
 
+def end(util: Any, at_exit: Callable[[], object]) -> None:
+    """Calls ``at_exit``, the at-exit function of ``util`` or somebody else's in its place.
+
+    The calls of the standard library's mostly find no finalizer, no child and no logger: then they are left out.
+    """
+    is_standard = getattr(at_exit, "__globals__", None) is vars(util)
+    if is_standard and not util._finalizer_registry and not _std._children and util._logger is None:  # type: ignore[attr-defined]
+        util._exiting = True
+    else:
+        at_exit()
+
+
 def reduce_standard(process_obj: Any) -> tuple[Any, ...]:
     """How an object of one of the standard library's own process classes is sent to the child that it starts.
 
