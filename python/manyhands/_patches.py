@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import FunctionType
 
-from . import _imports, _install
+from . import _imports, _install, _kin
 from ._own import asks_for_its_own, makes_its_pool
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -19,39 +19,13 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["apply", "kept", "of_context", "original", "original_for_asker", "take_back"]
-
-#: The standard library's classes that make ours when they are called, by module; ours are in our module of that name.
-CLASSES = {
-    "multiprocessing.connection": ("Connection", "Listener"),
-    "multiprocessing.pool": ("Pool",),
-    "multiprocessing.queues": ("Queue", "JoinableQueue", "SimpleQueue"),
-    "multiprocessing.sharedctypes": (
-        "SynchronizedBase",
-        "Synchronized",
-        "SynchronizedArray",
-        "SynchronizedString",
-    ),
-    "multiprocessing.synchronize": (
-        "Lock",
-        "RLock",
-        "Semaphore",
-        "BoundedSemaphore",
-        "Condition",
-        "Event",
-        "Barrier",
-    ),
-    "concurrent.futures.process": ("ProcessPoolExecutor",),
-}
-
-#: Ours that have a module of another name.
-_OUR_MODULES = {"concurrent.futures.process": "futures"}
+__all__ = ["apply", "kept", "leave", "of_context", "original", "original_for_asker", "take_back"]
 
 #: The originals of functions that have another body now: by module and qualified name.
 kept: dict[tuple[str, str], FunctionType] = {}
 #: The functions themselves.
 _changed: dict[tuple[str, str], FunctionType] = {}
-#: Of those, the ones that have kept a body of ours when the rest was taken back.
+#: Others, which have a body of ours although manyhands is not installed; see `leave`.
 _left: dict[tuple[str, str], FunctionType] = {}
 #: What undoes the rest.
 _undo: list[Callable[[], object]] = []
@@ -64,10 +38,10 @@ def apply(module: ModuleType) -> None:
     from . import _patch_bodies
 
     name = module.__name__
-    for class_name in CLASSES.get(name, ()):
+    for class_name, ours in _kin.made_by_call(name).items():
         cls = vars(module).get(class_name)
         if isinstance(cls, type) and cls.__module__ == name and cls not in _classes:
-            _change_class(module, cls)
+            _change_class(module, cls, f"{__package__}.{ours}")
     for qualname, body in _patch_bodies.BODIES.get(name, {}).items():
         _change_function(module, qualname, body)
     _SPECIAL.get(name, _nothing)(module)
@@ -78,15 +52,26 @@ def take_back() -> None:
     from . import _patch_bodies
 
     for key, function in list(_changed.items()):
-        before: Any = _patch_bodies.LEFT.get(key, kept[key])
-        function.__code__ = before.__code__
-        function.__defaults__, function.__kwdefaults__ = before.__defaults__, before.__kwdefaults__
-        function.__doc__ = kept[key].__doc__
         if key in _patch_bodies.LEFT:
+            _give(function, _patch_bodies.LEFT[key], kept[key])
             _left[key] = function
+        else:
+            _restore(function, kept[key])
     _changed.clear()
     while _undo:
         _undo.pop()()
+
+
+def leave(contexts: ModuleType) -> None:
+    """Have the standard library's processes started by manyhands if they are sent something of it (see `start_theirs`),
+    though it is not installed."""
+    from . import _patch_bodies
+
+    for key, body in _patch_bodies.LEFT.items():
+        function = _function(contexts, key[1])
+        if function is not None and _left.get(key) is not function:
+            kept[key], _left[key] = _copy(function, key), function
+            _give(function, body, kept[key])
 
 
 def start_theirs(process_obj: Any, qualname: str, ours: str) -> Any:
@@ -142,8 +127,7 @@ def of_context(ctx: Any, method: str, submodule: str, *args: Any, **kwds: Any) -
 # --- classes ---
 
 
-def _change_class(module: ModuleType, theirs: type) -> None:
-    ours = f"{__package__}.{_OUR_MODULES.get(module.__name__, module.__name__.rpartition('.')[2])}"
+def _change_class(module: ModuleType, theirs: type, ours: str) -> None:
     takes = _TAKES.get(theirs.__name__, _with_context)
 
     def __new__(cls: type, /, *args: Any, **kwds: Any) -> Any:
@@ -258,34 +242,47 @@ _TAKES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], bool]] = {
 
 
 def _change_function(module: ModuleType, qualname: str, body: FunctionType) -> None:
+    function = _function(module, qualname)
+    key = module.__name__, qualname
+    if function is None or _changed.get(key) is function:
+        return
+    if _left.pop(key, None) is not function:
+        kept[key] = _copy(function, key)
+    # Otherwise it has not had its own code since it was kept.
+    _changed[key] = function
+    _give(function, body, kept[key])
+
+
+def _function(module: ModuleType, qualname: str) -> FunctionType | None:
+    """The module's own function of that name; ``None`` where it has none or somebody has put their own there."""
     found: Any = vars(module)
     for part in qualname.split("."):
         found = (found if isinstance(found, dict) else vars(found)).get(part)
         if found is None:
-            return
+            return None
     function = getattr(found, "__func__", found)
-    key = module.__name__, qualname
-    if _changed.get(key) is function or not isinstance(function, FunctionType):
-        return
-    if function is _left.get(key):
-        # It has not had its own code since.
-        _changed[key] = function
-        _give(function, body, kept[key])
-        return
-    if function.__globals__ is not vars(module) or function.__closure__ is not None:
-        # Somebody has put their own there.
-        return
-    before = FunctionType(
+    its_own = isinstance(function, FunctionType) and function.__globals__ is vars(module)
+    return function if its_own and function.__closure__ is None else None
+
+
+def _copy(function: FunctionType, key: tuple[str, str]) -> FunctionType:
+    copy = FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, None
     )
-    before.__kwdefaults__ = function.__kwdefaults__
-    before.__qualname__, before.__module__, before.__doc__ = qualname, module.__name__, function.__doc__
-    kept[key], _changed[key] = before, function
-    # In this order another thread that calls it meanwhile finds each argument that it needs.
-    _give(function, body, before)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__module__, copy.__qualname__ = key
+    copy.__doc__ = function.__doc__
+    return copy
+
+
+def _restore(function: FunctionType, before: FunctionType) -> None:
+    function.__code__ = before.__code__
+    function.__defaults__, function.__kwdefaults__ = before.__defaults__, before.__kwdefaults__
+    function.__doc__ = before.__doc__
 
 
 def _give(function: FunctionType, body: FunctionType, before: FunctionType) -> None:
+    # In this order another thread that calls it meanwhile finds each argument that it needs.
     function.__kwdefaults__, function.__defaults__ = body.__kwdefaults__, body.__defaults__
     function.__code__ = body.__code__.replace(co_name=function.__name__)
     function.__doc__ = body.__doc__ or before.__doc__

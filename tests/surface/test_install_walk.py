@@ -8,12 +8,10 @@ by name, and works there.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run
 
 pytestmark = pytest.mark.deadline(150)
 
@@ -264,12 +262,5 @@ def test_walk(way: str, start: str, when: str, tmp_path: Path) -> None:
     loaded = "".join(f"import {module}\n" for module in (*CLASSES, *FUNCTIONS)) if way == "attribute" else ""
     before = {"before": INSTALL + IMPORTS, "after": loaded + IMPORTS + INSTALL, "launcher": IMPORTS}[when]
     text = MAIN.replace("{before}", before).replace("{process}", "multiprocessing.Process")
-    script = tmp_path / "script.py"
-    script.write_text(text)
-    launcher = ["-m", "manyhands"] if when == "launcher" else []
     method, preload = ("forkserver", ["taken"]) if start == "preloaded" else (start, [])
-    argv = [sys.executable, *launcher, str(script), method, *preload]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=140, env=environment)
-    assert done.stderr == ""
-    assert (done.returncode, done.stdout) == (0, "well\n")
+    run(tmp_path, text, method, *preload, launched=when == "launcher", seconds=140)
