@@ -360,10 +360,11 @@ def _change_forkserver(module: ModuleType) -> None:
 def _preload(theirs: Any, into_ours: bool) -> None:
     """What was asked to be preloaded, from one to the other."""
     ours: Any = sys.modules.get(f"{__package__}.forkserver")
-    if ours is not None and into_ours:
-        ours._forkserver._preload_modules = theirs._preload_modules
-    elif ours is not None:
-        theirs._preload_modules = ours._forkserver._preload_modules
+    if ours is not None:
+        told, other = (theirs, ours._forkserver) if into_ours else (ours._forkserver, theirs)
+        other._preload_modules = told._preload_modules
+        # Standard libraries before 3.15 do not look at it.
+        other._preload_on_error = getattr(told, "_preload_on_error", "ignore")
 
 
 def _change_contexts(_module: ModuleType) -> None:
