@@ -104,6 +104,12 @@ def original_for_asker(module: str, qualname: str, made: str | None = None) -> F
     return kept[module, qualname] if changed or asks_for_its_own(sys._getframe(2)) else None
 
 
+def original_of_shared(name: str, ctx: Any = None) -> FunctionType | None:
+    """For a body of `multiprocessing.sharedctypes`: the function's original, if that is to be called."""
+    asks = asks_for_its_own(sys._getframe(2)) or is_started_by_others(ctx)
+    return kept["multiprocessing.sharedctypes", name] if asks else None
+
+
 def is_the_server(server: object) -> bool:
     """Whether it is the object that stands for this process's fork server in `multiprocessing.forkserver`."""
     return server is vars(sys.modules["multiprocessing.forkserver"]).get("_forkserver")
@@ -117,11 +123,31 @@ def of_context(ctx: Any, method: str, submodule: str, *args: Any, **kwds: Any) -
     """
     frame = sys._getframe(2)
     theirs = asks_for_its_own(frame) or (method == "SimpleQueue" and makes_its_pool(frame))
+    if is_started_by_others(ctx):
+        if method in ("RawArray", "RawValue"):
+            # The function that is asked for these is not told the context.
+            __import__("multiprocessing.sharedctypes")
+            return kept["multiprocessing.sharedctypes", method](*args)
+        theirs = True
     if theirs or (_imports.is_executed(f"multiprocessing.{submodule}") and "on_owner_death" not in kwds):
         return kept["multiprocessing.context", f"BaseContext.{method}"](ctx, *args, **kwds)
     from . import context
 
     return getattr(context.BaseContext, method)(ctx, *args, **kwds)
+
+
+def is_started_by_others(ctx: Any) -> bool:
+    """Whether processes of the context are started by code of somebody's own, neither the standard library's nor ours.
+
+    They could not open what is ours: such a context makes the standard library's objects.
+    """
+    kind = getattr(getattr(ctx, "_actual_context", None) or ctx, "Process", None)
+    popen: Any = getattr(kind, "_Popen", None)
+    known = getattr(getattr(popen, "__func__", popen), "__globals__", None)
+    return known is not None and known.get("__name__") not in _START_PROCESSES
+
+
+_START_PROCESSES = {"multiprocessing.context", f"{__package__}.process"}
 
 
 # --- classes ---
@@ -197,7 +223,7 @@ def _is_made(function: FunctionType) -> bool:
 
 def _with_context(_args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
     """Without a context there is nothing to make: this is `pickle`, say, which fills a new object by its state."""
-    return "ctx" in kwds
+    return "ctx" in kwds and not is_started_by_others(kwds["ctx"])
 
 
 def _with_our_lock(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
@@ -205,7 +231,7 @@ def _with_our_lock(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
     from . import _manyhands
 
     lock = args[0] if args else kwds.get("lock")
-    return "ctx" in kwds and (not lock or isinstance(lock, _manyhands.Lock))
+    return _with_context(args, kwds) and (not lock or isinstance(lock, _manyhands.Lock))
 
 
 def _with_arguments(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
@@ -220,7 +246,8 @@ def _on_our_context(place: int, name: str) -> Callable[[tuple[Any, ...], dict[st
         if not ctx:
             from multiprocessing.context import _default_context as ctx
         method = getattr(ctx, "get_start_method", None)
-        return method is None or method() in ("fork", "forkserver", "spawn")
+        known = method is None or method() in ("fork", "forkserver", "spawn")
+        return known and not is_started_by_others(ctx)
 
     return takes
 
@@ -343,8 +370,10 @@ def _change_forkserver(module: ModuleType) -> None:
     def get_pid(server: Any) -> Any:
         ours: Any = sys.modules.get(f"{__package__}.forkserver")
         pid = None
-        if ours is not None and server is theirs and not asks_for_its_own(sys._getframe(1)):
-            pid = ours._forkserver._forkserver_pid
+        # In another thread, ours may be just being imported.
+        known: Any = vars(ours or sys).get("_forkserver")
+        if known is not None and server is theirs and not asks_for_its_own(sys._getframe(1)):
+            pid = known._forkserver_pid
         return vars(server)["_forkserver_pid"] if pid is None else pid
 
     def set_pid(server: Any, pid: Any) -> None:
@@ -359,9 +388,9 @@ def _change_forkserver(module: ModuleType) -> None:
 
 def _preload(theirs: Any, into_ours: bool) -> None:
     """What was asked to be preloaded, from one to the other."""
-    ours: Any = sys.modules.get(f"{__package__}.forkserver")
+    ours: Any = vars(sys.modules.get(f"{__package__}.forkserver") or sys).get("_forkserver")
     if ours is not None:
-        told, other = (theirs, ours._forkserver) if into_ours else (ours._forkserver, theirs)
+        told, other = (theirs, ours) if into_ours else (ours, theirs)
         other._preload_modules = told._preload_modules
         # Standard libraries before 3.15 do not look at it.
         other._preload_on_error = getattr(told, "_preload_on_error", "ignore")

@@ -35,6 +35,12 @@ CLASSES = {
         ("Connection", "X(os.dup(1))", "connection"),
         ("Listener", "X()", "connection"),
     ],
+    "multiprocessing.sharedctypes": [
+        ("SynchronizedBase", "X(ctypes.c_int(1), ctx=ctx)", "sharedctypes"),
+        ("Synchronized", "X(ctypes.c_int(1), ctx=ctx)", "sharedctypes"),
+        ("SynchronizedArray", "X((ctypes.c_int * 2)(), ctx=ctx)", "sharedctypes"),
+        ("SynchronizedString", "X((ctypes.c_char * 2)(), ctx=ctx)", "sharedctypes"),
+    ],
     "multiprocessing.pool": [("Pool", "X(1, context=ctx)", "pool")],
     "concurrent.futures.process": [("ProcessPoolExecutor", "X(1, mp_context=ctx)", "futures")],
 }
@@ -65,6 +71,7 @@ OF_CONTEXTS = [
 
 TAKEN = '''
 """Takes names in one way, when it is imported."""
+import ctypes
 import importlib
 import os
 import sys
@@ -97,7 +104,7 @@ def faults(ctx):
     for module, rows in CLASSES.items():
         for name, make, ours in rows:
             X = TAKEN.get((module, name)) or there(module, name)
-            made = eval(make, {"X": X, "ctx": ctx, "os": os})
+            made = eval(make, {"X": X, "ctx": ctx, "os": os, "ctypes": ctypes})
             if type(made).__module__ != f"manyhands.{ours}":
                 found.append(f"{module}.{name}() is {type(made)}")
             end(made)
@@ -106,7 +113,7 @@ def faults(ctx):
                 continue
             if Y.__mro__[1] is not X:
                 found.append(f"{Y} is derived from another {name}")
-            of_them = eval(make, {"X": Y, "ctx": ctx, "os": os})
+            of_them = eval(make, {"X": Y, "ctx": ctx, "os": os, "ctypes": ctypes})
             if type(of_them) is not Y or any(m.__module__.startswith("manyhands") for m in Y.__mro__):
                 found.append(f"{Y}() is {type(of_them)}")
             for part in ("_rlock", "_semlock", "_sem", "_inqueue", "_cond", "_lock"):
