@@ -53,7 +53,9 @@ KIN = {
 
 def made_by_call(theirs: str) -> dict[str, str]:
     """The classes of a module of the standard library's that make ours when they are called, and our module of each."""
-    return {name: ours for ours, (module, made, _) in KIN.items() if module == theirs for name in made.split()}
+    return {
+        name: ours for ours, (module, made, _) in KIN.items() if module == theirs for name in made.split()
+    }
 
 
 def recognise(ours: str) -> None:

@@ -159,9 +159,9 @@ class ForkServer:
         # A server that has ended of itself did so in the main module: children run it, and report to who starts them.
         # (Unless it was told to end when a module cannot be imported.)
         asked = self._asked()
-        if self._process is not None and _on_error(asked) != "fail":
-            if (self._process.wait(_ENDS_WITHIN) or -1) > 0:
-                self._ended_by_main = True
+        known = self._process if _on_error(asked) != "fail" else None
+        if known is not None and (known.wait(_ENDS_WITHIN) or -1) > 0:
+            self._ended_by_main = True
         return [name for name in asked._preload_modules if name != "__main__" or not self._ended_by_main]
 
     def _asked(self) -> Any:

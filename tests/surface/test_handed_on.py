@@ -82,7 +82,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("methods", [*([method] * 3 for method in METHODS), METHODS, METHODS[::-1]], ids=" ".join)
+@pytest.mark.parametrize(
+    "methods", [*([method] * 3 for method in METHODS), METHODS, METHODS[::-1]], ids=" ".join
+)
 @pytest.mark.parametrize("way", ["process", "subclass", "executor", "pool"])
 def test_after_uninstall(way: str, methods: list[str], tmp_path: Path) -> None:
     run(tmp_path, HANDED_ON, way, *methods)

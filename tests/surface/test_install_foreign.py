@@ -1,5 +1,4 @@
-"""Where manyhands is installed: contexts that start processes in a way of their own; what a pool's worker makes; logging
-by its dictionary."""
+"""Where manyhands is installed: contexts with processes of their own; what a pool's worker makes; logging's set-up."""
 
 from __future__ import annotations
 
@@ -37,11 +36,10 @@ class OddContext(contexts.SpawnContext):
 
 contexts._concrete_contexts["odd"] = OddContext()
 
-MADE = {
-    "Lock": (), "RLock": (), "Semaphore": (1,), "BoundedSemaphore": (1,), "Condition": (), "Event": (), "Barrier": (1,),
-    "Queue": (), "JoinableQueue": (), "SimpleQueue": (), "Value": ("i", 1), "Array": ("i", [1, 1]), "RawValue": ("i", 1),
-    "RawArray": ("i", [1, 1]),
-}
+MADE = {name: () for name in "Lock RLock Condition Event Queue JoinableQueue SimpleQueue".split()}
+MADE |= {name: (1,) for name in "Semaphore BoundedSemaphore Barrier".split()}
+MADE |= {name: ("i", 1) for name in "Value RawValue".split()}
+MADE |= {name: ("i", [1, 1]) for name in "Array RawArray".split()}
 
 
 def use(made, conn):
