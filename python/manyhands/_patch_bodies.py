@@ -353,7 +353,7 @@ def _stop(self: Any) -> None:
 
 
 #: What these have when the rest is taken back: a process that is sent something of ours is started by us even then.
-LEFT = {
+LEFT: dict[tuple[str, str], Any] = {
     ("multiprocessing.context", "ForkServerProcess._Popen"): _ask_their_fork_server,
     ("multiprocessing.context", "SpawnProcess._Popen"): _spawn_theirs,
 }
