@@ -153,16 +153,19 @@ _WITH_NUMPY = {"asarray", "empty", "zeros"}
 def __getattr__(name: str) -> Any:
     if name not in _OURS and name not in __all__ and name not in _IMPORTED_WITH_PACKAGE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     if name in _OURS:
-        value = getattr(importlib.import_module(f"{__name__}.{_OURS[name]}"), name)
+        value = getattr(_submodule(_OURS[name]), name)
     elif name in __all__:
-        value = getattr(importlib.import_module(f"{__name__}.context")._default_context, name)
+        value = getattr(_submodule("context")._default_context, name)
     else:
-        value = importlib.import_module(f"{__name__}.{name}")
+        value = _submodule(name)
     globals()[name] = value
     return value
+
+
+def _submodule(name: str) -> Any:
+    # Without `importlib`, which a child that asks for a name would import for nothing else.
+    return __import__(f"{__name__}.{name}", fromlist=["*"])
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["install", "installed", "uninstall"]
+__all__ = ["install", "installed", "starts_what_is_sent_ours", "uninstall"]
 
 #: The standard library's modules in which something changes. (And `multiprocessing.process`, which each child has, with
 #: the contexts, without which there is no process to start.)
@@ -42,6 +42,7 @@ _VARIABLE = "MANYHANDS_INSTALL"
 _turned_off = False
 
 _installed = False
+_starts_what_is_sent_ours = False
 #: The lock under which it changes, once there is one. A forked child has none of its parent's, which another thread may
 #: have held.
 _locks: dict[str, _thread.RLock] = {}
@@ -62,6 +63,24 @@ def installed() -> bool:
     return _installed
 
 
+def starts_what_is_sent_ours() -> bool:
+    """Whether manyhands starts those processes of the standard library's that are sent something of manyhands'.
+
+    So it is after `uninstall`, here and in all that descends from here: what was made before can be handed on, in
+    children of children as well.
+    """
+    return _starts_what_is_sent_ours
+
+
+def start_what_is_sent_ours() -> None:
+    """From now on `starts_what_is_sent_ours`."""
+    global _starts_what_is_sent_ours
+    with _lock():
+        if not _installed and not _starts_what_is_sent_ours:
+            _starts_what_is_sent_ours = True
+            _imports.when_executed("multiprocessing.context", _leave)
+
+
 def install() -> None:
     """Have the standard library's names make what manyhands has, in this interpreter and its children.
 
@@ -71,11 +90,12 @@ def install() -> None:
     has taken them before. Classes derived from them, and objects made before, go on with the standard library's own
     code. Calling it again does nothing. See ``docs/install.md``.
     """
-    global _installed, _turned_off
+    global _installed, _starts_what_is_sent_ours, _turned_off
     with _lock():
         if _installed:
             return
-        _installed = True
+        _installed, _starts_what_is_sent_ours = True, False
+        _imports.drop(_leave)
         if _turned_off:
             os.environ[_VARIABLE] = "1"
             _turned_off = False
@@ -104,6 +124,7 @@ def uninstall() -> None:
         _installed = False
         if patches is not None:
             patches.take_back()
+        start_what_is_sent_ours()
         ours: Any = sys.modules.get(f"{__package__}.context")
         if ours is not None:
             ours._force_start_method(method)
@@ -126,6 +147,14 @@ def _patch(module: ModuleType) -> None:
     with _lock():
         if _installed:
             _patches.apply(module)
+
+
+def _leave(contexts: ModuleType) -> None:
+    from . import _patches
+
+    with _lock():
+        if _starts_what_is_sent_ours:
+            _patches.leave(contexts)
 
 
 def _agree_on_start_method() -> None:

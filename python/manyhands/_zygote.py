@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import errno
 import os
 import signal
 import sys
+import threading
+import warnings
 from multiprocessing import process, resource_tracker, spawn, util
 
 from . import _child, _install, _manyhands, _unguarded, forkserver
@@ -30,6 +31,7 @@ def main(
     life: int,
     installed: bool,
     preload: list[str],
+    on_error: str,
     data: dict[str, Any],
 ) -> None:
     """Serve until the client is gone."""
@@ -42,7 +44,7 @@ def main(
     if installed:
         # Before anything is imported that takes names out of `multiprocessing`.
         _install.install()
-    _import(preload, data)
+    _import(preload, on_error, data)
     util._close_stdin()  # type: ignore[attr-defined]
     # The children's ends are the server's to collect, whatever it inherited or its modules did. The children have back
     # what there was, as the standard library's.
@@ -58,6 +60,16 @@ def main(
         # While that child works, the next one is made.
         if forkserver.forks_ahead():
             _fork_reserve(server, life, handlers)
+    _end()
+
+
+def _end() -> None:
+    """As the interpreter at its end, without taking everything apart: the client waits for it."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    util._flush_std_streams()  # type: ignore[attr-defined]
+    _manyhands.keep_locks()
+    os._exit(0)
 
 
 #: What the server itself does about signals.
@@ -125,7 +137,7 @@ def _serve(job: int, life: int, passed: list[int]) -> int:
     return _child.run(process_obj, life)
 
 
-def _import(preload: list[str], data: dict[str, Any]) -> None:
+def _import(preload: list[str], on_error: str, data: dict[str, Any]) -> None:
     """As the standard library's fork server: the main module, if asked for, then the others."""
     if "sys_path" in data:
         sys.path[:] = data["sys_path"]
@@ -136,13 +148,23 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
         current._inheriting = True
         try:
             _unguarded.import_main(lambda: _child.import_main_from_path(main_path))
-        except (Exception, SystemExit):
+        except (Exception, SystemExit) as error:
             # The children will meet it too, and report it to who asked for them.
-            pass
+            _not_preloaded(f"__main__ from {main_path!r}", error, on_error)
         finally:
             del current._inheriting
     for name in preload:
-        with contextlib.suppress(ImportError):
+        try:
             __import__(name)
+        except ImportError as error:
+            _not_preloaded(f"module {name!r}", error, on_error)
     # What was printed belongs to this process: its children would print it once more each.
     util._flush_std_streams()  # type: ignore[attr-defined]
+
+
+def _not_preloaded(what: str, error: BaseException, on_error: str) -> None:
+    """What the program has asked for; see `forkserver.ForkServer.set_forkserver_preload`."""
+    if on_error == "fail":
+        raise error
+    if on_error == "warn":
+        warnings.warn(f"Failed to preload {what}: {error}", ImportWarning, stacklevel=2)

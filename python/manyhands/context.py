@@ -186,11 +186,17 @@ class BaseContext(_std.BaseContext):
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
-        """Modules that the fork server imports before it forks its first child."""
+    def set_forkserver_preload(
+        self, module_names: list[str], *, on_error: Literal["ignore", "warn", "fail"] = "ignore"
+    ) -> None:
+        """Modules that the fork server imports before it forks its first child.
+
+        ``on_error`` tells what becomes of one that cannot be imported; see `manyhands.forkserver`. (The standard
+        library's takes it from Python 3.15 on.)
+        """
         from .forkserver import set_forkserver_preload
 
-        set_forkserver_preload(module_names)
+        set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """This context, or the one of that start method."""

@@ -37,7 +37,8 @@ def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
     `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
     """
     preparation = without_missing_main(spawn.get_preparation_data(process_obj._name))
-    head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
+    installed = _install.installed(), _install.starts_what_is_sent_ours()
+    head = _dumps((*installed, _default_context.get_start_method())) + _dumps(preparation)
     popen._job = (process_obj, len(popen._fds))
     job = head + _pickler.dumps_with(_dump, process_obj)
     popen._job = None
