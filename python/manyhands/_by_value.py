@@ -103,10 +103,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
         """cloudpickle's reduction, changed so that the function gets its module's globals and not a copy."""
-        reduced = cloudpickle.Pickler.reducer_override(self, function)
-        if not isinstance(reduced, tuple) or len(reduced) != 6:
-            return reduced
+        # As for what has no name: cloudpickle would find one of the main module's by its name in a child.
+        reduced = self._dynamic_function_reduce(function)
         make, (code, copied, *rest), (state, slots), *unused, set_state = reduced
+        slots["__module__"] = _fingerprints.main_named(slots["__module__"])
         used = slots["__globals__"]
         module = _found_by_name.module_of(function)
         if module is not None and not used and module not in _MAIN:
@@ -210,11 +210,16 @@ class _BodyPickler(_Pickler):
 
 def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
     reduced = cloudpickle.cloudpickle._class_reduce(cls)
+    if reduced is NotImplemented:
+        # It would be found by its name here: a main module's in a child.
+        reduced = cloudpickle.cloudpickle._dynamic_class_reduce(cls)
     if not isinstance(reduced, tuple) or len(reduced) != 6:
         return None
     make, arguments, state, *_unused, set_state = reduced
     # What `copyreg` notes there when it first pickles an instance.
     state[0].pop("__slotnames__", None)
+    if "__module__" in state[0]:
+        state[0]["__module__"] = _fingerprints.main_named(state[0]["__module__"])
     pickles: list[bytes] = []
     beside: list[list[Any]] = []
     names: dict[str, None] = {}
@@ -240,7 +245,11 @@ def _as_it_is_named(cls: Any, make: Any, arguments: Any) -> tuple[Any, Any]:
                 more[key] = cls.__dict__[key]
         if "__orig_bases__" in more and not typing.is_typeddict(cls):
             bases = cls.__bases__
+        more["__module__"] = _fingerprints.main_named(cls.__module__)
         first = [kind, name, bases, more]
+    elif make is cloudpickle.cloudpickle._make_skeleton_enum:
+        *most, module = first
+        first = [*most, _fingerprints.main_named(module)]
     return make, (*first, None, extra)
 
 
@@ -406,3 +415,5 @@ def _bring(used: dict[str, Any]) -> None:
         earlier = (_brought.get(name, _NOTHING), _unguarded.names.get(name, _NOTHING))
         if before is _NOTHING or any(before is each for each in earlier):
             main[name] = _brought[name] = value
+            if _pickler.is_named(value):
+                _pickler.note_came(name)
