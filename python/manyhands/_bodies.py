@@ -11,15 +11,18 @@ from __future__ import annotations
 import enum
 import io
 import types
+import typing
 import weakref
 from _blake2 import blake2b
 from _pickle import Unpickler
 from typing import Any
 
-from . import _fingerprints
+import cloudpickle
+
+from . import _fingerprints, _identities
 from ._manyhands import Block
 
-__all__ = ["Body", "look", "made_of", "put_on"]
+__all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on"]
 
 #: A shorter one goes with each message.
 _SHORT = 256
@@ -33,7 +36,9 @@ class Body:
     ) -> None:
         made, put = pickles
         self.pickles = len(made).to_bytes(4, "little") + made + put
-        self.version = blake2b(self.pickles, digest_size=8).digest()
+        # In the pickles, the classes beside them are but numbers.
+        which = [next(iter(_identities.record_of(each).tokens)) for some in beside for each in some]
+        self.version = blake2b(b"".join((self.pickles, *which)), digest_size=8).digest()
         self._beside = tuple([weakref.ref(each) for each in some] for some in beside)
         #: Names of the main module that its functions use.
         self.names = names
@@ -66,11 +71,41 @@ def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...
     return make, arguments
 
 
-def put_on(cls: Any, body: bytes | Block, beside: list[Any]) -> None:
-    """Sets on the class all that it has."""
-    data = bytes(body)
-    set_state, state = _Reader(data[4 + int.from_bytes(data[:4], "little") :], cls, beside).load()
+def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[str]) -> frozenset[str]:
+    """Sets on the class all that it has, and takes away what it had in the body ``before``; the names of what it has."""
+    set_state, state = _put_of(cls, body, beside)
+    names = frozenset(state[0])
+    for name in before - names:
+        if name in vars(cls):
+            delattr(cls, name)
     set_state(cls, state)
+    return names
+
+
+def names_of(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[str]:
+    """What `put_on` would set."""
+    return frozenset(_put_of(cls, body, beside)[1][0])
+
+
+def _put_of(cls: Any, body: bytes | Block, beside: list[Any]) -> Any:
+    data = bytes(body)
+    return _Reader(data[4 + int.from_bytes(data[:4], "little") :], cls, beside).load()
+
+
+def put_bases_on(cls: Any, body: bytes | Block, beside: list[Any]) -> None:
+    """The bases of a class that was made from an earlier body."""
+    bases = bases_of(*made_of(body, beside))
+    if bases is not None and cls.__bases__ != bases:
+        cls.__bases__ = bases
+
+
+def bases_of(make: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """What they are in the class that is so made; ``None`` where the function that makes it says so."""
+    is_enum = make is cloudpickle.cloudpickle._make_skeleton_enum
+    bases = arguments[0 if is_enum else 2]
+    if typing.TypedDict in bases:
+        return None
+    return types.resolve_bases(bases) or (object,)
 
 
 class _Reader(Unpickler):

@@ -27,6 +27,7 @@ from . import (
     _found_by_name,
     _identities,
     _pickler,
+    _sources,
     _typed_in,
     _unguarded,
 )
@@ -158,7 +159,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return (
             _make_class,
             (said, sent, beside[0]),
-            (said, sent, beside[1], used),
+            (said, sent, beside, used),
             None,
             None,
             _complete_class,
@@ -276,6 +277,23 @@ class _Sendable:
         return self._known[id(value)][1]
 
 
+# --- code ---
+
+
+def _code_by_value(code: types.CodeType) -> Any:
+    """cloudpickle's reduction, with the name of the file; with the text, if it is of no file."""
+    make, arguments = cloudpickle.cloudpickle._code_reduce(code)
+    file = code.co_filename
+    arguments = tuple(file if each == "<dynamic-code>" else each for each in arguments)
+    text = _sources.of(file)
+    return (make, arguments) if text is None else (_make_code, (arguments, file, text))
+
+
+def _make_code(arguments: tuple[Any, ...], file: str, text: list[str]) -> types.CodeType:
+    _sources.note(file, text)
+    return types.CodeType(*arguments)
+
+
 # --- other things with names ---
 
 
@@ -302,6 +320,7 @@ def _parameters_of(variable: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 _REDUCERS: dict[Any, Any] = {
+    types.CodeType: _code_by_value,
     functools.cached_property: lambda each: (_make_cached_property, (each.func, each.attrname)),
     weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
     weakref.WeakValueDictionary: lambda each: (type(each), (dict(each),)),
@@ -346,9 +365,7 @@ def _make_class(said: tuple[Any, ...], body: Any, beside: list[Any]) -> Any:
 
     def bases() -> Any:
         made.extend(_bodies.made_of(body, beside))
-        make, arguments = made
-        is_enum = make is cloudpickle.cloudpickle._make_skeleton_enum
-        return types.resolve_bases(arguments[0 if is_enum else 2]) or (object,)
+        return _bodies.bases_of(*made) or ()
 
     cls = _identities.find_class(header, bases)
     if cls is None:
@@ -363,8 +380,18 @@ def _complete_class(cls: Any, state: Any) -> None:
     if used:
         _bring(used)
     record = _identities.record_of(cls)
-    if not record.is_own and record.version != header.state:
-        _bodies.put_on(cls, body, beside)
+    if record.version == header.state:
+        pass
+    elif record.is_own and not record.follows(header):
+        pass
+    elif record.is_like_parents:
+        # Only a later one differs.
+        record.is_like_parents = False
+        record.names, record.version = _bodies.names_of(cls, body, beside[1]), header.state
+    else:
+        if record.version is not None:
+            _bodies.put_bases_on(cls, body, beside[0])
+        record.names = _bodies.put_on(cls, body, beside[1], record.names)
         record.version = header.state
     _bring_by_its_name(cls, header)
 

@@ -39,6 +39,8 @@ class Header(NamedTuple):
     #: Of a class: which program's memory it lay in, and where.
     lineage: bytes
     address: int
+    #: The process that has sent the message.
+    sender: int
     #: Of what is defined again in the sender's main module, or may be in its parent's: all that it is.
     data: bytes | None = None
     #: Whether it is of a run of the main module that ended early: the parent had it at its first start.
@@ -58,7 +60,10 @@ class Record:
         "body",
         "header",
         "is_complete",
+        "is_like_parents",
         "is_own",
+        "is_parents",
+        "names",
         "places",
         "ref",
         "shape",
@@ -71,9 +76,13 @@ class Record:
         self.tokens = {token: None}
         #: Whether it was made by this process's program, and not by a message.
         self.is_own = is_own
+        #: Whether it is the parent's too, which this process began as a copy of; and was found to be as it is there.
+        self.is_parents = self.is_like_parents = False
         self.is_complete = is_own
         self.header: Header | None = None
+        #: Of a class that was made for a message: which version it is of, and the names that this has set.
         self.version: bytes | None = None
+        self.names: frozenset[str] = frozenset()
         self.places: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
         #: What `_bodies` keeps: how the class looked, and what it was sent as.
         self.shape: Any = None
@@ -89,6 +98,10 @@ class Record:
                     del by_token[each]
 
         self.ref = weakref.ref(obj, forget)
+
+    def follows(self, header: Header) -> bool:
+        """Whether what that message says of a class of this process's own is news of its parent's."""
+        return self.is_parents and header.sender == os.getppid()
 
 
 #: An object that many processes had before any has sent it is known by more; these suffice.
@@ -153,7 +166,12 @@ def note_copy(function: Any, header: Header) -> Any:
 
 def _adopt(obj: Any, header: Header) -> Any:
     """This process's own is what the token means."""
-    _note_tokens(record_of(obj), header)
+    record = record_of(obj)
+    _note_tokens(record, header)
+    if header.sender == os.getppid() and header.address == id(obj) and header.lineage == _lineage():
+        record.is_parents = True
+        # What goes by no name is only adopted if its data agree.
+        record.is_like_parents = not header.is_named or not _unguarded.is_fork_of_prompt()
     return obj
 
 
@@ -196,13 +214,14 @@ def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
     header = record.header
     if header is None:
         where = (_lineage(), id(obj)) if isinstance(obj, type) else (b"", 0)
-        header = Header((), module, obj.__qualname__, is_named, places, fingerprint, state, *where)
+        header = Header((), module, obj.__qualname__, is_named, places, fingerprint, state, *where, 0)
     return header._replace(
         tokens=tuple(record.tokens),
         is_named=is_named,
         places=places,
         fingerprint=fingerprint,
         state=state,
+        sender=os.getpid(),
         data=data,
         is_early=is_early,
     )
