@@ -8,7 +8,6 @@ it, in the message, by number: so a class is sent once however many refer to it,
 
 from __future__ import annotations
 
-import enum
 import io
 import types
 import typing
@@ -17,9 +16,7 @@ from _blake2 import blake2b
 from _pickle import Unpickler
 from typing import Any
 
-import cloudpickle
-
-from . import _fingerprints, _identities
+from . import _enumerations, _fingerprints, _identities
 from ._manyhands import Block
 
 __all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on"]
@@ -99,10 +96,9 @@ def put_bases_on(cls: Any, body: bytes | Block, beside: list[Any]) -> None:
         cls.__bases__ = bases
 
 
-def bases_of(make: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def bases_of(_make: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """What they are in the class that is so made; ``None`` where the function that makes it says so."""
-    is_enum = make is cloudpickle.cloudpickle._make_skeleton_enum
-    bases = arguments[0 if is_enum else 2]
+    bases = arguments[2]
     if typing.TypedDict in bases:
         return None
     return types.resolve_bases(bases) or (object,)
@@ -134,7 +130,7 @@ def look(cls: Any) -> Any:
 
 
 def _look_of_class(cls: Any) -> tuple[Any, ...]:
-    is_enum = issubclass(type(cls), enum.EnumMeta)
+    is_enum = _enumerations.is_one(cls)
     parts: list[Any] = [_weak(base) for base in cls.__bases__]
     for name, value in cls.__dict__.items():
         if name == "__slotnames__":
@@ -151,7 +147,8 @@ def _look_of_class(cls: Any) -> tuple[Any, ...]:
         else:
             parts.append(_look_of(value))
     if is_enum:
-        parts += [_look_of(member._value_) for member in cls]
+        for member in cls.__members__.values():
+            parts += [_look_of(member._value_), _look_of(tuple(_enumerations.attributes(member).items()))]
     return tuple(parts)
 
 

@@ -23,6 +23,7 @@ import cloudpickle
 from . import (
     _bodies,
     _descriptors,
+    _enumerations,
     _fingerprints,
     _found_by_name,
     _identities,
@@ -210,13 +211,18 @@ class _BodyPickler(_Pickler):
 
 
 def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
-    reduced = cloudpickle.cloudpickle._class_reduce(cls)
-    if reduced is NotImplemented:
-        # It would be found by its name here: a main module's in a child.
-        reduced = cloudpickle.cloudpickle._dynamic_class_reduce(cls)
-    if not isinstance(reduced, tuple) or len(reduced) != 6:
-        return None
-    make, arguments, state, *_unused, set_state = reduced
+    if _enumerations.is_one(cls):
+        made = _enumerations.make, _enumerations.parts(cls, _fingerprints.main_named(cls.__module__))
+        set_state, state = _enumerations.set_state, _enumerations.state(cls)
+    else:
+        reduced = cloudpickle.cloudpickle._class_reduce(cls)
+        if reduced is NotImplemented:
+            # It would be found by its name here: a main module's in a child.
+            reduced = cloudpickle.cloudpickle._dynamic_class_reduce(cls)
+        if not isinstance(reduced, tuple) or len(reduced) != 6:
+            return None
+        make, arguments, state, *_unused, set_state = reduced
+        made = _as_it_is_named(cls, make, arguments)
     # What `copyreg` notes there when it first pickles an instance.
     state[0].pop("__slotnames__", None)
     if "__module__" in state[0]:
@@ -224,7 +230,7 @@ def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
     pickles: list[bytes] = []
     beside: list[list[Any]] = []
     names: dict[str, None] = {}
-    for what in (_as_it_is_named(cls, make, arguments), (set_state, state)):
+    for what in (made, (set_state, state)):
         sink = Sink(True)
         pickler = _BodyPickler(sink, cls, sendable)
         pickler.dump(what)
@@ -248,9 +254,6 @@ def _as_it_is_named(cls: Any, make: Any, arguments: Any) -> tuple[Any, Any]:
             bases = cls.__bases__
         more["__module__"] = _fingerprints.main_named(cls.__module__)
         first = [kind, name, bases, more]
-    elif make is cloudpickle.cloudpickle._make_skeleton_enum:
-        *most, module = first
-        first = [*most, _fingerprints.main_named(module)]
     return make, (*first, None, extra)
 
 
