@@ -81,6 +81,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.dispatch_table = _Reducers({} if sink.is_standard else _pickler.own_reducers)
         super().__init__(sink, buffer_callback=sink.keep)
         self._sendable = sendable
+        #: Variables of enclosing functions: those that share one here do so there.
+        self._cells: dict[int, types.CellType] = {}
         self._carries = carries and not sink.is_standard
         #: Whether values of the main module's globals went along with a function.
         self.has_sent_globals = False
@@ -97,6 +99,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_class(obj) if _found_by_name.has_no_name(obj) else NotImplemented
         if kind is types.FunctionType:
             return self._reduce_function(obj) if _found_by_name.has_no_name(obj) else NotImplemented
+        if kind is types.CellType and id(obj) in self._cells:
+            # What it holds is set by the functions that it is a variable of.
+            return _make_cell, ()
         if kind is _Cached and _found_by_name.has_no_name(obj):
             return self._reduce_cached(obj)
         return NotImplemented
@@ -107,7 +112,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """cloudpickle's reduction, changed so that the function gets its module's globals and not a copy."""
         # As for what has no name: cloudpickle would find one of the main module's by its name in a child.
         reduced = self._dynamic_function_reduce(function)
-        make, (code, copied, *rest), (state, slots), *unused, set_state = reduced
+        make, (code, copied, name, defaults, _new), (state, slots), *unused, set_state = reduced
+        cells = function.__closure__
+        self._cells.update((id(cell), cell) for cell in cells or ())
+        slots["__closure__"] = None
         slots["__module__"] = _fingerprints.main_named(slots["__module__"])
         used = slots["__globals__"]
         module = _found_by_name.module_of(function)
@@ -123,8 +131,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             function, _fingerprints.state(function), _fingerprints.fingerprint(function)
         )
         said = tuple(header)
-        arguments = (said, make, module, code, copied, *rest)
-        return (_make_function, arguments, (set_state, (state, slots), used, said), *unused, _set_state)
+        arguments = (said, make, module, code, copied, name, defaults, cells)
+        held = tuple(map(_held, cells or ()))
+        return (_make_function, arguments, (set_state, (state, slots), held, used, said), *unused, _set_state)
 
     def _sent_along(self, used: dict[str, Any]) -> dict[str, Any]:
         """Those of the main module's globals that go with what uses them."""
@@ -351,13 +360,28 @@ def _make_function(
     return _identities.note_copy(make(code, where, *rest), header)
 
 
+def _make_cell() -> types.CellType:
+    return types.CellType()
+
+
+def _held(cell: types.CellType) -> tuple[Any, ...]:
+    """In a tuple, because it may hold nothing so far."""
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
+
+
 def _set_state(function: types.FunctionType, state: Any) -> None:
-    set_state, own, used, said = state
+    set_state, own, held, used, said = state
     if used:
         _bring(used)
     record = _identities.record_of(function)
     if not record.is_complete:
         set_state(function, own)
+        for cell, value in zip(function.__closure__ or (), held, strict=True):
+            if value:
+                cell.cell_contents = value[0]
         record.is_complete = True
     _bring_by_its_name(function, _identities.Header._make(said))
 

@@ -42,6 +42,10 @@ _HOLDERS: dict[type, tuple[str, ...]] = {
 _MAIN = ("__main__", "__mp_main__")
 
 
+#: Of what `functools.singledispatch` makes, beside which lies a cache.
+_DISPATCH = functools.singledispatch(lambda _value: None).__code__  # type: ignore[attr-defined]
+
+
 class NoDigest(Exception):
     """There is something in it that can hold anything."""
 
@@ -142,6 +146,10 @@ class _Describer:
 
     def _function(self, function: types.FunctionType) -> bytes:
         code = code_digest(function.__code__)
+        if function.__code__ is _DISPATCH:
+            registry: Any = function.registry  # type: ignore[attr-defined]
+            ways = [_join(self._value(cls), self._value(way)) for cls, way in registry.items()]
+            return _join("dispatch", function.__name__, *sorted(ways))
         if not self._strict and not function.__closure__ and not function.__defaults__:
             return code if not function.__kwdefaults__ else _join(code, self._keywords(function))
         parts = [code, self._value(function.__defaults__), self._keywords(function), *self._cells(function)]
@@ -302,7 +310,12 @@ def _assigned(code: types.CodeType) -> frozenset[str]:
 
 def _token_of(cls: type) -> bytes | None:
     identities: Any = sys.modules.get("manyhands._identities")
-    return identities.token_if_known(cls) if identities is not None else None
+    if identities is None:
+        return None
+    if "<locals>" in cls.__qualname__:
+        # One of several of that name: it is known by its token wherever it is.
+        return next(iter(identities.record_of(cls).tokens))  # type: ignore[no-any-return]
+    return identities.token_if_known(cls)  # type: ignore[no-any-return]
 
 
 def registered_with(cls: Any) -> frozenset[int]:

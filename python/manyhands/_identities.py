@@ -166,6 +166,10 @@ def note_copy(function: Any, header: Header) -> Any:
 
 def _adopt(obj: Any, header: Header) -> Any:
     """This process's own is what the token means."""
+    known = _records.get(id(obj))
+    if known is None or known.ref() is not obj:
+        # Nobody knows it by a token of this process's so far.
+        _records[id(obj)] = _new(obj, header.tokens[0], True)
     record = record_of(obj)
     _note_tokens(record, header)
     if header.sender == os.getppid() and header.address == id(obj) and header.lineage == _lineage():
