@@ -146,8 +146,8 @@ class _Describer:
 
     def _function(self, function: types.FunctionType) -> bytes:
         code = code_digest(function.__code__)
-        if function.__code__ is _DISPATCH:
-            registry: Any = function.registry  # type: ignore[attr-defined]
+        if function.__code__ == _DISPATCH and hasattr(function, "registry"):
+            registry: Any = function.registry
             ways = [_join(self._value(cls), self._value(way)) for cls, way in registry.items()]
             return _join("dispatch", function.__name__, *sorted(ways))
         if not self._strict and not function.__closure__ and not function.__defaults__:
@@ -310,12 +310,7 @@ def _assigned(code: types.CodeType) -> frozenset[str]:
 
 def _token_of(cls: type) -> bytes | None:
     identities: Any = sys.modules.get("manyhands._identities")
-    if identities is None:
-        return None
-    if "<locals>" in cls.__qualname__:
-        # One of several of that name: it is known by its token wherever it is.
-        return next(iter(identities.record_of(cls).tokens))  # type: ignore[no-any-return]
-    return identities.token_if_known(cls)  # type: ignore[no-any-return]
+    return identities.token_if_known(cls) if identities is not None else None
 
 
 def registered_with(cls: Any) -> frozenset[int]:
