@@ -467,7 +467,11 @@ def _bring(used: dict[str, Any]) -> None:
     for name, value in used.items():
         before = main.get(name, _NOTHING)
         earlier = (_brought.get(name, _NOTHING), _unguarded.names.get(name, _NOTHING))
-        if before is _NOTHING or any(before is each for each in earlier):
+        if (
+            before is _NOTHING
+            or any(before is each for each in earlier)
+            or (before is not None and _pickler.was_there(name, before))
+        ):
             main[name] = _brought[name] = value
             if _pickler.is_named(value):
                 _pickler.note_came(name)

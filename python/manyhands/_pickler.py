@@ -42,10 +42,12 @@ __all__ = [
     "main_is_importable",
     "names_below",
     "note_came",
+    "note_fork",
     "note_fresh_children",
     "note_lacking_names",
     "registered",
     "standard_dumps",
+    "was_there",
 ]
 
 #: More bytes are searched for the main module's name only if that matters.
@@ -364,6 +366,28 @@ def _look(names: dict[str, Any]) -> None:
                     _again.add(name)
         if ended_early and _unguarded.names.get(name) is value:
             _below.add(name)
+
+
+def note_fork() -> None:
+    """A child is about to be forked: what is defined later, or again, it lacks."""
+    _note_names()
+
+
+#: In a forked child: functions and classes of the main module that it began with.
+_at_fork: dict[str, object] = {}
+
+
+def _keep_what_was_there() -> None:
+    _at_fork.clear()
+    _at_fork.update(_met)
+
+
+os.register_at_fork(after_in_child=_keep_what_was_there)
+
+
+def was_there(name: str, value: object) -> bool:
+    """Whether this process is a fork, and began with that function or class under the name."""
+    return _at_fork.get(name) is value
 
 
 def note_came(name: str) -> None:

@@ -76,6 +76,9 @@ class Popen:
             from . import _typed_in
 
             self._inherited = _typed_in.note_fork()
+        pickler = sys.modules.get(f"{__package__}._pickler")
+        if pickler is not None:
+            pickler.note_fork()
         start = _manyhands.Start()
         # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")
