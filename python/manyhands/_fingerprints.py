@@ -188,11 +188,19 @@ class _Describer:
         parts.append(_join(*((slots,) if isinstance(slots, str) else sorted(map(str, slots)))))
         for name in sorted(cls.__dict__):
             value = cls.__dict__[name]
-            if name not in _VOLATILE and (
+            if isinstance(value, type) and self._is_part(value, cls, name):
+                parts += (name, self._class(value))
+            elif name not in _VOLATILE and (
                 _is_code(value) or (self._has_data and name not in _OF_EVERY_CLASS)
             ):
                 parts += (name, self._value(value))
         return _join("type", *parts)
+
+
+    def _is_part(self, inner: type, cls: type, name: str) -> bool:
+        """Whether the class was defined in the other one, under that name."""
+        is_defined_there = inner.__qualname__ == f"{cls.__qualname__}.{name}" and id(inner) not in self._under_way
+        return is_defined_there and main_named(inner.__module__) == main_named(cls.__module__)
 
 
 #: Modules whose objects classes are made of: descriptors, fields of dataclasses and the like.
