@@ -139,7 +139,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Those of the main module's globals that go with what uses them."""
         if self._sendable is not None:
             used = {name: value for name, value in used.items() if self._sendable.is_sendable(value)}
-        used = {name: value for name, value in used.items() if not _typed_in.is_inherited(name, value)}
+        used = {
+            name: value
+            for name, value in used.items()
+            if not _typed_in.is_inherited(name, value) and not _pickler.has_been_forked(name, value)
+        }
         self.has_sent_globals |= bool(used)
         return used
 

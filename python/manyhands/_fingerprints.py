@@ -175,7 +175,10 @@ class _Describer:
 
     def _class(self, cls: type) -> bytes:
         self._under_way.add(id(cls))
-        parts: list[Any] = [type(cls).__qualname__]
+        kind = type(cls)
+        parts: list[Any] = [kind.__qualname__]
+        if is_made_by_program(kind) and id(kind) not in self._under_way:
+            parts.append(self._class(kind))
         for base in cls.__bases__:
             parts += (main_named(base.__module__), base.__qualname__)
             if is_made_by_program(base) and id(base) not in self._under_way:
@@ -221,7 +224,7 @@ _MAKERS = frozenset(
 #: What says nothing of how a class differs from another one.
 _OF_EVERY_CLASS = frozenset(
     (
-        *("__abstractmethods__", "__annotations__", "__annotations_cache__", "__dict__", "__doc__"),
+        *("__abstractmethods__", "__annotations__", "__annotations_cache__", "__dict__"),
         *(
             "__firstlineno__",
             "__module__",

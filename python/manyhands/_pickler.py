@@ -35,6 +35,7 @@ __all__ = [
     "dumps",
     "dumps_alone",
     "dumps_with",
+    "has_been_forked",
     "has_fresh_children",
     "is_defined_again",
     "is_named",
@@ -151,7 +152,12 @@ def dump_into(obj: object, sink: Sink, carries: bool = True) -> None:
         if not _is_sent_by_value_after(error, obj, sink, carries):
             raise
         return
-    if _may_lack_names and sink.names_main(_FEW) and _lacks_main() and sink.names_main():
+    if (
+        (_may_lack_names or _names_of_children is not None)
+        and sink.names_main(_FEW)
+        and _lacks_main()
+        and sink.names_main()
+    ):
         _by_value_instead(obj, sink, carries)
 
 
@@ -250,7 +256,10 @@ _importable_file: object = object()
 
 def note_fresh_children() -> None:
     """From now on, children may be addressed that have the main module only if they can import it."""
-    global _fresh_children, _may_lack_names
+    global _fresh_children, _may_lack_names, _looked_at
+    if not _fresh_children:
+        # Forked ones lack less.
+        _looked_at = 0
     _fresh_children = _may_lack_names = True
 
 
@@ -333,7 +342,8 @@ _Function = type(note_fresh_children)
 
 
 def names_below() -> set[str]:
-    """Functions and classes of the main module that a fresh child may lack: they were defined after a start.
+    """Functions and classes of the main module that a fresh child may lack: they were defined after a start. If all
+    children are forks, only those that were defined again: others are not found, as in the standard library.
 
     In a child whose run of the main module ended early: those that it has from there. Its parent may have others of
     these names meanwhile.
@@ -360,12 +370,16 @@ def _look(names: dict[str, Any]) -> None:
         _last[name] = _known_by(value)
         if _names_of_children is not None:
             known = _names_of_children.get(name)
-            if known is None or known() is not value:
+            if known is not None and known() is not value:
+                _again.add(name)
+            elif known is None and _may_lack_names:
                 _below.add(name)
-                if known is not None:
-                    _again.add(name)
         if ended_early and _unguarded.names.get(name) is value:
             _below.add(name)
+    if _again:
+        from . import _users
+
+        _below.update(_again, _users.users_of(_again, _met))
 
 
 def note_fork() -> None:
@@ -388,6 +402,12 @@ os.register_at_fork(after_in_child=_keep_what_was_there)
 def was_there(name: str, value: object) -> bool:
     """Whether this process is a fork, and began with that function or class under the name."""
     return _at_fork.get(name) is value
+
+
+def has_been_forked(name: str, value: object) -> bool:
+    """Whether all children are forks, and have something of their own of that name which is no function or class."""
+    is_known = _names_of_children is not None and name in _names_of_children
+    return is_known and not _may_lack_names and not is_named(value)
 
 
 def note_came(name: str) -> None:
@@ -432,7 +452,7 @@ def main_by_value() -> bool:
 
 def _lacks_main() -> bool:
     """Whether a pickle that names the main module may name what a fresh child does not have."""
-    return not main_is_importable() or bool(names_below())
+    return main_by_value() or bool(names_below())
 
 
 def _by_value_instead(obj: object, sink: Sink, carries: bool = True) -> None:
