@@ -69,7 +69,7 @@ def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...
 
 
 def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[str]) -> frozenset[str]:
-    """Sets on the class all that it has, and takes away what it had in the body ``before``; the names of what it has."""
+    """Sets on the class all that it has, and takes away what it had ``before``; the names of what it has."""
     set_state, state = _put_of(cls, body, beside)
     names = frozenset(state[0])
     for name in before - names:

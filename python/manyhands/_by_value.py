@@ -411,9 +411,7 @@ def _complete_class(cls: Any, state: Any) -> None:
     if used:
         _bring(used)
     record = _identities.record_of(cls)
-    if record.version == header.state:
-        pass
-    elif record.is_own and not record.follows(header):
+    if record.version == header.state or (record.is_own and not record.follows(header)):
         pass
     elif record.is_like_parents:
         # Only a later one differs.

@@ -18,7 +18,13 @@ __all__ = ["attributes", "is_one", "make", "parts", "set_state", "state"]
 #: What the metaclass gives each member.
 _OF_EVERY_MEMBER = ("_value_", "_name_", "__objclass__", "_sort_order_")
 #: What the metaclass gives the class.
-_OF_EVERY_CLASS = ("_member_names_", "_member_map_", "_member_type_", "_value2member_map_", "_unhashable_values_")
+_OF_EVERY_CLASS = (
+    "_member_names_",
+    "_member_map_",
+    "_member_type_",
+    "_value2member_map_",
+    "_unhashable_values_",
+)
 #: What newer ones give it besides.
 _OF_NEWER = ("_hashable_values_", "_unhashable_values_map_", "_generate_next_value_")
 
@@ -52,7 +58,9 @@ def state(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         names.pop(name, None)
     if "_generate_next_value_" in vars(cls):
         names["_generate_next_value_"] = vars(cls)["_generate_next_value_"]
-    return names, {name: attributes(member) for name, member in cls._member_map_.items() if name == member._name_}
+    return names, {
+        name: attributes(member) for name, member in cls._member_map_.items() if name == member._name_
+    }
 
 
 def attributes(member: Any) -> dict[str, Any]:

@@ -199,10 +199,11 @@ class _Describer:
                 parts += (name, self._value(value))
         return _join("type", *parts)
 
-
     def _is_part(self, inner: type, cls: type, name: str) -> bool:
         """Whether the class was defined in the other one, under that name."""
-        is_defined_there = inner.__qualname__ == f"{cls.__qualname__}.{name}" and id(inner) not in self._under_way
+        is_defined_there = (
+            inner.__qualname__ == f"{cls.__qualname__}.{name}" and id(inner) not in self._under_way
+        )
         return is_defined_there and main_named(inner.__module__) == main_named(cls.__module__)
 
 

@@ -172,6 +172,9 @@ def _adopt(obj: Any, header: Header) -> Any:
         _records[id(obj)] = _new(obj, header.tokens[0], True)
     record = record_of(obj)
     _note_tokens(record, header)
+    if not header.is_named and _is_named(header, obj):
+        # There the name means another one: from here it goes by value, too.
+        _pickler.note_came(header.qualname.partition(".")[0])
     if header.sender == os.getppid() and header.address == id(obj) and header.lineage == _lineage():
         record.is_parents = True
         # What goes by no name is only adopted if its data agree.
@@ -331,6 +334,10 @@ def _candidates(header: Header) -> list[Any]:
     return found
 
 
+def _is_named(header: Header, obj: Any) -> bool:
+    return _resolve(header.module, tuple(header.qualname.split("."))) is obj
+
+
 def _fits(obj: Any, header: Header) -> bool:
     named = (_fingerprints.main_named(obj.__module__), obj.__qualname__)
     if named != (header.module, header.qualname):
@@ -343,6 +350,9 @@ def _fits(obj: Any, header: Header) -> bool:
             return False
         # As by name: what the receiver's own holds is its own affair, while the name means one thing.
         return header.data is None or header.data == _all_of(obj)
+    if header.module != "__main__" and _is_named(header, obj):
+        # A module that was loaded again there: the name means another one.
+        return False
     if isinstance(obj, type):
         return header.fingerprint != _LIKE_NONE and _fingerprints.whole(obj) == header.fingerprint
     return header.state is not None and _fingerprints.state(obj) == header.state
@@ -370,7 +380,7 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
     # One that is found by no name: in a relative the one at that place, else the only one.
     own = [each for each in _like(header, bases()) if _is_own(each) and _may_be(each, header)]
     if not header.is_named or header.is_early:
-        own = [each for each in own if _resolve(header.module, tuple(header.qualname.split("."))) is not each]
+        own = [each for each in own if not _is_named(header, each)]
     elif not is_relative:
         return None
     if is_relative:

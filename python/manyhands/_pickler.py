@@ -15,9 +15,9 @@ import copyreg
 import os
 import sys
 from _functools import _lru_cache_wrapper  # type: ignore[import-not-found]
+from _operator import is_
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
-from _operator import is_
 from _weakref import ref
 
 from . import _unguarded

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 else:
     _Module = type(sys)
 
-__all__ = ["UnguardedStart", "about_to_start", "has_ended_early", "import_main", "is_fork_of_prompt", "is_importing_main"]
+__all__ = [
+    "UnguardedStart",
+    "about_to_start",
+    "has_ended_early",
+    "import_main",
+    "is_fork_of_prompt",
+    "is_importing_main",
+]
 
 #: A main module that catches every error and tries again would do so for ever.
 _MOST_ATTEMPTS = 10

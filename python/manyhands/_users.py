@@ -34,13 +34,13 @@ def _names(value: Any) -> Iterator[str]:
 def _codes(value: Any) -> Iterator[types.CodeType]:
     if isinstance(value, type):
         for each in list(vars(value).values()):
-            if not isinstance(each, type):
-                yield from _codes(each)
-            elif each.__qualname__.startswith(f"{value.__qualname__}."):
+            if not isinstance(each, type) or each.__qualname__.startswith(f"{value.__qualname__}."):
                 yield from _codes(each)
         return
     for part in ("__func__", "__wrapped__", "fget", "fset", "fdel", "func"):
-        inner = value.__dict__.get(part) if isinstance(value, types.FunctionType) else getattr(value, part, None)
+        inner = (
+            value.__dict__.get(part) if isinstance(value, types.FunctionType) else getattr(value, part, None)
+        )
         if isinstance(inner, types.FunctionType) and inner is not value:
             yield from _codes(inner)
     if isinstance(value, types.FunctionType):

@@ -21,7 +21,7 @@ def made_and_pool(ctx: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
 def enumerations() -> dict[str, Any]:
     class Colour(enum.Enum):
         RED = 1
-        CRIMSON = 1
+        CRIMSON = 1  # noqa: PIE796
         BLUE = 2
 
         @property
@@ -90,7 +90,12 @@ def look(made: dict[str, Any]) -> dict[str, Any]:
         "alias": (colour.CRIMSON is colour.RED, colour["CRIMSON"].name, colour.RED.twice, len(colour)),
         "init": (planet.MARS.mass, planet((3, 4)) is planet.MARS, planet.EARTH.value),
         "new": (letter.B.label, letter(2) is letter.B, bytes(letter.B), letter.A.value),
-        "flags": (repr(right.READ | right.WRITE), right(3) is right.BOTH, ~right.READ is right.WRITE, len(right)),
+        "flags": (
+            repr(right.READ | right.WRITE),
+            right(3) is right.BOTH,
+            ~right.READ is right.WRITE,
+            len(right),
+        ),
         "numbers": (made["Number"].X | made["Number"].Y == 3, made["Word"].ONE == "one"),
         "tuple": (made["Pair"].TWO == (3, 4), made["Pair"]((1, 2)) is made["Pair"].ONE, made["Pair"].ONE[1]),
         "odd": (made["Odd"]([1]) is made["Odd"].LIST, made["Odd"](77).name, made["Odd"].TABLE.value),
@@ -107,7 +112,11 @@ class TestEnumerations:
     def test_members_come_back(self, made_and_pool: Any) -> None:
         made, pool = made_and_pool
         members = [member for cls in made.values() for member in cls.__members__.values()]
-        assert [there for here, there in zip(members, pool.apply(echo, (members,)), strict=True) if here is not there] == []
+        assert [
+            there
+            for here, there in zip(members, pool.apply(echo, (members,)), strict=True)
+            if here is not there
+        ] == []
         for member in members:
             assert pool.apply(echo, (member,)) is member
         assert pool.apply(lambda: {made["Colour"].RED: 1}[made["Colour"].CRIMSON]) == 1
@@ -165,7 +174,9 @@ class TestFunctions:
                 True,
             )
             back = pool.apply(echo, ((even, odd, fibonacci, itself),))
-            assert all(here is there for here, there in zip((even, odd, fibonacci, itself), back, strict=True))
+            assert all(
+                here is there for here, there in zip((even, odd, fibonacci, itself), back, strict=True)
+            )
 
     def test_of_singledispatch(self, ctx: Any) -> None:
         @functools.singledispatch
