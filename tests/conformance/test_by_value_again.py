@@ -31,10 +31,10 @@ def cached(number, by=[1]):
     return number + by[0]
 
 def make():
-    return Config(), Outer.Inner(), Kept()
+    return first[0](), first[1](), Kept()
 
 def functions():
-    return step
+    return first[2]
 
 first = Config, Outer.Inner, step
 """
@@ -166,6 +166,133 @@ if __name__ == "__main__":
         print(pool.map(get, [Config()]), pool.map(lambda config: type(config), [Config()])[0] is Config)
 """
     assert _run(ctx, text, tmp_path) == "[(1, True)]\n[(2, False)] True\n"
+
+
+def test_what_uses_a_name_that_is_defined_again(ctx: Any, tmp_path: Path) -> None:
+    """It was defined above, and goes by name otherwise."""
+    text = """
+def rate(): return 1
+def scaled(number): return rate() * number
+class Scale:
+    def of(self): return scaled(1)
+class Bad(Exception): code = 1
+def fails(): raise Bad("x")
+pool = ctx.Pool(1)
+print(pool.apply(lambda: scaled(1)))
+def rate(): return 2
+class Bad(Exception): code = 2
+print(pool.map(scaled, [1]), pool.apply(Scale().of), pool.apply(lambda: scaled) is scaled)
+try:
+    pool.apply(fails)
+except Bad as error:
+    print(error.code)
+pool.terminate()
+"""
+    assert _run(ctx, text, tmp_path) == "1\n[2] 2 True\n2\n"
+
+
+def test_defined_again_and_again(ctx: Any, tmp_path: Path) -> None:
+    text = """
+class Shape: sides = 0
+pool = ctx.Pool(1)
+for number in range(1, 4):
+    class Shape: sides = number
+    print(pool.map(lambda shape: (shape.sides, type(shape) is Shape), [Shape()]), end=" ")
+    print(type(pool.apply(lambda: Shape())) is Shape)
+pool.terminate()
+"""
+    assert _run(ctx, text, tmp_path) == "".join(f"[({number}, True)] True\n" for number in range(1, 4))
+
+
+KINDS = """
+import collections, dataclasses, enum, typing
+first = None
+pool = None
+"""
+
+EACH_KIND = """
+@dataclasses.dataclass
+class Data:
+    x: int = NUMBER
+class Tuple(typing.NamedTuple):
+    x: int = NUMBER
+class Member(enum.Enum):
+    A = NUMBER
+Pair = collections.namedtuple("Pair", "x", defaults=[NUMBER])
+class Base:
+    value = NUMBER
+class Derived(Base):
+    pass
+class Meta(type):
+    def number(cls):
+        return NUMBER
+class Made(metaclass=Meta):
+    pass
+class Told:
+    "number NUMBER"
+class Outer:
+    class Inner:
+        def number(self):
+            return NUMBER
+handler = lambda: NUMBER
+def tagged():
+    pass
+tagged.tag = NUMBER
+Typed = typing.NewType("Typed", TYPE)
+"""
+
+USE_EACH_KIND = """
+def look():
+    return (
+        Data().x, Tuple().x, Member.A.value, Pair().x, Derived().value, Made.number(), Told.__doc__,
+        Outer.Inner().number(), handler(), tagged.tag, Typed.__supertype__.__name__,
+    )
+here = (Data, Tuple, Pair, Derived, Made, Told)
+there = pool.map(lambda cls: cls(), here)
+print(pool.apply(lambda: look()))
+print([type(each) is cls for each, cls in zip(there, here)], pool.apply(lambda: Member.A) is Member.A)
+pool.terminate()
+"""
+
+
+def test_each_kind_defined_again(ctx: Any, tmp_path: Path) -> None:
+    first, again = (
+        EACH_KIND.replace("NUMBER", str(number)).replace("TYPE", kind)
+        for number, kind in ((1, "int"), (2, "str"))
+    )
+    text = KINDS + first + "pool = ctx.Pool(1)\n" + again + USE_EACH_KIND
+    assert _run(ctx, text, tmp_path) == (
+        "(2, 2, 2, 2, 2, 2, 'number 2', 2, 2, 2, 'str')\n[True, True, True, True, True, True] True\n"
+    )
+
+
+def test_an_earlier_one_that_the_child_still_names(ctx: Any, tmp_path: Path) -> None:
+    """It goes back by value: here the name means another one."""
+    text = """
+class Config: rate = 1
+first = Config
+def is_first(config): return type(config) is first
+def give(): return first()
+if __name__ == "__main__":
+    class Config: rate = 2
+    with ctx.Pool(1) as pool:
+        print(pool.apply(is_first, (first(),)), type(pool.apply(give)) is first)
+"""
+    assert _run(ctx, text, tmp_path) == "True True\n"
+
+
+def test_a_module_that_is_loaded_again(ctx: Any, tmp_path: Path) -> None:
+    (tmp_path / "shapes.py").write_text("class Shape:\n    sides = 3\n")
+    text = """
+import importlib, shapes
+old = shapes.Shape
+def look(shape): return type(shape) is shapes.Shape
+if __name__ == "__main__":
+    importlib.reload(shapes)
+    with ctx.Pool(1) as pool:
+        print(pool.map(look, [old(), shapes.Shape()]), type(pool.apply(lambda shape: shape, (old(),))) is old)
+"""
+    assert _run(ctx, text, tmp_path) == "[False, True] True\n"
 
 
 def test_a_class_that_loses_attributes_and_changes_its_bases(ctx: Any) -> None:
