@@ -203,7 +203,7 @@ class Sink:
     def clear(self) -> None:
         """Forgets what was written: the object is pickled in another way."""
 
-    def names_main(self) -> bool:
+    def names_main(self, searched: int = ...) -> bool:
         """Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes."""
 
     def pickle(self) -> bytes:

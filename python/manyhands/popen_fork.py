@@ -78,6 +78,9 @@ class Popen:
             self._inherited = _typed_in.note_fork()
         # Found out here: in the child, each page that is written to has to be copied first.
         dies, name = dies_with_parent(process_obj), label(process_obj)
+        pickler = sys.modules.get(f"{__package__}._pickler")
+        if pickler is not None:
+            pickler.note_fork()
         start = _manyhands.Start()
         # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")
