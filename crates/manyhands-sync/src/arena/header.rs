@@ -18,6 +18,11 @@ pub(super) const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 /// Changes whenever any placed structure changes.
 pub const LAYOUT: u32 = 8;
 
+/// This part of the arena's units is kept for kinds, but at least and at most so many.
+const KINDS_PART: u64 = 64;
+const LEAST_FOR_KINDS: u64 = if cfg!(loom) { 0 } else { 16 };
+const MOST_FOR_KINDS: u64 = if cfg!(loom) { 0 } else { 64 };
+
 /// At offset 0 of every arena.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -35,7 +40,7 @@ pub struct ArenaHeader {
     pub(super) growth: RobustMutex,
     /// Chunks handed out so far.
     pub(super) next_chunk: AtomicU32,
-    /// No unit before this one is free.
+    /// No unit before this one is free, but for those that are kept for kinds.
     pub(super) first_free: AtomicU32,
     /// How many free units may hold pages: never fewer than do, more when somebody died changing it.
     pub(super) dirty_units: AtomicU32,
@@ -128,7 +133,7 @@ impl ArenaHeader {
         self.room.lay_out();
         self.extents[0].store(1, Ordering::Relaxed);
         self.next_chunk.store(1, Ordering::Relaxed);
-        self.first_free.store(self.first_unit() as u32, Ordering::Relaxed);
+        self.first_free.store(self.first_common_unit() as u32, Ordering::Relaxed);
         self.magic.store(ARENA_MAGIC, Ordering::Release);
     }
 
@@ -158,6 +163,14 @@ impl ArenaHeader {
     pub(super) fn first_unit(&self) -> u64 {
         let words = Self::most_chunks(self.limit_bytes.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
         (Self::table() + words * size_of::<AtomicU64>() as u64).div_ceil(UNIT_BYTES)
+    }
+
+    /// The first unit that anything may lie in. Those before it are kept for blocks of kinds, which never become anything
+    /// else: made while the arena is full, they would lie wherever something was free, and part it for ever. Nothing but
+    /// address space is kept: their pages come when they are used.
+    pub(super) fn first_common_unit(&self) -> u64 {
+        let part = self.limit_bytes.load(Ordering::Relaxed) / UNIT_BYTES / KINDS_PART;
+        self.first_unit() + part.clamp(LEAST_FOR_KINDS, MOST_FOR_KINDS)
     }
 
     /// Puts right what a member that died while growing the arena has left. Nothing: each change is one store.

@@ -53,6 +53,7 @@ pub use references::ReferError;
 pub use size_class::{CHUNK_BYTES, CLASS_COUNT, SizeClass};
 pub use survey::Survey;
 pub use sweep::Swept;
+pub(crate) use units::UNIT_BYTES;
 
 use crate::kill_point;
 use crate::memory::{Memory, Placing};
@@ -138,6 +139,12 @@ pub trait Backing: Memory {
     /// Called before the arena grows, if much was handed out since the last time, or cannot grow; with no lock held: whether
     /// something was reclaimed instead.
     fn reclaim(&self) -> bool {
+        false
+    }
+
+    /// Called before it is said that there is no memory, with no lock held: moves what can be moved to where less is in its
+    /// way, see [`compact`](crate::compaction::compact); whether something was moved.
+    fn compact(&self) -> bool {
         false
     }
 

@@ -262,6 +262,16 @@ impl<B: Backing> Arena<B> {
         (holders == 0 && !claimed).then_some((kind, target))
     }
 
+    /// Runs `work` while nobody can release the last reference to the shared structure: it stays what it is until then.
+    /// `None` when it is gone, or on its way out. `work` must be short, and take no lock that others wait for with this one
+    /// in hand.
+    pub(crate) fn while_referred<T>(&self, target: Handle, work: impl FnOnce() -> T) -> Option<T> {
+        let _counting = self.header.references.lock(&self.backing).ok()?;
+        let block = self.held(target).ok()?;
+        let referred = block.owner() == Owner::Shared && block.holders.load(Ordering::Relaxed) > 0;
+        referred.then(work)
+    }
+
     /// Makes this process the owner of these shared structures, if no reference was changed since `before`.
     pub(super) fn claim(&self, before: u64, lost: Vec<(Kind, Handle)>) -> Vec<(Kind, Handle)> {
         let log = &self.header.references;

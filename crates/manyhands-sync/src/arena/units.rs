@@ -18,7 +18,7 @@ use super::{BLOCK_HEADER_BYTES, KIND_COUNT};
 use crate::primitive::{AtomicU64, Ordering};
 
 /// Memory changes from one use to another in units of this many bytes.
-pub(super) const UNIT_BYTES: u64 = if cfg!(loom) { 4 << 10 } else { 256 << 10 };
+pub(crate) const UNIT_BYTES: u64 = if cfg!(loom) { 4 << 10 } else { 256 << 10 };
 /// So many units are a chunk.
 pub(super) const UNITS_A_CHUNK: u64 = CHUNK_BYTES / UNIT_BYTES;
 
