@@ -232,15 +232,18 @@ impl<B: Backing> Arena<B> {
         if Kind::of_list(block.list.load(Ordering::Relaxed)) != Some(Kind::Reference) {
             return Err(StaleHandle);
         }
-        let last = self.uncount(handle.offset);
+        let last = self.uncount(handle);
         self.free(handle)?;
         Ok(last)
     }
 
-    fn uncount(&self, at: u64) -> Option<(Kind, Handle)> {
+    fn uncount(&self, handle: Handle) -> Option<(Kind, Handle)> {
+        let at = handle.offset;
         let reference = self.backing.place::<Reference>(at)?;
         let log = &self.header.references;
         let _counting = log.lock(&self.backing).ok()?;
+        // Somebody else may have freed it since. While this lock is held, its memory becomes nothing else.
+        self.held(handle).ok()?;
         if reference.counted.load(Ordering::Relaxed) == 0 {
             return None;
         }

@@ -248,7 +248,7 @@ impl<B: Backing> Arena<B> {
             self.units.set(later, Unit::free(floor, later < number + dirty_units));
         }
         let header: &ArenaHeader = self.header;
-        if u64::from(header.first_free.load(Ordering::Relaxed)) > number {
+        if number >= header.first_common_unit() && u64::from(header.first_free.load(Ordering::Relaxed)) > number {
             header.first_free.store(number as u32, Ordering::Relaxed);
         }
         self.discount(kept_bytes);
@@ -269,7 +269,7 @@ impl<B: Backing> Arena<B> {
         let header: &ArenaHeader = self.header;
         let mut given = 0;
         let _growing = header.growth.lock(|| {})?;
-        let (mut at, end) = (self.first_free_unit(), self.end_of_units());
+        let (mut at, end) = (header.first_unit(), self.end_of_units());
         while at < end && header.dirty_units.load(Ordering::Relaxed) > 0 {
             let unit = self.units.get(at);
             if unit.using == Use::Free && unit.dirty {
@@ -283,6 +283,9 @@ impl<B: Backing> Arena<B> {
                 given += UNIT_BYTES;
             }
             at += unit.units();
+            if at == header.first_common_unit() {
+                at = self.first_free_unit();
+            }
         }
         // None is left: were more counted, somebody has died.
         header.dirty_units.store(0, Ordering::Relaxed);

@@ -49,7 +49,7 @@ impl<B: Backing> Arena<B> {
         found
     }
 
-    fn walk_region(
+    pub(super) fn walk_region(
         &self,
         number: u64,
         unit: Unit,
