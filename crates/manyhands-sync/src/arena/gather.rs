@@ -35,6 +35,11 @@ use std::collections::BTreeMap;
 /// While fewer bytes than this part of the arena were handed out since the last gathering, it grows instead.
 const WORTHWHILE_PART: u64 = 16;
 
+/// Gathering for something that stays takes this part of the time at most,
+const PART_OF_TIME: u64 = 10;
+/// and happens so many milliseconds after the last one at the earliest.
+const PAUSE: u64 = 10;
+
 /// What is common to the blocks of a list.
 #[derive(Clone, Copy, Debug)]
 struct Sort {
@@ -80,6 +85,7 @@ impl<B: Backing> Arena<B> {
     /// Dissolves the regions of which no block is held; how many units that gave. Under the `room` lock.
     pub(super) fn gather(&self) -> u64 {
         self.header.handed_units.store(0, Ordering::Relaxed);
+        let began = self.backing.milliseconds();
         let mut lists: BTreeMap<usize, BTreeMap<u64, Candidate>> = BTreeMap::new();
         self.walk_regions(|number, unit| {
             if let Some((list, blocks)) = self.free_blocks_of(number, unit) {
@@ -89,7 +95,37 @@ impl<B: Backing> Arena<B> {
         });
         let gathered = lists.into_iter().map(|(list, candidates)| self.take_apart(list, candidates)).sum();
         self.give_back_excess();
+        let ended = self.backing.milliseconds();
+        let pause = PAUSE.saturating_add(ended.saturating_sub(began).saturating_mul(PART_OF_TIME));
+        self.header.next_gathering.store(ended.saturating_add(pause), Ordering::Relaxed);
         gathered
+    }
+
+    /// Before a block is allocated that will outlive messages. Memory was full, so free blocks lie wherever messages were,
+    /// and one that stays would part what is free there: the units that are free by now are taken back from the lists first.
+    #[inline]
+    pub fn prepare_for_what_stays(&self) {
+        if self.header.refused.load(Ordering::Relaxed) != 0 {
+            self.gather_for_what_stays();
+        }
+    }
+
+    #[cold]
+    fn gather_for_what_stays(&self) {
+        // It helps, and is not necessary: so it takes but a part of anybody's time, and waits for nobody.
+        if self.backing.milliseconds() < self.header.next_gathering.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(_making_room) = self.header.room.try_lock(|| {}) else { return };
+        self.gather();
+        let (mut free, mut all) = (0, 0);
+        self.walk_regions(|_, unit| {
+            free += u64::from(unit.using == Use::Free);
+            all += unit.units();
+        });
+        if free > all / 4 * 3 {
+            self.header.refused.store(0, Ordering::Relaxed);
+        }
     }
 
     /// The list of a region and how many blocks it has, if all of them are free.

@@ -16,7 +16,7 @@ pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
 pub(super) const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 
 /// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 8;
+pub const LAYOUT: u32 = 9;
 
 /// This part of the arena's units is kept for kinds, but at least and at most so many.
 const KINDS_PART: u64 = 64;
@@ -46,6 +46,10 @@ pub struct ArenaHeader {
     pub(super) dirty_units: AtomicU32,
     /// How many units were handed out since the last gathering.
     pub(super) handed_units: AtomicU64,
+    /// 1 since somebody was told that there is no memory, until most of it is free again: see `Arena::prepare_for_what_stays`.
+    pub(super) refused: AtomicU32,
+    /// Before this time nobody gathers for something that stays, in milliseconds of the members' clock.
+    pub(super) next_gathering: AtomicU64,
     /// From which unit each list's next small block is carved; 0 when from none.
     pub(super) current: [AtomicU32; CLASS_COUNT + KIND_COUNT],
     /// Held by the one who makes room: sweeps, gathers, grows.
@@ -92,6 +96,8 @@ pub(super) fn write_blank_header<B: Backing>(backing: &B, limit_bytes: u64) {
         first_free: AtomicU32::new(0),
         dirty_units: AtomicU32::new(0),
         handed_units: AtomicU64::new(0),
+        refused: AtomicU32::new(0),
+        next_gathering: AtomicU64::new(0),
         current: std::array::from_fn(|_| AtomicU32::new(0)),
         room: RobustMutex::new(),
         lists: std::array::from_fn(|_| FreeList::new()),

@@ -316,6 +316,7 @@ impl<B: Backing> Arena<B> {
         if kind == Kind::Bytes {
             return self.allocate(payload_bytes);
         }
+        self.prepare_for_what_stays();
         let bytes = payload_bytes
             .checked_add(BLOCK_HEADER_BYTES)
             .and_then(|bytes| bytes.checked_next_multiple_of(BLOCK_HEADER_BYTES))

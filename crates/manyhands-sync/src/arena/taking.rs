@@ -63,7 +63,10 @@ impl<B: Backing> Arena<B> {
             Some(Room::Freed(handle)) => self.reuse(handle, bytes, wanted),
             Some(Room::Fresh(taken)) => self.fresh(taken, bytes, wanted),
             // None also when this process may not map more: its own limit, not the arena's.
-            None => Err(self.out_of_memory(bytes)),
+            None => {
+                self.header.refused.store(1, Ordering::Relaxed);
+                Err(self.out_of_memory(bytes))
+            }
         }
     }
 
