@@ -158,9 +158,8 @@ fn producers_and_consumers_at_work_lose_nothing_while_their_ring_moves() {
             let mut random = Random::new(2);
             while !over.load(Ordering::Relaxed) {
                 // What it moves to is free before it, or not.
-                let blocks: Vec<Handle> = (0..random.below(40))
-                    .filter_map(|_| Some(arena.allocate(8_300).ok()?.share()))
-                    .collect();
+                let blocks: Vec<Handle> =
+                    (0..random.below(40)).filter_map(|_| Some(arena.allocate(8_300).ok()?.share())).collect();
                 moves.fetch_add(u32::from(compact(arena)), Ordering::Relaxed);
                 blocks.into_iter().for_each(|block| arena.free(block).unwrap());
             }

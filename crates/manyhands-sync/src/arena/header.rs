@@ -171,9 +171,9 @@ impl ArenaHeader {
         (Self::table() + words * size_of::<AtomicU64>() as u64).div_ceil(UNIT_BYTES)
     }
 
-    /// The first unit that anything may lie in. Those before it are kept for blocks of kinds, which never become anything
-    /// else: made while the arena is full, they would lie wherever something was free, and part it for ever. Nothing but
-    /// address space is kept: their pages come when they are used.
+    /// The first unit that anything may lie in. Those before it are kept for blocks of kinds, which outlive messages: made
+    /// while the arena is full, they would lie wherever something was free, and part it for as long as they are held.
+    /// Nothing but address space is kept: their pages come when they are used.
     pub(super) fn first_common_unit(&self) -> u64 {
         let part = self.limit_bytes.load(Ordering::Relaxed) / UNIT_BYTES / KINDS_PART;
         self.first_unit() + part.clamp(LEAST_FOR_KINDS, MOST_FOR_KINDS)

@@ -24,8 +24,14 @@
 //! A large block whose pages were given back, or could not be had, is on its list without pages; they are
 //! committed again before it is handed out, so that no first touch of a large block meets a full system.
 //!
-//! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled only as the same kind, never for more bytes than they
-//! have, and their units never become anything else, so that a stale handle never makes bytes of a message look like a lock.
+//! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled as the same kind, never for more
+//! bytes than they have; their units become something else when all of their blocks are free, and nobody holds a reference
+//! to any of them. A stale handle never makes bytes of a message look like a lock: the table of units says what lies where.
+//!
+//! What outlives messages (kinds, shared bytes, the segments of rings) must not lie in the middle of what they leave: kinds
+//! have the first units for themselves, what is made after memory was full looks for its place
+//! ([`Arena::prepare_for_what_stays`]), and the segment of an empty ring is moved when somebody is about to be told that
+//! there is no memory ([`compact`](crate::compaction::compact)).
 
 mod blank;
 mod block;

@@ -75,7 +75,12 @@ impl<B: Backing> Arena<B> {
     }
 
     /// A new block of less than a unit, in a unit before that one.
-    pub(super) fn carve_before(&self, list: usize, bytes: u64, before: u64) -> Result<Option<Taken>, LockError> {
+    pub(super) fn carve_before(
+        &self,
+        list: usize,
+        bytes: u64,
+        before: u64,
+    ) -> Result<Option<Taken>, LockError> {
         let _growing = self.header.growth.lock(|| {})?;
         Ok(self.carve_small(list, bytes, Reach::Extent, before))
     }
@@ -103,9 +108,9 @@ impl<B: Backing> Arena<B> {
     }
 
     fn region_of_small_blocks(&self, list: usize, reach: Reach, before: u64) -> Option<(u64, Unit)> {
-        // Units of a kind never become anything else: in the middle they would part what is free for ever.
         let kept_for_kinds = if list < CLASS_COUNT { None } else { self.free_unit_for_kinds() };
-        let number = kept_for_kinds.or_else(|| self.free_units(1, reach)).filter(|&number| number < before)?;
+        let number =
+            kept_for_kinds.or_else(|| self.free_units(1, reach)).filter(|&number| number < before)?;
         let was = self.units.get(number);
         let unit = Unit { using: Use::Small { list, carved: 0 }, ..was };
         self.units.set(number, unit);
@@ -248,7 +253,9 @@ impl<B: Backing> Arena<B> {
             self.units.set(later, Unit::free(floor, later < number + dirty_units));
         }
         let header: &ArenaHeader = self.header;
-        if number >= header.first_common_unit() && u64::from(header.first_free.load(Ordering::Relaxed)) > number {
+        if number >= header.first_common_unit()
+            && u64::from(header.first_free.load(Ordering::Relaxed)) > number
+        {
             header.first_free.store(number as u32, Ordering::Relaxed);
         }
         self.discount(kept_bytes);

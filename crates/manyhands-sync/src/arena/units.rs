@@ -104,7 +104,7 @@ impl Unit {
             Use::Small { list, carved } => {
                 let sound = match SizeClass::from_index(list) {
                     Some(class) => class.divides(within) && within + class.block_bytes() <= carved,
-                    // Blocks of a kind differ in size; they are never anything else.
+                    // Blocks of a kind differ in size; what lies in one is no message.
                     None => within + BLOCK_HEADER_BYTES <= carved,
                 };
                 sound.then_some(list)
