@@ -6,11 +6,13 @@ import _thread
 import contextlib
 import ctypes
 import faulthandler
+import fcntl
 import gc
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -328,6 +330,14 @@ def _end_helpers() -> None:
         with contextlib.suppress(Exception):
             helper._stop()
     reap_adopted(set())
+
+
+@pytest.fixture
+def much_memory() -> Iterator[None]:
+    """For what takes gibibytes, or looks whether there are as many: one such test of the machine at a time."""
+    with open(Path(tempfile.gettempdir(), f"manyhands-tests-{os.getuid()}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
