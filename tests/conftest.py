@@ -186,8 +186,14 @@ def _warm_up(context: BaseContext) -> None:
         context.RawArray("c", 1 << 18)
 
 
-# Names in /dev/shm of tests that run elsewhere on the machine.
+# Names in /dev/shm of tests that run elsewhere on the machine. They are random: what is another's once stays so.
 _of_others: set[str] = set()
+
+
+def _tell_names_apart(names: set[str]) -> None:
+    """What appears when a test is over is another's, and so is what its processes have mapped."""
+    _of_others.update(set(os.listdir("/dev/shm")) - names)
+    _of_others.update(held_elsewhere(names - _of_others))
 
 
 class _Belongings:
@@ -205,11 +211,7 @@ class _Belongings:
             for number, target in sorted(self.descriptors.items())
             if before.descriptors.get(number) != target
         ]
-        names = self.shared_names - before.shared_names - _of_others
-        if names:
-            # Names are random: what is another's once stays so.
-            _of_others.update(held_elsewhere(names))
-        left += [f"/dev/shm/{name}" for name in sorted(names - _of_others)]
+        left += [f"/dev/shm/{name}" for name in sorted(self.shared_names - before.shared_names - _of_others)]
         left += [describe(pid) for pid in sorted(self.processes - before.processes) if not is_helper(pid)]
         left += [repr(thread) for thread in self.threads - before.threads]
         return left
@@ -249,6 +251,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "PoolDriver" in _beside_a_fork:
         pytest.fail("a pool's driver ran during a fork", pytrace=False)
+    names = set(os.listdir("/dev/shm")) - before.shared_names
     # pytest keeps the values of a test's fixtures until later; what only they hold is not left behind.
     request.node.funcargs.clear()
     if request.node.stash.get(_FAILED, False):
@@ -258,6 +261,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     deadline = time.monotonic() + GRACE_SECONDS
     left = _left_since(before)
     while left and time.monotonic() < deadline:
+        _tell_names_apart(before.shared_names | names)
         # There is nothing to wait on for the general case: what is looked for is what nobody should hold any more.
         time.sleep(0.02)
         left = _left_since(before)
