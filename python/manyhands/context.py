@@ -53,6 +53,15 @@ __all__ = [
 ]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 class BaseContext(_std.BaseContext):
     """What our contexts make that is not the standard library's."""
 

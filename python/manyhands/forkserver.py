@@ -30,6 +30,15 @@ __all__ = [
 ]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 #: How long a server whose socket is closed may take to be gone, in seconds.
 _ENDS_WITHIN = 5.0
 

@@ -36,6 +36,15 @@ __all__ = [
 ]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 class _Process(BaseProcess):
     """What our processes add to the standard library's.
 

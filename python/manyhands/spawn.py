@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["freeze_support", "get_executable", "get_preparation_data", "set_executable"]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
     """A descriptor from which the child reads what it needs to know and what it is to do.
 
