@@ -286,8 +286,9 @@ def main_is_importable() -> bool:
     return importable
 
 
-#: The main module that the following is about: `runpy` puts one in place of the other.
-_main_of_names: object = None
+#: The main module that the following is about: `runpy` puts one in place of the other. Not kept: at the interpreter's
+#: end a main module that somebody keeps outlives the modules that its objects' finalizers need.
+_main_of_names: ref[Any] | None = None
 #: What a fresh child has of it at least, with the functions and classes; nothing until the first is started.
 _names_of_children: dict[str, Any] | None = None
 #: Functions and classes that it has got since: children end their run of an unguarded one before.
@@ -315,8 +316,8 @@ def _note_names() -> None:
 def _forget_other_main() -> None:
     global _main_of_names, _names_of_children, _looked_at
     main = sys.modules["__main__"]
-    if _main_of_names is not main:
-        _main_of_names, _names_of_children, _looked_at = main, None, 0
+    if _main_of_names is None or _main_of_names() is not main:
+        _main_of_names, _names_of_children, _looked_at = ref(main), None, 0
         for known in (_below, _again, _last, _met):
             known.clear()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -29,12 +30,10 @@ def main(
     family: int,
     socket: int,
     life: int,
+    told: int,
     installed: bool,
-    preload: list[str],
-    on_error: str,
-    data: dict[str, Any],
 ) -> None:
-    """Serve until the client is gone."""
+    """Serve until the client is gone. From ``told`` is read what to import before."""
     _manyhands.join_family(family, place)
     os.close(family)
     if not _manyhands.die_with_parent(life):
@@ -44,7 +43,9 @@ def main(
     if installed:
         # Before anything is imported that takes names out of `multiprocessing`.
         _install.install()
-    _import(preload, on_error, data)
+    with open(told, "rb") as file:
+        file.seek(0)
+        _import(*pickle.load(file))
     util._close_stdin()  # type: ignore[attr-defined]
     # The children's ends are the server's to collect, whatever it inherited or its modules did. The children have back
     # what there was, as the standard library's.

@@ -11,7 +11,6 @@ import gc
 import os
 import sys
 import threading
-from multiprocessing import spawn as _spawn
 from multiprocessing import util
 from types import BuiltinFunctionType
 
@@ -145,14 +144,16 @@ class ForkServer:
         preload, on_error, kind = self._what_to_preload(), _on_error(self._asked()), _kind_wanted()
         data: dict[str, Any] = {}
         if preload:
-            known = spawn.without_missing_main(_spawn.get_preparation_data("ignore"))
+            known = spawn.preparation_of("ignore")
             data = {
                 key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known
             }
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
-        fds = (_manyhands.family_descriptor(), client.servers_end, start.life)
+        # Not in the command line, which may be no longer than the system's limit: the main module's `sys.argv` may.
+        told = spawn.described((preload, on_error, data))
+        fds = (_manyhands.family_descriptor(), client.servers_end, start.life, told.number)
         arguments = ", ".join(map(str, (start.place, *fds)))
-        call = f"manyhands._zygote.main({arguments}, {kind[0]}, {preload!r}, {on_error!r}, {data!r})"
+        call = f"manyhands._zygote.main({arguments}, {kind[0]})"
         passed = [fd for fd in fds if fd is not None]
         with _manyhands.Starting():
             # Ctrl-C is not the server's affair, not even while it comes up.
