@@ -15,10 +15,11 @@ import copyreg
 import os
 import sys
 from _functools import _lru_cache_wrapper  # type: ignore[import-not-found]
-from _operator import is_
+from _operator import call, is_
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
 from _weakref import ref
+from itertools import repeat
 
 from . import _unguarded
 from ._manyhands import Sink, note_offer, sending
@@ -297,8 +298,8 @@ _below: set[str] = set()
 _again: set[str] = set()
 #: What each has meant last.
 _last: dict[str, Any] = {}
-#: The functions and classes when that was last found, and how many names there were.
-_met: dict[str, object] = {}
+#: The functions and classes when that was last found (not kept, either), and how many names there were.
+_met: dict[str, Callable[[], object]] = {}
 _looked_at = 0
 
 
@@ -329,7 +330,7 @@ def is_named(value: object) -> bool:
     return type(value).__module__ == "typing" and hasattr(value, "__name__")
 
 
-def _known_by(value: object) -> object:
+def _known_by(value: object) -> Any:
     if not is_named(value):
         return None
     try:
@@ -352,7 +353,8 @@ def names_below() -> set[str]:
     _forget_other_main()
     names = vars(sys.modules["__main__"])
     # One that is defined again leaves the number as it was.
-    if len(names) != _looked_at or not all(map(is_, map(names.get, _met), _met.values())):
+    now = map(names.get, _met, repeat(_met))
+    if len(names) != _looked_at or not all(map(is_, now, map(call, _met.values()))):
         _look(names)
     return _below
 
@@ -361,14 +363,16 @@ def _look(names: dict[str, Any]) -> None:
     global _looked_at
     _looked_at = len(names)
     _met.clear()
+    defined = {}
     ended_early = _unguarded.has_ended_early()
     for name, value in list(names.items()):
         if not is_named(value) or getattr(value, "__module__", None) not in ("__main__", "__mp_main__"):
             continue
-        _met[name] = value
+        defined[name] = value
+        _met[name] = _known_by(value)
         if name in _last and _last[name]() is not value:
             _again.add(name)
-        _last[name] = _known_by(value)
+        _last[name] = _met[name]
         if _names_of_children is not None:
             known = _names_of_children.get(name)
             if known is not None and known() is not value:
@@ -380,7 +384,7 @@ def _look(names: dict[str, Any]) -> None:
     if _again:
         from . import _users
 
-        _below.update(_again, _users.users_of(_again, _met))
+        _below.update(_again, _users.users_of(_again, defined))
 
 
 def note_fork() -> None:
@@ -389,7 +393,7 @@ def note_fork() -> None:
 
 
 #: In a forked child: functions and classes of the main module that it began with.
-_at_fork: dict[str, object] = {}
+_at_fork: dict[str, Callable[[], object]] = {}
 
 
 def _keep_what_was_there() -> None:
@@ -402,7 +406,8 @@ os.register_at_fork(after_in_child=_keep_what_was_there)
 
 def was_there(name: str, value: object) -> bool:
     """Whether this process is a fork, and began with that function or class under the name."""
-    return _at_fork.get(name) is value
+    known = _at_fork.get(name)
+    return known is not None and known() is value
 
 
 def has_been_forked(name: str, value: object) -> bool:
