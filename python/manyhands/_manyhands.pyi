@@ -886,7 +886,8 @@ class Zygote:
     """The fork server's end."""
 
     def __new__(cls, socket: int, kept_for: float) -> Self:
-        """Keeps a duplicate of the socket. A child in reserve that has nothing to do for so many seconds is sent away."""
+        """Keeps a duplicate of the socket. A child in reserve that has had nothing to do for so many seconds is sent
+        away."""
 
     def next_request(self) -> bool:
         """Waits for a request; ``False`` when the client is gone."""
