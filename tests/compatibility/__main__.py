@@ -2,7 +2,8 @@
 
 Each suite of `suites.py` runs twice in an environment of its own: on the standard library, which is kept for as long as
 no version changes, and with ``MANYHANDS_INSTALL=1``. A test that passes there and not here is run alone, up to three
-times; when it fails each time, it is lost. A test that is lost needs an entry with a reason in docs/compatibility.md.
+times; when it fails each time, it is lost. A test that is lost needs an entry with a reason in docs/compatibility.md,
+and an entry there a test that is lost.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from environment import ROOT, Environment
 from runs import Run, run
 from suites import SUITES, Suite
-from verdicts import Verdict, compare, entries, write_table
+from verdicts import Verdict, compare, entries, table, write_table
 
 #: How many times a test that is about to be lost is run alone.
 _ALONE = 3
@@ -43,8 +44,10 @@ def main() -> int:
     if options.test:
         return _show(run(wanted[0], environment, True, options.test))
     verdicts = [_judge(suite, environment) for suite in wanted]
+    _, written = table()
     for verdict in verdicts:
-        print(verdict.row())
+        row = verdict.row()
+        print(row, "" if written.get(verdict.suite) == row else "(not what docs/compatibility.md says)")
     if options.write:
         write_table(verdicts, platform.python_version())
     return any(verdict.failed for verdict in verdicts)
@@ -68,6 +71,8 @@ def _judge(suite: Suite, environment: Environment) -> Verdict:
     verdict = compare(suite.name, environment.version(suite.package), standard, ours, entries())
     for test, reason in verdict.lost.items():
         print(f"lost: {test}: {reason or 'NO REASON GIVEN'}")
+    for name in verdict.unneeded:
+        print(f"an entry for what is not lost: {name}")
     for fault in (*standard.faults, *ours.faults):
         print(f"fault: {fault}")
     return verdict
