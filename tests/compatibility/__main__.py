@@ -1,9 +1,10 @@
 """`make compatibility`: other people's test suites, on the standard library and with manyhands in its place.
 
-Each suite of `suites.py` runs twice in an environment of its own: on the standard library, which is kept for as long as
-no version changes, and with ``MANYHANDS_INSTALL=1``. A test that fails there is run alone once more: a busy machine must
-not hide a loss. A test that passes there and not here is run alone, up to three times; when it fails each time, it is
-lost. A test that is lost needs an entry with a reason in docs/compatibility.md, and an entry there a test that is lost.
+Each suite of `suites.py` runs twice in an environment of its own: on the standard library, which is kept for as long
+as no version changes, and with ``MANYHANDS_INSTALL=1``. A test that fails there is run alone once more: a busy
+machine hides no loss. A test that passes there and not here is run alone, up to three times; when it fails each time,
+it is lost. A test that is lost needs an entry with a reason in docs/compatibility.md, and an entry there a test that
+is lost.
 """
 
 from __future__ import annotations
