@@ -883,8 +883,9 @@ class ZygoteClient:
 class Zygote:
     """The fork server's end."""
 
-    def __new__(cls, socket: int) -> Self:
-        """Keeps a duplicate of the socket."""
+    def __new__(cls, socket: int, kept_for: float) -> Self:
+        """Keeps a duplicate of the socket. A child in reserve that has had nothing to do for so many seconds is sent
+        away."""
 
     def next_request(self) -> bool:
         """Waits for a request; ``False`` when the client is gone."""
@@ -900,6 +901,9 @@ class Zygote:
 
     def refuse(self, errno: int) -> None:
         """In the server: no child can be forked for the request."""
+
+    def wants_reserve(self) -> bool:
+        """In the server: whether a child is to be forked before there is a request for it."""
 
     def prepare_reserve(self) -> None:
         """In the server: the next child is forked before there is a request for it."""

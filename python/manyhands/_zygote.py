@@ -52,14 +52,14 @@ def main(
     handlers = {number: signal.signal(number, ours) for number, ours in _HANDLERS.items()}
     # A child lets it in when it can deal with it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    server = _manyhands.Zygote(socket)
+    server = _manyhands.Zygote(socket, forkserver.RESERVE_SECONDS)
     os.close(socket)
     forkserver.freeze()
     while server.next_request():
         if not server.hand_over():
             _fork_for_request(server, life, handlers)
         # While that child works, the next one is made.
-        if forkserver.forks_ahead():
+        if server.wants_reserve() and forkserver.forks_ahead():
             _fork_reserve(server, life, handlers)
     _end()
 

@@ -18,6 +18,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A handle as Python sees it: offset and generation.
 type Named = (u64, u32);
@@ -360,9 +361,11 @@ pub(crate) struct PyZygote {
 #[pymethods]
 impl PyZygote {
     #[new]
-    fn new(socket: i32) -> PyResult<Self> {
+    fn new(socket: i32, kept_for: f64) -> PyResult<Self> {
+        let kept_for =
+            Duration::try_from_secs_f64(kept_for).map_err(|why| PyValueError::new_err(why.to_string()))?;
         let socket = adopt_descriptor(socket).map_err(error::os)?;
-        Ok(Self { zygote: Some(Zygote::new(socket)), request: None, channel: None })
+        Ok(Self { zygote: Some(Zygote::new(socket, kept_for)), request: None, channel: None })
     }
 
     /// Waits for a request; `False` when the client is gone.
@@ -397,6 +400,11 @@ impl PyZygote {
         let request = self.request.take().ok_or_else(already_started)?;
         self.zygote()?.refuse(request, OsError { call: "fork", errno });
         Ok(())
+    }
+
+    /// In the zygote: whether the next child is to be forked before there is a request for it.
+    fn wants_reserve(&mut self) -> PyResult<bool> {
+        Ok(self.zygote()?.wants_reserve())
     }
 
     /// In the zygote: the next child is forked before there is a request for it.

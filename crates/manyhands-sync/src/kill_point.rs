@@ -139,6 +139,7 @@ steps! {
     ZygoteTold = 153, "fork server: the client is told of its child, no other one is in reserve";
     ZygoteReserved = 154, "fork server: a child waits in reserve, its server does not watch it yet";
     ReserveAsked = 155, "fork server: the child in reserve has its request and has not taken its slot";
+    ReserveSentAway = 156, "fork server: the child in reserve is sent away, nobody has collected it";
 }
 
 #[cfg(loom)]
