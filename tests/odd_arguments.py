@@ -18,12 +18,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
-from queue import Empty
 from typing import Any
 
+import alike
 from odd_values import long, more, odd
 
 
@@ -188,7 +188,8 @@ def soon(act: Callable[[], Any], wait: Callable[[], Any]) -> Any:
         thread.join()
 
 
-def waits(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+def waits(ctx: Any, module: Any, pool: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    """Each has objects of its own, since they are asked together."""
 
     def taken(make: Callable[[], Any], x: Any) -> Any:
         lock = make()
@@ -198,37 +199,47 @@ def waits(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any
     for make in (ctx.Lock, ctx.Semaphore, ctx.BoundedSemaphore):
         what = f"{make.__name__}.acquire(True, x) that is released"
         yield what, (long,), functools.partial(taken, make)
-    condition, queue, full = ctx.Condition(), ctx.Queue(), ctx.Queue(1)
+    queue, full = ctx.Queue(), ctx.Queue(1)
 
-    def notify() -> None:
-        with condition:
-            condition.notify_all()
+    def waited(how: Callable[[Any], Any]) -> Any:
+        condition = ctx.Condition()
 
-    def waited(how: Callable[[], Any]) -> Any:
+        def notify() -> None:
+            with condition:
+                condition.notify_all()
+
         def holding() -> Any:
             with condition:
-                return how()
+                return how(condition)
 
         return soon(notify, holding)
 
     def waited_for(x: Any) -> Any:
         begun = time.monotonic()
-        return waited(lambda: condition.wait_for(lambda: time.monotonic() > begun + 0.02, x))
+        return waited(lambda condition: condition.wait_for(lambda: time.monotonic() > begun + 0.02, x))
 
     def party(x: Any) -> Any:
         barrier = ctx.Barrier(2)
 
         def other() -> None:
             with contextlib.suppress(threading.BrokenBarrierError):
-                barrier.wait(5)
+                barrier.wait(20)
 
-        return soon(other, lambda: bool(barrier.wait(x) < 2))
+        def meet() -> bool:
+            try:
+                return bool(barrier.wait(x) < 2)
+            except Exception:
+                # What refuses to wait leaves the other alone.
+                barrier.abort()
+                raise
+
+        return soon(other, meet)
 
     def event(x: Any) -> Any:
         made = ctx.Event()
         return soon(made.set, lambda: made.wait(x))
 
-    yield "Condition.wait(x) that is notified", (long,), lambda x: waited(lambda: condition.wait(x))
+    yield "Condition.wait(x) that is notified", (long,), lambda x: waited(lambda condition: condition.wait(x))
     yield "Condition.wait_for(soon, x)", (long,), waited_for
     yield "Event.wait(x) that is set", (long,), event
     yield "Barrier.wait(x) with another", (long,), party
@@ -242,12 +253,10 @@ def waits(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any
 
     def put(x: Any) -> Any:
         full.put(1)
-        took: list[Any] = []
-        try:
-            return soon(lambda: took.append(full.get(timeout=20)), lambda: full.put(2, True, x))
-        finally:
-            with contextlib.suppress(Empty):
-                full.get(timeout=0.3)
+        told = soon(lambda: full.get(timeout=20), lambda: full.put(2, True, x))
+        # What was refused is not there.
+        full.get(timeout=20)
+        return told
 
     yield "Queue.get(True, x) of what comes", (long,), got
     yield "full Queue.put(2, True, x) when there is room", (long,), put
@@ -261,6 +270,13 @@ def waits(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any
     yield "poll(x) of what comes", (long,), lambda x: polled(lambda reader: reader.poll(x))
     yield "wait([...], x) of what comes", (long,), lambda x: polled(lambda r: len(connection.wait([r], x)))
 
+    slow = functools.partial(pool.apply_async, time.sleep, (0.02,))
+    yield "AsyncResult.get(x) of what comes", (long,), lambda x: slow().get(x)
+    yield "AsyncResult.wait(x) of what comes", (long,), lambda x: slow().wait(x)
+    yield "next(x) of what comes", (long,), lambda x: pool.imap(time.sleep, [0.02]).next(x)
+
+
+def waits_for_processes(ctx: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
     def joined(x: Any) -> Any:
         event = ctx.Event()
         process = ctx.Process(target=wait_for, args=(event,))
@@ -272,18 +288,12 @@ def waits(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any
             process.join()
 
     yield "Process.join(x) that ends", (long,), joined
-    with ctx.Pool(1) as pool:
-        slow = functools.partial(pool.apply_async, time.sleep, (0.02,))
-        yield "AsyncResult.get(x) of what comes", (long,), lambda x: slow().get(x)
-        yield "AsyncResult.wait(x) of what comes", (long,), lambda x: slow().wait(x)
-        yield "next(x) of what comes", (long,), lambda x: pool.imap(time.sleep, [0.02]).next(x)
 
 
-def waits_for_futures(ctx: Any, executor: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
-    with executor(1, mp_context=ctx) as pool:
-        slow = functools.partial(pool.submit, time.sleep, 0.02)
-        yield "result(x) of what comes", (long,), lambda x: slow().result(x)
-        yield "exception(x) of what comes", (long,), lambda x: slow().exception(timeout=x)
+def waits_for_futures(pool: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    slow = functools.partial(pool.submit, time.sleep, 0.02)
+    yield "result(x) of what comes", (long,), lambda x: slow().result(x)
+    yield "exception(x) of what comes", (long,), lambda x: slow().exception(timeout=x)
 
 
 def connections(ctx: Any, module: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
@@ -532,14 +542,34 @@ def executors(ctx: Any, executor: Any) -> Iterator[tuple[str, Any, Callable[[Any
     yield "end of the executor", (lambda: {"": 0},), lambda x: pool.shutdown()
 
 
+def ask(results: dict[str, str], what: str, tables: Any, call: Callable[[Any], Any]) -> None:
+    # The tables of values are made for each call: one that was used up does not matter to the next.
+    for table in tables:
+        for kind, x in table().items():
+            told = outcome(lambda x=x: call(x))
+            # On a busy machine what is waited for may be there before the wait, which then refuses nothing.
+            for _ in range(3 if table is long and told.startswith("gives") else 0):
+                told = outcome(lambda x=x: call(x))
+                if not told.startswith("gives"):
+                    break
+            results[f"{what} with {kind}"] = told
+
+
+def ask_together(results: dict[str, str], *groups: Iterator[tuple[str, Any, Callable[[Any], Any]]]) -> None:
+    """Calls that only wait, each kind in a thread of its own."""
+    with ThreadPoolExecutor(100) as threads:
+        asked = [threads.submit(ask, results, *each) for group in groups for each in group]
+        for future in asked:
+            future.result()
+
+
 def main() -> None:
     name, method = sys.argv[1:]
-    faulthandler.dump_traceback_later(280, exit=True)
+    faulthandler.dump_traceback_later(alike.SECONDS - 10, exit=True)
     module = importlib.import_module(name)
     ctx = module.get_context(method)
     executor: Any = module.ProcessPoolExecutor if name == "manyhands" else ProcessPoolExecutor
-    results = {}
-    # The tables of values are made for each call: one that was used up does not matter to the next.
+    results: dict[str, str] = {}
     groups = [
         locks(ctx),
         meetings(ctx),
@@ -548,19 +578,14 @@ def main() -> None:
         values(ctx),
         processes(ctx, module),
     ]
-    groups += [pools(ctx, module), executors(ctx, executor), waits(ctx, module)]
-    groups += [waits_for_futures(ctx, executor)]
+    groups += [pools(ctx, module), executors(ctx, executor), waits_for_processes(ctx)]
     for group in groups:
-        for what, tables, call in group:
-            for table in tables:
-                for kind, x in table().items():
-                    told = outcome(lambda call=call, x=x: call(x))
-                    # On a busy machine what is waited for may be there before the wait, which then refuses nothing.
-                    for _ in range(3 if table is long and told.startswith("gives") else 0):
-                        told = outcome(lambda call=call, x=x: call(x))
-                        if not told.startswith("gives"):
-                            break
-                    results[f"{what} with {kind}"] = told
+        for each in group:
+            ask(results, *each)
+    with ctx.Pool(1) as pool, executor(1, mp_context=ctx) as futures:
+        # Its process is there before the threads are.
+        futures.submit(nothing).result()
+        ask_together(results, waits(ctx, module, pool), waits_for_futures(futures))
     json.dump(results, sys.stdout)
 
 

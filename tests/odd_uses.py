@@ -17,6 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+import alike
+
 try:
     import cloudpickle
 except ImportError:  # of another interpreter, by hand
@@ -334,7 +336,7 @@ def executors(ctx: Any, executor: Any) -> Iterator[Use]:
 
 def main() -> None:
     name, method = sys.argv[1:]
-    faulthandler.dump_traceback_later(200, exit=True)
+    faulthandler.dump_traceback_later(alike.SECONDS - 10, exit=True)
     module = importlib.import_module(name)
     ctx = module.get_context(method)
     executor: Any = module.ProcessPoolExecutor if name == "manyhands" else ProcessPoolExecutor

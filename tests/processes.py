@@ -21,14 +21,24 @@ class Stat(NamedTuple):
 
 def stat(pid: int) -> Stat | None:
     """None if there is no such process."""
+    # Nothing but system calls: this is done for every process of the machine, several times a test.
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return None
+    try:
+        text = os.read(file, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(file)
     # The name, in parentheses, may hold anything, spaces and parentheses too.
-    fields = text[text.rindex(")") + 2 :].split()
+    fields = text[text.rindex(b")") + 2 :].split(maxsplit=13)
     ticks = int(fields[11]) + int(fields[12])
-    return Stat(fields[0], int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"))
+    return Stat(fields[0].decode(), int(fields[1]), ticks / _TICKS)
+
+
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def is_running(pid: int) -> bool:
@@ -72,6 +82,29 @@ def describe(pid: int) -> str:
     return f"process {pid} (parent {found.parent}, state {found.state}, in {waits}): {command(pid) or '(zombie)'}"
 
 
+def held_elsewhere(names: Iterable[str]) -> set[str]:
+    """Which of these names in /dev/shm a process has mapped that is neither this one nor below it.
+
+    Other tests may run on the machine at the same time. What no process has mapped is nobody's.
+    """
+    # By what it is, since a semaphore is mapped under another name than it gets.
+    left = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(f"/dev/shm/{name}")
+            device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+            left[device, str(found.st_ino)] = name
+    mine = {os.getpid(), *descendants()}
+    held = set()
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        # It may have ended, or belong to another user.
+        with contextlib.suppress(OSError):
+            lines = [] if pid in mine else Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+            mapped = {tuple(line.split()[3:5]) for line in lines if "/dev/shm/" in line}
+            held.update(name for which, name in left.items() if which in mapped)
+    return held
+
+
 _HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker", "forkserver", "zygote")
 
 
@@ -104,7 +137,7 @@ def reap_adopted(known: set[int]) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
     """Polls, for what nothing can be waited on; returns how long it took. AssertionError if it never comes true."""
     started = time.monotonic()
     while not condition():
@@ -113,7 +146,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
     return time.monotonic() - started
 
 
-def wait_gone(pids: Iterable[int], seconds: float = 10.0) -> float:
+def wait_gone(pids: Iterable[int], seconds: float = 30.0) -> float:
     """Until none of `pids` runs; returns how long it took."""
     pids = list(pids)
     return wait_until(lambda: not any(is_running(pid) for pid in pids), seconds)

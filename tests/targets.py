@@ -392,6 +392,13 @@ def touch(path: str) -> None:
         pass
 
 
+def until_gone(path: str) -> str:
+    """The path, when there is no such file any more."""
+    while os.path.exists(path):
+        time.sleep(0.005)
+    return path
+
+
 class Unreadable:
     """Can be pickled and not unpickled."""
 

@@ -200,8 +200,9 @@ def interrupt_self(_item: Any = None) -> str:
     return "not interrupted"
 
 
-def wait_to_be_interrupted() -> None:
+def wait_to_be_interrupted(ready: Any) -> None:
     try:
+        ready.set()
         time.sleep(60)
     except KeyboardInterrupt:
         os._exit(9)

@@ -131,6 +131,29 @@ __all__ = [
 
 #: Submodules that the standard library's users reach without importing them.
 _IMPORTED_WITH_PACKAGE = {"context", "futures", "process", "reduction"}
+#: Submodules that the standard library imports at some later time: with the first queue, process, manager, ...
+_IMPORTED_LATER = {
+    "connection",
+    "dummy",
+    "forkserver",
+    "heap",
+    "managers",
+    "pool",
+    "popen_fork",
+    "popen_forkserver",
+    "popen_spawn_posix",
+    "queues",
+    "resource_sharer",
+    "resource_tracker",
+    "shared_memory",
+    "sharedctypes",
+    "spawn",
+    "synchronize",
+    "util",
+}
+#: Levels of the logger.
+SUBDEBUG = 5
+SUBWARNING = 25
 
 _OURS = {
     "OwnerDied": "errors",
@@ -151,18 +174,22 @@ _WITH_NUMPY = {"asarray", "empty", "zeros"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OURS and name not in __all__ and name not in _IMPORTED_WITH_PACKAGE:
+    submodule = name in _IMPORTED_WITH_PACKAGE or name in _IMPORTED_LATER
+    if not submodule and name not in _OURS and name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     if name in _OURS:
-        value = getattr(importlib.import_module(f"{__name__}.{_OURS[name]}"), name)
+        value = getattr(_submodule(_OURS[name]), name)
     elif name in __all__:
-        value = getattr(importlib.import_module(f"{__name__}.context")._default_context, name)
+        value = getattr(_submodule("context")._default_context, name)
     else:
-        value = importlib.import_module(f"{__name__}.{name}")
+        value = _submodule(name)
     globals()[name] = value
     return value
+
+
+def _submodule(name: str) -> Any:
+    # Without `importlib`, which a child that asks for a name would import for nothing else.
+    return __import__(f"{__name__}.{name}", fromlist=["*"])
 
 
 def __dir__() -> list[str]:

@@ -8,18 +8,18 @@ it, in the message, by number: so a class is sent once however many refer to it,
 
 from __future__ import annotations
 
-import enum
 import io
 import types
+import typing
 import weakref
 from _blake2 import blake2b
 from _pickle import Unpickler
 from typing import Any
 
-from . import _fingerprints
+from . import _enumerations, _fingerprints, _identities
 from ._manyhands import Block
 
-__all__ = ["Body", "look", "made_of", "put_on"]
+__all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on"]
 
 #: A shorter one goes with each message.
 _SHORT = 256
@@ -33,7 +33,9 @@ class Body:
     ) -> None:
         made, put = pickles
         self.pickles = len(made).to_bytes(4, "little") + made + put
-        self.version = blake2b(self.pickles, digest_size=8).digest()
+        # In the pickles, the classes beside them are but numbers.
+        which = [next(iter(_identities.record_of(each).tokens)) for some in beside for each in some]
+        self.version = blake2b(b"".join((self.pickles, *which)), digest_size=8).digest()
         self._beside = tuple([weakref.ref(each) for each in some] for some in beside)
         #: Names of the main module that its functions use.
         self.names = names
@@ -66,11 +68,40 @@ def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...
     return make, arguments
 
 
-def put_on(cls: Any, body: bytes | Block, beside: list[Any]) -> None:
-    """Sets on the class all that it has."""
-    data = bytes(body)
-    set_state, state = _Reader(data[4 + int.from_bytes(data[:4], "little") :], cls, beside).load()
+def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[str]) -> frozenset[str]:
+    """Sets on the class all that it has, and takes away what it had ``before``; the names of what it has."""
+    set_state, state = _put_of(cls, body, beside)
+    names = frozenset(state[0])
+    for name in before - names:
+        if name in vars(cls):
+            delattr(cls, name)
     set_state(cls, state)
+    return names
+
+
+def names_of(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[str]:
+    """What `put_on` would set."""
+    return frozenset(_put_of(cls, body, beside)[1][0])
+
+
+def _put_of(cls: Any, body: bytes | Block, beside: list[Any]) -> Any:
+    data = bytes(body)
+    return _Reader(data[4 + int.from_bytes(data[:4], "little") :], cls, beside).load()
+
+
+def put_bases_on(cls: Any, body: bytes | Block, beside: list[Any]) -> None:
+    """The bases of a class that was made from an earlier body."""
+    bases = bases_of(*made_of(body, beside))
+    if bases is not None and cls.__bases__ != bases:
+        cls.__bases__ = bases
+
+
+def bases_of(_make: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """What they are in the class that is so made; ``None`` where the function that makes it says so."""
+    bases = arguments[2]
+    if typing.TypedDict in bases:
+        return None
+    return types.resolve_bases(bases) or (object,)
 
 
 class _Reader(Unpickler):
@@ -99,7 +130,7 @@ def look(cls: Any) -> Any:
 
 
 def _look_of_class(cls: Any) -> tuple[Any, ...]:
-    is_enum = issubclass(type(cls), enum.EnumMeta)
+    is_enum = _enumerations.is_one(cls)
     parts: list[Any] = [_weak(base) for base in cls.__bases__]
     for name, value in cls.__dict__.items():
         if name == "__slotnames__":
@@ -116,7 +147,8 @@ def _look_of_class(cls: Any) -> tuple[Any, ...]:
         else:
             parts.append(_look_of(value))
     if is_enum:
-        parts += [_look_of(member._value_) for member in cls]
+        for member in cls.__members__.values():
+            parts += [_look_of(member._value_), _look_of(tuple(_enumerations.attributes(member).items()))]
     return tuple(parts)
 
 

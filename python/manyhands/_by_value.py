@@ -23,10 +23,12 @@ import cloudpickle
 from . import (
     _bodies,
     _descriptors,
+    _enumerations,
     _fingerprints,
     _found_by_name,
     _identities,
     _pickler,
+    _sources,
     _typed_in,
     _unguarded,
 )
@@ -79,6 +81,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.dispatch_table = _Reducers({} if sink.is_standard else _pickler.own_reducers)
         super().__init__(sink, buffer_callback=sink.keep)
         self._sendable = sendable
+        #: Variables of enclosing functions: those that share one here do so there.
+        self._cells: dict[int, types.CellType] = {}
         self._carries = carries and not sink.is_standard
         #: Whether values of the main module's globals went along with a function.
         self.has_sent_globals = False
@@ -95,6 +99,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_class(obj) if _found_by_name.has_no_name(obj) else NotImplemented
         if kind is types.FunctionType:
             return self._reduce_function(obj) if _found_by_name.has_no_name(obj) else NotImplemented
+        if kind is types.CellType and id(obj) in self._cells:
+            # What it holds is set by the functions that it is a variable of.
+            return _make_cell, ()
         if kind is _Cached and _found_by_name.has_no_name(obj):
             return self._reduce_cached(obj)
         return NotImplemented
@@ -103,10 +110,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
         """cloudpickle's reduction, changed so that the function gets its module's globals and not a copy."""
-        reduced = cloudpickle.Pickler.reducer_override(self, function)
-        if not isinstance(reduced, tuple) or len(reduced) != 6:
-            return reduced
-        make, (code, copied, *rest), (state, slots), *unused, set_state = reduced
+        # As for what has no name: cloudpickle would find one of the main module's by its name in a child.
+        reduced = self._dynamic_function_reduce(function)
+        make, (code, copied, name, defaults, _new), (state, slots), *unused, set_state = reduced
+        cells = function.__closure__
+        self._cells.update((id(cell), cell) for cell in cells or ())
+        slots["__closure__"] = None
+        slots["__module__"] = _fingerprints.main_named(slots["__module__"])
         used = slots["__globals__"]
         module = _found_by_name.module_of(function)
         if module is not None and not used and module not in _MAIN:
@@ -121,14 +131,19 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             function, _fingerprints.state(function), _fingerprints.fingerprint(function)
         )
         said = tuple(header)
-        arguments = (said, make, module, code, copied, *rest)
-        return (_make_function, arguments, (set_state, (state, slots), used, said), *unused, _set_state)
+        arguments = (said, make, module, code, copied, name, defaults, cells)
+        held = tuple(map(_held, cells or ()))
+        return (_make_function, arguments, (set_state, (state, slots), held, used, said), *unused, _set_state)
 
     def _sent_along(self, used: dict[str, Any]) -> dict[str, Any]:
         """Those of the main module's globals that go with what uses them."""
         if self._sendable is not None:
             used = {name: value for name, value in used.items() if self._sendable.is_sendable(value)}
-        used = {name: value for name, value in used.items() if not _typed_in.is_inherited(name, value)}
+        used = {
+            name: value
+            for name, value in used.items()
+            if not _typed_in.is_inherited(name, value) and not _pickler.has_been_forked(name, value)
+        }
         self.has_sent_globals |= bool(used)
         return used
 
@@ -158,7 +173,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return (
             _make_class,
             (said, sent, beside[0]),
-            (said, sent, beside[1], used),
+            (said, sent, beside, used),
             None,
             None,
             _complete_class,
@@ -209,16 +224,26 @@ class _BodyPickler(_Pickler):
 
 
 def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
-    reduced = cloudpickle.cloudpickle._class_reduce(cls)
-    if not isinstance(reduced, tuple) or len(reduced) != 6:
-        return None
-    make, arguments, state, *_unused, set_state = reduced
+    if _enumerations.is_one(cls):
+        made = _enumerations.make, _enumerations.parts(cls, _fingerprints.main_named(cls.__module__))
+        set_state, state = _enumerations.set_state, _enumerations.state(cls)
+    else:
+        reduced = cloudpickle.cloudpickle._class_reduce(cls)
+        if reduced is NotImplemented:
+            # It would be found by its name here: a main module's in a child.
+            reduced = cloudpickle.cloudpickle._dynamic_class_reduce(cls)
+        if not isinstance(reduced, tuple) or len(reduced) != 6:
+            return None
+        make, arguments, state, *_unused, set_state = reduced
+        made = _as_it_is_named(cls, make, arguments)
     # What `copyreg` notes there when it first pickles an instance.
     state[0].pop("__slotnames__", None)
+    if "__module__" in state[0]:
+        state[0]["__module__"] = _fingerprints.main_named(state[0]["__module__"])
     pickles: list[bytes] = []
     beside: list[list[Any]] = []
     names: dict[str, None] = {}
-    for what in (_as_it_is_named(cls, make, arguments), (set_state, state)):
+    for what in (made, (set_state, state)):
         sink = Sink(True)
         pickler = _BodyPickler(sink, cls, sendable)
         pickler.dump(what)
@@ -240,6 +265,7 @@ def _as_it_is_named(cls: Any, make: Any, arguments: Any) -> tuple[Any, Any]:
                 more[key] = cls.__dict__[key]
         if "__orig_bases__" in more and not typing.is_typeddict(cls):
             bases = cls.__bases__
+        more["__module__"] = _fingerprints.main_named(cls.__module__)
         first = [kind, name, bases, more]
     return make, (*first, None, extra)
 
@@ -265,6 +291,23 @@ class _Sendable:
             pickler.clear_memo()
             noted.forget()
         return self._known[id(value)][1]
+
+
+# --- code ---
+
+
+def _code_by_value(code: types.CodeType) -> Any:
+    """cloudpickle's reduction, with the name of the file; with the text, if it is of no file."""
+    make, arguments = cloudpickle.cloudpickle._code_reduce(code)
+    file = code.co_filename
+    arguments = tuple(file if each == "<dynamic-code>" else each for each in arguments)
+    text = _sources.of(file)
+    return (make, arguments) if text is None else (_make_code, (arguments, file, text))
+
+
+def _make_code(arguments: tuple[Any, ...], file: str, text: list[str]) -> types.CodeType:
+    _sources.note(file, text)
+    return types.CodeType(*arguments)
 
 
 # --- other things with names ---
@@ -293,6 +336,7 @@ def _parameters_of(variable: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 _REDUCERS: dict[Any, Any] = {
+    types.CodeType: _code_by_value,
     functools.cached_property: lambda each: (_make_cached_property, (each.func, each.attrname)),
     weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
     weakref.WeakValueDictionary: lambda each: (type(each), (dict(each),)),
@@ -320,13 +364,28 @@ def _make_function(
     return _identities.note_copy(make(code, where, *rest), header)
 
 
+def _make_cell() -> types.CellType:
+    return types.CellType()
+
+
+def _held(cell: types.CellType) -> tuple[Any, ...]:
+    """In a tuple, because it may hold nothing so far."""
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
+
+
 def _set_state(function: types.FunctionType, state: Any) -> None:
-    set_state, own, used, said = state
+    set_state, own, held, used, said = state
     if used:
         _bring(used)
     record = _identities.record_of(function)
     if not record.is_complete:
         set_state(function, own)
+        for cell, value in zip(function.__closure__ or (), held, strict=True):
+            if value:
+                cell.cell_contents = value[0]
         record.is_complete = True
     _bring_by_its_name(function, _identities.Header._make(said))
 
@@ -337,9 +396,7 @@ def _make_class(said: tuple[Any, ...], body: Any, beside: list[Any]) -> Any:
 
     def bases() -> Any:
         made.extend(_bodies.made_of(body, beside))
-        make, arguments = made
-        is_enum = make is cloudpickle.cloudpickle._make_skeleton_enum
-        return types.resolve_bases(arguments[0 if is_enum else 2]) or (object,)
+        return _bodies.bases_of(*made) or ()
 
     cls = _identities.find_class(header, bases)
     if cls is None:
@@ -354,8 +411,16 @@ def _complete_class(cls: Any, state: Any) -> None:
     if used:
         _bring(used)
     record = _identities.record_of(cls)
-    if not record.is_own and record.version != header.state:
-        _bodies.put_on(cls, body, beside)
+    if record.version == header.state or (record.is_own and not record.follows(header)):
+        pass
+    elif record.is_like_parents:
+        # Only a later one differs.
+        record.is_like_parents = False
+        record.names, record.version = _bodies.names_of(cls, body, beside[1]), header.state
+    else:
+        if record.version is not None:
+            _bodies.put_bases_on(cls, body, beside[0])
+        record.names = _bodies.put_on(cls, body, beside[1], record.names)
         record.version = header.state
     _bring_by_its_name(cls, header)
 
@@ -404,5 +469,11 @@ def _bring(used: dict[str, Any]) -> None:
     for name, value in used.items():
         before = main.get(name, _NOTHING)
         earlier = (_brought.get(name, _NOTHING), _unguarded.names.get(name, _NOTHING))
-        if before is _NOTHING or any(before is each for each in earlier):
+        if (
+            before is _NOTHING
+            or any(before is each for each in earlier)
+            or (before is not None and _pickler.was_there(name, before))
+        ):
             main[name] = _brought[name] = value
+            if _pickler.is_named(value):
+                _pickler.note_came(name)

@@ -56,8 +56,8 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
     try:
         with open(job, "rb") as file:
             file.seek(0)
-            installed, method = load(file)
-            _agree_on_install(installed)
+            installed, starts_what_is_sent_ours, method = load(file)
+            _agree_on_install(installed, starts_what_is_sent_ours)
             # Before the main module runs again: an unguarded start there must not fall back to another method.
             _force_start_method(method)
             data, refused = load(file), None
@@ -74,8 +74,8 @@ def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
         del current._inheriting
 
 
-def _agree_on_install(wanted: bool) -> None:
-    """Manyhands is installed here as it is in the parent."""
+def _agree_on_install(wanted: bool, starts_what_is_sent_ours: bool) -> None:
+    """Manyhands is installed here as it is in the parent, or was."""
     if wanted:
         from . import _install
 
@@ -83,6 +83,10 @@ def _agree_on_install(wanted: bool) -> None:
     elif f"{__package__}._install" in sys.modules:
         # By the start-up hook.
         sys.modules[f"{__package__}._install"].uninstall()
+    if starts_what_is_sent_ours:
+        from . import _install
+
+        _install.start_what_is_sent_ours()
 
 
 def _is_installed() -> bool:

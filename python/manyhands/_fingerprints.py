@@ -42,6 +42,10 @@ _HOLDERS: dict[type, tuple[str, ...]] = {
 _MAIN = ("__main__", "__mp_main__")
 
 
+#: Of what `functools.singledispatch` makes, beside which lies a cache.
+_DISPATCH = functools.singledispatch(lambda _value: None).__code__  # type: ignore[attr-defined]
+
+
 class NoDigest(Exception):
     """There is something in it that can hold anything."""
 
@@ -142,6 +146,10 @@ class _Describer:
 
     def _function(self, function: types.FunctionType) -> bytes:
         code = code_digest(function.__code__)
+        if function.__code__ == _DISPATCH and hasattr(function, "registry"):
+            registry: Any = function.registry
+            ways = [_join(self._value(cls), self._value(way)) for cls, way in registry.items()]
+            return _join("dispatch", function.__name__, *sorted(ways))
         if not self._strict and not function.__closure__ and not function.__defaults__:
             return code if not function.__kwdefaults__ else _join(code, self._keywords(function))
         parts = [code, self._value(function.__defaults__), self._keywords(function), *self._cells(function)]
@@ -167,7 +175,10 @@ class _Describer:
 
     def _class(self, cls: type) -> bytes:
         self._under_way.add(id(cls))
-        parts: list[Any] = [type(cls).__qualname__]
+        kind = type(cls)
+        parts: list[Any] = [kind.__qualname__]
+        if is_made_by_program(kind) and id(kind) not in self._under_way:
+            parts.append(self._class(kind))
         for base in cls.__bases__:
             parts += (main_named(base.__module__), base.__qualname__)
             if is_made_by_program(base) and id(base) not in self._under_way:
@@ -180,11 +191,20 @@ class _Describer:
         parts.append(_join(*((slots,) if isinstance(slots, str) else sorted(map(str, slots)))))
         for name in sorted(cls.__dict__):
             value = cls.__dict__[name]
-            if name not in _VOLATILE and (
+            if isinstance(value, type) and self._is_part(value, cls, name):
+                parts += (name, self._class(value))
+            elif name not in _VOLATILE and (
                 _is_code(value) or (self._has_data and name not in _OF_EVERY_CLASS)
             ):
                 parts += (name, self._value(value))
         return _join("type", *parts)
+
+    def _is_part(self, inner: type, cls: type, name: str) -> bool:
+        """Whether the class was defined in the other one, under that name."""
+        is_defined_there = (
+            inner.__qualname__ == f"{cls.__qualname__}.{name}" and id(inner) not in self._under_way
+        )
+        return is_defined_there and main_named(inner.__module__) == main_named(cls.__module__)
 
 
 #: Modules whose objects classes are made of: descriptors, fields of dataclasses and the like.
@@ -205,7 +225,7 @@ _MAKERS = frozenset(
 #: What says nothing of how a class differs from another one.
 _OF_EVERY_CLASS = frozenset(
     (
-        *("__abstractmethods__", "__annotations__", "__annotations_cache__", "__dict__", "__doc__"),
+        *("__abstractmethods__", "__annotations__", "__annotations_cache__", "__dict__"),
         *(
             "__firstlineno__",
             "__module__",

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from . import _fingerprints, _unguarded
+from . import _fingerprints, _pickler, _unguarded
 
 __all__ = ["Header", "Record", "find_class", "find_function", "header_of", "note_received", "record_of"]
 
@@ -39,6 +39,12 @@ class Header(NamedTuple):
     #: Of a class: which program's memory it lay in, and where.
     lineage: bytes
     address: int
+    #: The process that has sent the message.
+    sender: int
+    #: Of what is defined again in the sender's main module, or may be in its parent's: all that it is.
+    data: bytes | None = None
+    #: Whether it is of a run of the main module that ended early: the parent had it at its first start.
+    is_early: bool = False
 
 
 #: By identity: classes need not be hashable.
@@ -54,7 +60,10 @@ class Record:
         "body",
         "header",
         "is_complete",
+        "is_like_parents",
         "is_own",
+        "is_parents",
+        "names",
         "places",
         "ref",
         "shape",
@@ -67,9 +76,13 @@ class Record:
         self.tokens = {token: None}
         #: Whether it was made by this process's program, and not by a message.
         self.is_own = is_own
+        #: Whether it is the parent's too, which this process began as a copy of; and was found to be as it is there.
+        self.is_parents = self.is_like_parents = False
         self.is_complete = is_own
         self.header: Header | None = None
+        #: Of a class that was made for a message: which version it is of, and the names that this has set.
         self.version: bytes | None = None
+        self.names: frozenset[str] = frozenset()
         self.places: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
         #: What `_bodies` keeps: how the class looked, and what it was sent as.
         self.shape: Any = None
@@ -85,6 +98,10 @@ class Record:
                     del by_token[each]
 
         self.ref = weakref.ref(obj, forget)
+
+    def follows(self, header: Header) -> bool:
+        """Whether what that message says of a class of this process's own is news of its parent's."""
+        return self.is_parents and header.sender == os.getppid()
 
 
 #: An object that many processes had before any has sent it is known by more; these suffice.
@@ -149,7 +166,19 @@ def note_copy(function: Any, header: Header) -> Any:
 
 def _adopt(obj: Any, header: Header) -> Any:
     """This process's own is what the token means."""
-    _note_tokens(record_of(obj), header)
+    known = _records.get(id(obj))
+    if known is None or known.ref() is not obj:
+        # Nobody knows it by a token of this process's so far.
+        _records[id(obj)] = _new(obj, header.tokens[0], True)
+    record = record_of(obj)
+    _note_tokens(record, header)
+    if not header.is_named and _is_named(header, obj):
+        # There the name means another one: from here it goes by value, too.
+        _pickler.note_came(header.qualname.partition(".")[0])
+    if header.sender == os.getppid() and header.address == id(obj) and header.lineage == _lineage():
+        record.is_parents = True
+        # What goes by no name is only adopted if its data agree.
+        record.is_like_parents = not header.is_named or not _unguarded.is_fork_of_prompt()
     return obj
 
 
@@ -188,16 +217,32 @@ def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
         if isinstance(obj, type):
             # Its code alone does not tell it from the next one that the same function has made.
             fingerprint = _fingerprints.whole(obj) or _LIKE_NONE
-    before = record.header
-    if before is not None:
-        tokens = tuple(record.tokens)
-        return before._replace(
-            tokens=tokens, is_named=is_named, places=places, fingerprint=fingerprint, state=state
-        )
-    where = (_lineage(), id(obj)) if isinstance(obj, type) else (b"", 0)
-    return Header(
-        tuple(record.tokens), module, obj.__qualname__, is_named, places, fingerprint, state, *where
+    data, is_early = _of_main(obj, state) if is_named and module == "__main__" else (None, False)
+    header = record.header
+    if header is None:
+        where = (_lineage(), id(obj)) if isinstance(obj, type) else (b"", 0)
+        header = Header((), module, obj.__qualname__, is_named, places, fingerprint, state, *where, 0)
+    return header._replace(
+        tokens=tuple(record.tokens),
+        is_named=is_named,
+        places=places,
+        fingerprint=fingerprint,
+        state=state,
+        sender=os.getpid(),
+        data=data,
+        is_early=is_early,
     )
+
+
+def _of_main(obj: Any, state: bytes | None) -> tuple[bytes | None, bool]:
+    """The last two of the header."""
+    top = obj.__qualname__.partition(".")[0]
+    is_early = _unguarded.has_ended_early() and top in _unguarded.names
+    is_early = is_early and _unguarded.names[top] is _resolve("__main__", (top,))
+    if not is_early and not _pickler.is_defined_again(top):
+        return None, False
+    data = _fingerprints.whole(obj) if isinstance(obj, type) else state
+    return data or _LIKE_NONE, is_early
 
 
 def _lineage() -> bytes:
@@ -251,6 +296,10 @@ def _steps_to(obj: Any, names: dict[str, Any]) -> list[tuple[Any, ...]]:
 def _resolve(module: Any, steps: tuple[Any, ...]) -> Any:
     """What is there: a step is an attribute's name, or in a tuple of one the key of an item."""
     found: Any = sys.modules.get(module) if isinstance(module, str) else None
+    return _below(found, steps)
+
+
+def _below(found: Any, steps: tuple[Any, ...]) -> Any:
     if found is None:
         return None
     try:
@@ -261,10 +310,19 @@ def _resolve(module: Any, steps: tuple[Any, ...]) -> Any:
     return found
 
 
+def _first_of_main(name: str) -> Any:
+    """What a run of the main module that ended early has under that name."""
+    if _unguarded.has_ended_early():
+        return _unguarded.names.get(name)
+    return _pickler.at_the_first_start(name)
+
+
 def _candidates(header: Header) -> list[Any]:
     """What this process has where the sender has it."""
     if header.is_named:
-        return [_resolve(header.module, tuple(header.qualname.split(".")))]
+        steps = tuple(header.qualname.split("."))
+        named = _resolve(header.module, steps)
+        return [_below(_first_of_main(steps[0]), steps[1:]), named] if header.is_early else [named]
     found = []
     for module, steps in header.places:
         if module not in sys.modules:
@@ -276,16 +334,32 @@ def _candidates(header: Header) -> list[Any]:
     return found
 
 
+def _is_named(header: Header, obj: Any) -> bool:
+    return _resolve(header.module, tuple(header.qualname.split("."))) is obj
+
+
 def _fits(obj: Any, header: Header) -> bool:
     named = (_fingerprints.main_named(obj.__module__), obj.__qualname__)
     if named != (header.module, header.qualname):
         return False
     if header.is_named:
-        # As by name: what the receiver's own holds is its own affair.
-        return _fingerprints.fingerprint(obj) == header.fingerprint
+        if header.is_early and not _pickler.is_defined_again(obj.__qualname__.partition(".")[0]):
+            # By name: here it has meant this one only.
+            return True
+        if _fingerprints.fingerprint(obj) != header.fingerprint:
+            return False
+        # As by name: what the receiver's own holds is its own affair, while the name means one thing.
+        return header.data is None or header.data == _all_of(obj)
+    if header.module != "__main__" and _is_named(header, obj):
+        # A module that was loaded again there: the name means another one.
+        return False
     if isinstance(obj, type):
         return header.fingerprint != _LIKE_NONE and _fingerprints.whole(obj) == header.fingerprint
     return header.state is not None and _fingerprints.state(obj) == header.state
+
+
+def _all_of(obj: Any) -> bytes | None:
+    return _fingerprints.whole(obj) if isinstance(obj, type) else _fingerprints.state(obj)
 
 
 def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
@@ -305,8 +379,8 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
             return _adopt(each, header)
     # One that is found by no name: in a relative the one at that place, else the only one.
     own = [each for each in _like(header, bases()) if _is_own(each) and _may_be(each, header)]
-    if not header.is_named:
-        own = [each for each in own if _resolve(header.module, tuple(header.qualname.split("."))) is not each]
+    if not header.is_named or header.is_early:
+        own = [each for each in own if not _is_named(header, each)]
     elif not is_relative:
         return None
     if is_relative:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["install", "installed", "uninstall"]
+__all__ = ["install", "installed", "starts_what_is_sent_ours", "uninstall"]
 
 #: The standard library's modules in which something changes. (And `multiprocessing.process`, which each child has, with
 #: the contexts, without which there is no process to start.)
@@ -42,12 +42,43 @@ _VARIABLE = "MANYHANDS_INSTALL"
 _turned_off = False
 
 _installed = False
-_lock = _thread.RLock()
+_starts_what_is_sent_ours = False
+#: The lock under which it changes, once there is one. A forked child has none of its parent's, which another thread may
+#: have held.
+_locks: dict[str, _thread.RLock] = {}
+_follows_forks = False
+
+
+def _lock() -> _thread.RLock:
+    global _follows_forks
+    if not _follows_forks:
+        # Not in each program that forks, and no function of Python's: a child would have to copy its pages.
+        os.register_at_fork(after_in_child=_locks.clear)
+        _follows_forks = True
+    return _locks.setdefault("", _thread.RLock())
 
 
 def installed() -> bool:
     """Whether manyhands stands in for `multiprocessing` in this process."""
     return _installed
+
+
+def starts_what_is_sent_ours() -> bool:
+    """Whether manyhands starts those processes of the standard library's that are sent something of manyhands'.
+
+    So it is after `uninstall`, here and in all that descends from here: what was made before can be handed on, in
+    children of children as well.
+    """
+    return _starts_what_is_sent_ours
+
+
+def start_what_is_sent_ours() -> None:
+    """From now on `starts_what_is_sent_ours`."""
+    global _starts_what_is_sent_ours
+    with _lock():
+        if not _installed and not _starts_what_is_sent_ours:
+            _starts_what_is_sent_ours = True
+            _imports.when_executed("multiprocessing.context", _leave)
 
 
 def install() -> None:
@@ -59,11 +90,12 @@ def install() -> None:
     has taken them before. Classes derived from them, and objects made before, go on with the standard library's own
     code. Calling it again does nothing. See ``docs/install.md``.
     """
-    global _installed, _turned_off
-    with _lock:
+    global _installed, _starts_what_is_sent_ours, _turned_off
+    with _lock():
         if _installed:
             return
-        _installed = True
+        _installed, _starts_what_is_sent_ours = True, False
+        _imports.drop(_leave)
         if _turned_off:
             os.environ[_VARIABLE] = "1"
             _turned_off = False
@@ -79,7 +111,7 @@ def uninstall() -> None:
     that are started from now on do not have manyhands installed. Does nothing where nothing is installed.
     """
     global _installed, _turned_off
-    with _lock:
+    with _lock():
         if not _installed:
             return
         # Children that others start would be told to install it.
@@ -92,6 +124,7 @@ def uninstall() -> None:
         _installed = False
         if patches is not None:
             patches.take_back()
+        start_what_is_sent_ours()
         ours: Any = sys.modules.get(f"{__package__}.context")
         if ours is not None:
             ours._force_start_method(method)
@@ -111,9 +144,17 @@ def at_startup() -> None:
 def _patch(module: ModuleType) -> None:
     from . import _patches
 
-    with _lock:
+    with _lock():
         if _installed:
             _patches.apply(module)
+
+
+def _leave(contexts: ModuleType) -> None:
+    from . import _patches
+
+    with _lock():
+        if _starts_what_is_sent_ours:
+            _patches.leave(contexts)
 
 
 def _agree_on_start_method() -> None:
@@ -132,12 +173,3 @@ def _start_method(name: str) -> str | None:
     module: Any = sys.modules.get(name)
     context = None if not _imports.is_executed(name) else module._default_context._actual_context
     return None if context is None else context._name
-
-
-def _after_fork_in_child() -> None:
-    # Another thread of the parent's may have held it.
-    global _lock
-    _lock = _thread.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -21,30 +21,41 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["KIN", "recognise", "reduce_ex"]
+__all__ = ["KIN", "made_by_call", "recognise", "reduce_ex"]
 
-#: For each module of ours the standard library's, and the names that classes have in both.
+#: For each module of ours the standard library's, and the names that classes have in both: those that make ours when
+#: they are called where manyhands is installed (see `_patches`), and those that do not.
 KIN = {
-    "process": ("multiprocessing.context", "Process ForkProcess SpawnProcess ForkServerProcess"),
-    "queues": ("multiprocessing.queues", "Queue JoinableQueue SimpleQueue"),
+    "process": ("multiprocessing.context", "", "Process ForkProcess SpawnProcess ForkServerProcess"),
+    "queues": ("multiprocessing.queues", "Queue JoinableQueue SimpleQueue", ""),
     "synchronize": (
         "multiprocessing.synchronize",
         "Lock RLock Semaphore BoundedSemaphore Condition Event",
+        "",
     ),
-    "_barrier": ("multiprocessing.synchronize", "Barrier"),
-    "pool": ("multiprocessing.pool", "Pool ApplyResult MapResult IMapIterator IMapUnorderedIterator"),
-    "futures": ("concurrent.futures.process", "ProcessPoolExecutor"),
-    # Written as subclasses; here because the table is complete.
+    "_barrier": ("multiprocessing.synchronize", "Barrier", ""),
+    "pool": ("multiprocessing.pool", "Pool", "ApplyResult MapResult IMapIterator IMapUnorderedIterator"),
+    "futures": ("concurrent.futures.process", "ProcessPoolExecutor", ""),
+    # Written as subclasses; `recognise` has nothing to do for these.
     "context": (
         "multiprocessing.context",
+        "",
         "BaseContext ForkContext SpawnContext ForkServerContext DefaultContext",
     ),
-    "connection": ("multiprocessing.connection", "Connection Listener"),
+    "connection": ("multiprocessing.connection", "Connection Listener", ""),
     "sharedctypes": (
         "multiprocessing.sharedctypes",
         "SynchronizedBase Synchronized SynchronizedArray SynchronizedString",
+        "",
     ),
 }
+
+
+def made_by_call(theirs: str) -> dict[str, str]:
+    """The classes of a module of the standard library's that make ours when they are called, and our module of each."""
+    return {
+        name: ours for ours, (module, made, _) in KIN.items() if module == theirs for name in made.split()
+    }
 
 
 def recognise(ours: str) -> None:
@@ -63,10 +74,10 @@ _followed: set[str] = set()
 
 def _join_all(module: ModuleType) -> None:
     """A module of the standard library's has its classes: ours of the same names that are there get them as bases."""
-    for ours, (theirs, names) in KIN.items():
+    for ours, (theirs, made, others) in KIN.items():
         if theirs == module.__name__ and f"{__package__}.{ours}" in sys.modules:
             known = vars(sys.modules[f"{__package__}.{ours}"])
-            for name in names.split():
+            for name in (*made.split(), *others.split()):
                 # What has not run so far is not asked: the question would run it.
                 if name in known and name in vars(module):
                     _join(known[name], vars(module)[name])

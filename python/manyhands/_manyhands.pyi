@@ -45,10 +45,8 @@ __all__ = [
     "compile_source",
     "die_with_parent",
     "doctor",
-    "drivers_after_fork_in_child",
-    "drivers_after_fork_in_parent",
-    "drivers_before_fork",
     "family_descriptor",
+    "forget_children_at_fork",
     "is_file",
     "is_notebook",
     "join_family",
@@ -205,7 +203,7 @@ class Sink:
     def clear(self) -> None:
         """Forgets what was written: the object is pickled in another way."""
 
-    def names_main(self) -> bool:
+    def names_main(self, searched: int = ...) -> bool:
         """Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes."""
 
     def pickle(self) -> bytes:
@@ -885,8 +883,9 @@ class ZygoteClient:
 class Zygote:
     """The fork server's end."""
 
-    def __new__(cls, socket: int) -> Self:
-        """Keeps a duplicate of the socket."""
+    def __new__(cls, socket: int, kept_for: float) -> Self:
+        """Keeps a duplicate of the socket. A child in reserve that has had nothing to do for so many seconds is sent
+        away."""
 
     def next_request(self) -> bool:
         """Waits for a request; ``False`` when the client is gone."""
@@ -902,6 +901,9 @@ class Zygote:
 
     def refuse(self, errno: int) -> None:
         """In the server: no child can be forked for the request."""
+
+    def wants_reserve(self) -> bool:
+        """In the server: whether a child is to be forked before there is a request for it."""
 
     def prepare_reserve(self) -> None:
         """In the server: the next child is forked before there is a request for it."""
@@ -959,22 +961,20 @@ def doctor(pid: int | None = None) -> str | None:
     """What there is to see in the family of that process, or of this one; ``None`` when this one has none."""
 
 def after_fork_in_child() -> None:
-    """In a forked child, whoever forked it: what the parent's memory says of this process holds no more."""
+    """In a forked child, whoever forked it: what the parent's memory says of this process holds no more. Called by the
+    interpreter."""
 
 def after_fork_in_parent() -> None:
-    """After a fork, in the parent, whether there is a child or not."""
+    """After a fork, in the parent, whether there is a child or not: pools' driver threads come back. Called by the
+    interpreter."""
 
-def drivers_before_fork() -> None:
-    """Before a fork: pools' driver threads end. Called by the interpreter."""
-
-def drivers_after_fork_in_parent() -> None:
-    """After a fork: they come back. Called by the interpreter."""
-
-def drivers_after_fork_in_child() -> None:
-    """In a forked child: the pools are its parent's. Called by the interpreter."""
+def forget_children_at_fork(module: dict[str, object], ours: type) -> None:
+    """From now on, a forked child forgets the processes in the set ``_children`` of ``module``, the names of
+    ``multiprocessing.process``, whose ``_popen`` is of the class ``ours``: they are its parent's."""
 
 def before_fork() -> None:
-    """Before a fork, whoever asks for it: takes references for the child to the queues that it will find open."""
+    """Before a fork, whoever asks for it: pools' driver threads end, and the child gets references to the queues that
+    it will find open. Called by the interpreter."""
 
 def carrying(pickle: Callable[[], _T], popen: object) -> tuple[_T, list[tuple[int, int]]]:
     """Calls ``pickle`` and returns what it returns, and the queues that it has pickled; it is for the child that

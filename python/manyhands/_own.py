@@ -30,6 +30,8 @@ _ASKERS = {
     f"{__package__}.connection",
     f"{__package__}.synchronize",
 }
+#: Modules in which the life of a child begins.
+_LIVES = {"multiprocessing.process", f"{__package__}.process"}
 #: Modules whose code hands on what others ask for.
 _BETWEEN = {"multiprocessing.context", f"{__package__}.context", f"{__package__}._patches"}
 
@@ -57,6 +59,9 @@ def makes_its_pool(frame: FrameType | None) -> bool:
     while frame is not None and code is not None:
         if frame.f_code is code:
             return True
+        if frame.f_code.co_name == "_bootstrap" and frame.f_globals.get("__name__") in _LIVES:
+            # A worker that was forked while the pool was being made: its own work begins here.
+            return False
         frame = frame.f_back
     return False
 

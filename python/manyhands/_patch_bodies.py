@@ -232,6 +232,11 @@ def _client(address: Any, family: Any = None, authkey: Any = None) -> Any:
 
 def _value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
     """A value in shared memory; see `manyhands.sharedctypes.Value`."""
+    from manyhands import _patches
+
+    theirs = _patches.original_of_shared("Value", ctx)
+    if theirs is not None:
+        return theirs(typecode_or_type, *args, lock=lock, ctx=ctx)
     from manyhands.sharedctypes import Value
 
     return Value(typecode_or_type, *args, lock=lock, ctx=ctx)
@@ -239,6 +244,11 @@ def _value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None)
 
 def _array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
     """An array in shared memory; see `manyhands.sharedctypes.Array`."""
+    from manyhands import _patches
+
+    theirs = _patches.original_of_shared("Array", ctx)
+    if theirs is not None:
+        return theirs(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
     from manyhands.sharedctypes import Array
 
     return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
@@ -246,6 +256,11 @@ def _array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True,
 
 def _raw_value(typecode_or_type: Any, *args: Any) -> Any:
     """A value in shared memory, without a lock; see `manyhands.sharedctypes.RawValue`."""
+    from manyhands import _patches
+
+    theirs = _patches.original_of_shared("RawValue", None)
+    if theirs is not None:
+        return theirs(typecode_or_type, *args)
     from manyhands.sharedctypes import RawValue
 
     return RawValue(typecode_or_type, *args)
@@ -253,12 +268,22 @@ def _raw_value(typecode_or_type: Any, *args: Any) -> Any:
 
 def _raw_array(typecode_or_type: Any, size_or_initializer: Any) -> Any:
     """An array in shared memory, without a lock; see `manyhands.sharedctypes.RawArray`."""
+    from manyhands import _patches
+
+    theirs = _patches.original_of_shared("RawArray", None)
+    if theirs is not None:
+        return theirs(typecode_or_type, size_or_initializer)
     from manyhands.sharedctypes import RawArray
 
     return RawArray(typecode_or_type, size_or_initializer)
 
 
 def _new(type_: Any) -> Any:
+    from manyhands import _patches
+
+    theirs = _patches.original_of_shared("_new_value", None)
+    if theirs is not None:
+        return theirs(type_)
     from manyhands.sharedctypes import _new_value
 
     return _new_value(type_)
@@ -273,6 +298,11 @@ def _copy(obj: Any) -> Any:
 
 def _synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     """Put a `ctypes` object behind a lock; see `manyhands.sharedctypes.synchronized`."""
+    from manyhands import _patches
+
+    theirs = _patches.original_of_shared("synchronized", ctx)
+    if theirs is not None:
+        return theirs(obj, lock, ctx)
     from manyhands.sharedctypes import synchronized
 
     return synchronized(obj, lock, ctx)
@@ -323,7 +353,7 @@ def _stop(self: Any) -> None:
 
 
 #: What these have when the rest is taken back: a process that is sent something of ours is started by us even then.
-LEFT = {
+LEFT: dict[tuple[str, str], Any] = {
     ("multiprocessing.context", "ForkServerProcess._Popen"): _ask_their_fork_server,
     ("multiprocessing.context", "SpawnProcess._Popen"): _spawn_theirs,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import FunctionType
 
-from . import _imports, _install
+from . import _imports, _install, _kin
 from ._own import asks_for_its_own, makes_its_pool
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -19,39 +19,13 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["apply", "kept", "of_context", "original", "original_for_asker", "take_back"]
-
-#: The standard library's classes that make ours when they are called, by module; ours are in our module of that name.
-CLASSES = {
-    "multiprocessing.connection": ("Connection", "Listener"),
-    "multiprocessing.pool": ("Pool",),
-    "multiprocessing.queues": ("Queue", "JoinableQueue", "SimpleQueue"),
-    "multiprocessing.sharedctypes": (
-        "SynchronizedBase",
-        "Synchronized",
-        "SynchronizedArray",
-        "SynchronizedString",
-    ),
-    "multiprocessing.synchronize": (
-        "Lock",
-        "RLock",
-        "Semaphore",
-        "BoundedSemaphore",
-        "Condition",
-        "Event",
-        "Barrier",
-    ),
-    "concurrent.futures.process": ("ProcessPoolExecutor",),
-}
-
-#: Ours that have a module of another name.
-_OUR_MODULES = {"concurrent.futures.process": "futures"}
+__all__ = ["apply", "kept", "leave", "of_context", "original", "original_for_asker", "take_back"]
 
 #: The originals of functions that have another body now: by module and qualified name.
 kept: dict[tuple[str, str], FunctionType] = {}
 #: The functions themselves.
 _changed: dict[tuple[str, str], FunctionType] = {}
-#: Of those, the ones that have kept a body of ours when the rest was taken back.
+#: Others, which have a body of ours although manyhands is not installed; see `leave`.
 _left: dict[tuple[str, str], FunctionType] = {}
 #: What undoes the rest.
 _undo: list[Callable[[], object]] = []
@@ -64,10 +38,10 @@ def apply(module: ModuleType) -> None:
     from . import _patch_bodies
 
     name = module.__name__
-    for class_name in CLASSES.get(name, ()):
+    for class_name, ours in _kin.made_by_call(name).items():
         cls = vars(module).get(class_name)
         if isinstance(cls, type) and cls.__module__ == name and cls not in _classes:
-            _change_class(module, cls)
+            _change_class(module, cls, f"{__package__}.{ours}")
     for qualname, body in _patch_bodies.BODIES.get(name, {}).items():
         _change_function(module, qualname, body)
     _SPECIAL.get(name, _nothing)(module)
@@ -78,15 +52,26 @@ def take_back() -> None:
     from . import _patch_bodies
 
     for key, function in list(_changed.items()):
-        before: Any = _patch_bodies.LEFT.get(key, kept[key])
-        function.__code__ = before.__code__
-        function.__defaults__, function.__kwdefaults__ = before.__defaults__, before.__kwdefaults__
-        function.__doc__ = kept[key].__doc__
         if key in _patch_bodies.LEFT:
+            _give(function, _patch_bodies.LEFT[key], kept[key])
             _left[key] = function
+        else:
+            _restore(function, kept[key])
     _changed.clear()
     while _undo:
         _undo.pop()()
+
+
+def leave(contexts: ModuleType) -> None:
+    """Have the standard library's processes started by manyhands if they are sent something of it (see `start_theirs`),
+    though it is not installed."""
+    from . import _patch_bodies
+
+    for key, body in _patch_bodies.LEFT.items():
+        function = _function(contexts, key[1])
+        if function is not None and _left.get(key) is not function:
+            kept[key], _left[key] = _copy(function, key), function
+            _give(function, body, kept[key])
 
 
 def start_theirs(process_obj: Any, qualname: str, ours: str) -> Any:
@@ -119,6 +104,12 @@ def original_for_asker(module: str, qualname: str, made: str | None = None) -> F
     return kept[module, qualname] if changed or asks_for_its_own(sys._getframe(2)) else None
 
 
+def original_of_shared(name: str, ctx: Any = None) -> FunctionType | None:
+    """For a body of `multiprocessing.sharedctypes`: the function's original, if that is to be called."""
+    asks = asks_for_its_own(sys._getframe(2)) or is_started_by_others(ctx)
+    return kept["multiprocessing.sharedctypes", name] if asks else None
+
+
 def is_the_server(server: object) -> bool:
     """Whether it is the object that stands for this process's fork server in `multiprocessing.forkserver`."""
     return server is vars(sys.modules["multiprocessing.forkserver"]).get("_forkserver")
@@ -132,6 +123,12 @@ def of_context(ctx: Any, method: str, submodule: str, *args: Any, **kwds: Any) -
     """
     frame = sys._getframe(2)
     theirs = asks_for_its_own(frame) or (method == "SimpleQueue" and makes_its_pool(frame))
+    if is_started_by_others(ctx):
+        if method in ("RawArray", "RawValue"):
+            # The function that is asked for these is not told the context.
+            __import__("multiprocessing.sharedctypes")
+            return kept["multiprocessing.sharedctypes", method](*args)
+        theirs = True
     if theirs or (_imports.is_executed(f"multiprocessing.{submodule}") and "on_owner_death" not in kwds):
         return kept["multiprocessing.context", f"BaseContext.{method}"](ctx, *args, **kwds)
     from . import context
@@ -139,11 +136,24 @@ def of_context(ctx: Any, method: str, submodule: str, *args: Any, **kwds: Any) -
     return getattr(context.BaseContext, method)(ctx, *args, **kwds)
 
 
+def is_started_by_others(ctx: Any) -> bool:
+    """Whether processes of the context are started by code of somebody's own, neither the standard library's nor ours.
+
+    They could not open what is ours: such a context makes the standard library's objects.
+    """
+    kind = getattr(getattr(ctx, "_actual_context", None) or ctx, "Process", None)
+    popen: Any = getattr(kind, "_Popen", None)
+    known = getattr(getattr(popen, "__func__", popen), "__globals__", None)
+    return known is not None and known.get("__name__") not in _START_PROCESSES
+
+
+_START_PROCESSES = {"multiprocessing.context", f"{__package__}.process"}
+
+
 # --- classes ---
 
 
-def _change_class(module: ModuleType, theirs: type) -> None:
-    ours = f"{__package__}.{_OUR_MODULES.get(module.__name__, module.__name__.rpartition('.')[2])}"
+def _change_class(module: ModuleType, theirs: type, ours: str) -> None:
     takes = _TAKES.get(theirs.__name__, _with_context)
 
     def __new__(cls: type, /, *args: Any, **kwds: Any) -> Any:
@@ -213,7 +223,7 @@ def _is_made(function: FunctionType) -> bool:
 
 def _with_context(_args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
     """Without a context there is nothing to make: this is `pickle`, say, which fills a new object by its state."""
-    return "ctx" in kwds
+    return "ctx" in kwds and not is_started_by_others(kwds["ctx"])
 
 
 def _with_our_lock(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
@@ -221,7 +231,7 @@ def _with_our_lock(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
     from . import _manyhands
 
     lock = args[0] if args else kwds.get("lock")
-    return "ctx" in kwds and (not lock or isinstance(lock, _manyhands.Lock))
+    return _with_context(args, kwds) and (not lock or isinstance(lock, _manyhands.Lock))
 
 
 def _with_arguments(args: tuple[Any, ...], kwds: dict[str, Any]) -> bool:
@@ -236,7 +246,8 @@ def _on_our_context(place: int, name: str) -> Callable[[tuple[Any, ...], dict[st
         if not ctx:
             from multiprocessing.context import _default_context as ctx
         method = getattr(ctx, "get_start_method", None)
-        return method is None or method() in ("fork", "forkserver", "spawn")
+        known = method is None or method() in ("fork", "forkserver", "spawn")
+        return known and not is_started_by_others(ctx)
 
     return takes
 
@@ -258,34 +269,47 @@ _TAKES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], bool]] = {
 
 
 def _change_function(module: ModuleType, qualname: str, body: FunctionType) -> None:
+    function = _function(module, qualname)
+    key = module.__name__, qualname
+    if function is None or _changed.get(key) is function:
+        return
+    if _left.pop(key, None) is not function:
+        kept[key] = _copy(function, key)
+    # Otherwise it has not had its own code since it was kept.
+    _changed[key] = function
+    _give(function, body, kept[key])
+
+
+def _function(module: ModuleType, qualname: str) -> FunctionType | None:
+    """The module's own function of that name; ``None`` where it has none or somebody has put their own there."""
     found: Any = vars(module)
     for part in qualname.split("."):
         found = (found if isinstance(found, dict) else vars(found)).get(part)
         if found is None:
-            return
+            return None
     function = getattr(found, "__func__", found)
-    key = module.__name__, qualname
-    if _changed.get(key) is function or not isinstance(function, FunctionType):
-        return
-    if function is _left.get(key):
-        # It has not had its own code since.
-        _changed[key] = function
-        _give(function, body, kept[key])
-        return
-    if function.__globals__ is not vars(module) or function.__closure__ is not None:
-        # Somebody has put their own there.
-        return
-    before = FunctionType(
+    its_own = isinstance(function, FunctionType) and function.__globals__ is vars(module)
+    return function if its_own and function.__closure__ is None else None
+
+
+def _copy(function: FunctionType, key: tuple[str, str]) -> FunctionType:
+    copy = FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, None
     )
-    before.__kwdefaults__ = function.__kwdefaults__
-    before.__qualname__, before.__module__, before.__doc__ = qualname, module.__name__, function.__doc__
-    kept[key], _changed[key] = before, function
-    # In this order another thread that calls it meanwhile finds each argument that it needs.
-    _give(function, body, before)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__module__, copy.__qualname__ = key
+    copy.__doc__ = function.__doc__
+    return copy
+
+
+def _restore(function: FunctionType, before: FunctionType) -> None:
+    function.__code__ = before.__code__
+    function.__defaults__, function.__kwdefaults__ = before.__defaults__, before.__kwdefaults__
+    function.__doc__ = before.__doc__
 
 
 def _give(function: FunctionType, body: FunctionType, before: FunctionType) -> None:
+    # In this order another thread that calls it meanwhile finds each argument that it needs.
     function.__kwdefaults__, function.__defaults__ = body.__kwdefaults__, body.__defaults__
     function.__code__ = body.__code__.replace(co_name=function.__name__)
     function.__doc__ = body.__doc__ or before.__doc__
@@ -346,8 +370,10 @@ def _change_forkserver(module: ModuleType) -> None:
     def get_pid(server: Any) -> Any:
         ours: Any = sys.modules.get(f"{__package__}.forkserver")
         pid = None
-        if ours is not None and server is theirs and not asks_for_its_own(sys._getframe(1)):
-            pid = ours._forkserver._forkserver_pid
+        # In another thread, ours may be just being imported.
+        known: Any = vars(ours or sys).get("_forkserver")
+        if known is not None and server is theirs and not asks_for_its_own(sys._getframe(1)):
+            pid = known._forkserver_pid
         return vars(server)["_forkserver_pid"] if pid is None else pid
 
     def set_pid(server: Any, pid: Any) -> None:
@@ -362,11 +388,12 @@ def _change_forkserver(module: ModuleType) -> None:
 
 def _preload(theirs: Any, into_ours: bool) -> None:
     """What was asked to be preloaded, from one to the other."""
-    ours: Any = sys.modules.get(f"{__package__}.forkserver")
-    if ours is not None and into_ours:
-        ours._forkserver._preload_modules = theirs._preload_modules
-    elif ours is not None:
-        theirs._preload_modules = ours._forkserver._preload_modules
+    ours: Any = vars(sys.modules.get(f"{__package__}.forkserver") or sys).get("_forkserver")
+    if ours is not None:
+        told, other = (theirs, ours) if into_ours else (ours, theirs)
+        other._preload_modules = told._preload_modules
+        # Standard libraries before 3.15 do not look at it.
+        other._preload_on_error = getattr(told, "_preload_on_error", "ignore")
 
 
 def _change_contexts(_module: ModuleType) -> None:

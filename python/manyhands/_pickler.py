@@ -15,10 +15,13 @@ import copyreg
 import os
 import sys
 from _functools import _lru_cache_wrapper  # type: ignore[import-not-found]
+from _operator import call, is_
 from _pickle import PickleBuffer, PicklingError
 from _pickle import Pickler as _CPickler
 from _weakref import ref
+from itertools import repeat
 
+from . import _unguarded
 from ._manyhands import Sink, note_offer, sending
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -28,21 +31,29 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "at_the_first_start",
     "dump_into",
     "dumps",
     "dumps_alone",
     "dumps_with",
+    "has_been_forked",
     "has_fresh_children",
+    "is_defined_again",
     "is_named",
     "main_by_value",
     "main_is_importable",
     "names_below",
+    "note_came",
+    "note_fork",
     "note_fresh_children",
     "note_lacking_names",
     "registered",
     "standard_dumps",
+    "was_there",
 ]
 
+#: More bytes are searched for the main module's name only if that matters.
+_FEW = 4 << 10
 #: With 5, types offer their long parts as buffers; the standard library's default is 4 before Python 3.14.
 _PROTOCOL = 5
 
@@ -142,12 +153,13 @@ def dump_into(obj: object, sink: Sink, carries: bool = True) -> None:
         if not _is_sent_by_value_after(error, obj, sink, carries):
             raise
         return
-    if _may_lack_names:
-        main = sys.modules["__main__"]
-        changed = len(vars(main)) != _looked_at
-        stale = changed or _below or getattr(main, "__file__", None) is not _importable_file
-        if (stale or hasattr(sys, "ps1")) and _lacks_main(sink):
-            _by_value_instead(obj, sink, carries)
+    if (
+        (_may_lack_names or _names_of_children is not None)
+        and sink.names_main(_FEW)
+        and _lacks_main()
+        and sink.names_main()
+    ):
+        _by_value_instead(obj, sink, carries)
 
 
 def dumps(obj: object) -> bytes:
@@ -182,7 +194,7 @@ def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
         if not _is_sent_by_value_after(error, obj, sink):
             raise
     else:
-        if _lacks_main(sink):
+        if _lacks_main() and sink.names_main():
             _by_value_instead(obj, sink)
     return sink.pickle()
 
@@ -245,7 +257,10 @@ _importable_file: object = object()
 
 def note_fresh_children() -> None:
     """From now on, children may be addressed that have the main module only if they can import it."""
-    global _fresh_children, _may_lack_names
+    global _fresh_children, _may_lack_names, _looked_at
+    if not _fresh_children:
+        # Forked ones lack less.
+        _looked_at = 0
     _fresh_children = _may_lack_names = True
 
 
@@ -272,34 +287,40 @@ def main_is_importable() -> bool:
     return importable
 
 
-#: The main module that the following is about: `runpy` puts one in place of the other.
-_main_of_names: object = None
+#: The main module that the following is about: `runpy` puts one in place of the other. Not kept: at the interpreter's
+#: end a main module that somebody keeps outlives the modules that its objects' finalizers need.
+_main_of_names: ref[Any] | None = None
 #: What a fresh child has of it at least, with the functions and classes; nothing until the first is started.
 _names_of_children: dict[str, Any] | None = None
 #: Functions and classes that it has got since: children end their run of an unguarded one before.
 _below: set[str] = set()
-#: How many names it had when that was last found.
+#: Those that have meant two things since.
+_again: set[str] = set()
+#: What each has meant last.
+_last: dict[str, Any] = {}
+#: The functions and classes when that was last found (not kept, either), and how many names there were.
+_met: dict[str, Callable[[], object]] = {}
 _looked_at = 0
 
 
 def _note_names() -> None:
-    global _names_of_children, _looked_at
+    global _names_of_children
     _forget_other_main()
     # What children name so is theirs of this module, and not of one that `runpy` has run before.
     sys.modules["__mp_main__"] = sys.modules["__main__"]
     names = vars(sys.modules["__main__"])
     if _names_of_children is None:
         _names_of_children = {name: _known_by(value) for name, value in names.items()}
-    # One that was defined again leaves the number as it was.
-    _looked_at = 0
+    names_below()
 
 
 def _forget_other_main() -> None:
     global _main_of_names, _names_of_children, _looked_at
     main = sys.modules["__main__"]
-    if _main_of_names is not main:
-        _main_of_names, _names_of_children, _looked_at = main, None, 0
-        _below.clear()
+    if _main_of_names is None or _main_of_names() is not main:
+        _main_of_names, _names_of_children, _looked_at = ref(main), None, 0
+        for known in (_below, _again, _last, _met):
+            known.clear()
 
 
 def is_named(value: object) -> bool:
@@ -309,31 +330,108 @@ def is_named(value: object) -> bool:
     return type(value).__module__ == "typing" and hasattr(value, "__name__")
 
 
-def _known_by(value: object) -> object:
-    return ref(value) if is_named(value) else None
+def _known_by(value: object) -> Any:
+    if not is_named(value):
+        return None
+    try:
+        return ref(value)
+    except TypeError:
+        # A name that ``type X = ...`` has given.
+        return lambda: value
 
 
 _Function = type(note_fresh_children)
 
 
 def names_below() -> set[str]:
-    """Functions and classes of the main module that a fresh child may lack: they were defined after a start."""
-    global _looked_at
+    """Functions and classes of the main module that a fresh child may lack: they were defined after a start. If all
+    children are forks, only those that were defined again: others are not found, as in the standard library.
+
+    In a child whose run of the main module ended early: those that it has from there. Its parent may have others of
+    these names meanwhile.
+    """
     _forget_other_main()
     names = vars(sys.modules["__main__"])
-    if len(names) != _looked_at:
-        _looked_at = len(names)
-        if _names_of_children is not None:
-            _below.update(name for name, value in list(names.items()) if _is_below(name, value))
+    # One that is defined again leaves the number as it was.
+    now = map(names.get, _met, repeat(_met))
+    if len(names) != _looked_at or not all(map(is_, now, map(call, _met.values()))):
+        _look(names)
     return _below
 
 
-def _is_below(name: str, value: object) -> bool:
-    if not is_named(value) or getattr(value, "__module__", None) not in ("__main__", "__mp_main__"):
-        return False
-    assert _names_of_children is not None, "only asked when they are known"
-    known = _names_of_children.get(name)
-    return known is None or known() is not value
+def _look(names: dict[str, Any]) -> None:
+    global _looked_at
+    _looked_at = len(names)
+    _met.clear()
+    defined = {}
+    ended_early = _unguarded.has_ended_early()
+    for name, value in list(names.items()):
+        if not is_named(value) or getattr(value, "__module__", None) not in ("__main__", "__mp_main__"):
+            continue
+        defined[name] = value
+        _met[name] = _known_by(value)
+        if name in _last and _last[name]() is not value:
+            _again.add(name)
+        _last[name] = _met[name]
+        if _names_of_children is not None:
+            known = _names_of_children.get(name)
+            if known is not None and known() is not value:
+                _again.add(name)
+            elif known is None and _may_lack_names:
+                _below.add(name)
+        if ended_early and _unguarded.names.get(name) is value:
+            _below.add(name)
+    if _again:
+        from . import _users
+
+        _below.update(_again, _users.users_of(_again, defined))
+
+
+def note_fork() -> None:
+    """A child is about to be forked: what is defined later, or again, it lacks."""
+    _note_names()
+
+
+#: In a forked child: functions and classes of the main module that it began with.
+_at_fork: dict[str, Callable[[], object]] = {}
+
+
+def _keep_what_was_there() -> None:
+    _at_fork.clear()
+    _at_fork.update(_met)
+
+
+os.register_at_fork(after_in_child=_keep_what_was_there)
+
+
+def was_there(name: str, value: object) -> bool:
+    """Whether this process is a fork, and began with that function or class under the name."""
+    known = _at_fork.get(name)
+    return known is not None and known() is value
+
+
+def has_been_forked(name: str, value: object) -> bool:
+    """Whether all children are forks, and have something of their own of that name which is no function or class."""
+    is_known = _names_of_children is not None and name in _names_of_children
+    return is_known and not _may_lack_names and not is_named(value)
+
+
+def note_came(name: str) -> None:
+    """The main module's function or class of that name came in a message; where it goes, it goes by value."""
+    _forget_other_main()
+    _below.add(name)
+
+
+def is_defined_again(name: str) -> bool:
+    """Whether the name, of a function or class in the main module, has meant another one that a child may have."""
+    names_below()
+    return name in _again
+
+
+def at_the_first_start(name: str) -> object:
+    """The function or class of that name that the main module had when the first child was started."""
+    known = _names_of_children.get(name) if _names_of_children is not None else None
+    return known() if known is not None else None
 
 
 def note_lacking_names() -> None:
@@ -358,9 +456,9 @@ def main_by_value() -> bool:
     return _may_lack_names and not main_is_importable()
 
 
-def _lacks_main(sink: Sink) -> bool:
-    """Whether the pickle names a main module that a fresh child does not have."""
-    return (not main_is_importable() or bool(names_below())) and sink.names_main()
+def _lacks_main() -> bool:
+    """Whether a pickle that names the main module may name what a fresh child does not have."""
+    return main_by_value() or bool(names_below())
 
 
 def _by_value_instead(obj: object, sink: Sink, carries: bool = True) -> None:

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 else:
     _Module = type(sys)
 
-__all__ = ["UnguardedStart", "about_to_start", "import_main", "is_importing_main"]
+__all__ = [
+    "UnguardedStart",
+    "about_to_start",
+    "has_ended_early",
+    "import_main",
+    "is_fork_of_prompt",
+    "is_importing_main",
+]
 
 #: A main module that catches every error and tries again would do so for ever.
 _MOST_ATTEMPTS = 10
@@ -150,6 +157,16 @@ class _Import:
         if main is not None:
             sys.modules["__main__"] = sys.modules["__mp_main__"] = main
             names.update(vars(main))
+
+
+def has_ended_early() -> bool:
+    """Whether this process, or the one that it is a fork of, ended its run of the main module at a start."""
+    return bool(_ends)
+
+
+def is_fork_of_prompt() -> bool:
+    """Whether this process began as a copy of one at a prompt, and not as a child that runs the main module again."""
+    return bool(names) and not _ends
 
 
 _import: _Import | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import errno
 import os
+import pickle
 import signal
 import sys
+import threading
+import warnings
 from multiprocessing import process, resource_tracker, spawn, util
 
 from . import _child, _install, _manyhands, _unguarded, forkserver
@@ -16,6 +18,7 @@ from . import _child, _install, _manyhands, _unguarded, forkserver
 from . import _worker as _worker
 from . import context as _context  # noqa: F401
 from . import queues as _queues  # noqa: F401
+from .process import end
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -27,11 +30,10 @@ def main(
     family: int,
     socket: int,
     life: int,
+    told: int,
     installed: bool,
-    preload: list[str],
-    data: dict[str, Any],
 ) -> None:
-    """Serve until the client is gone."""
+    """Serve until the client is gone. From ``told`` is read what to import before."""
     _manyhands.join_family(family, place)
     os.close(family)
     if not _manyhands.die_with_parent(life):
@@ -41,22 +43,34 @@ def main(
     if installed:
         # Before anything is imported that takes names out of `multiprocessing`.
         _install.install()
-    _import(preload, data)
+    with open(told, "rb") as file:
+        file.seek(0)
+        _import(*pickle.load(file))
     util._close_stdin()  # type: ignore[attr-defined]
     # The children's ends are the server's to collect, whatever it inherited or its modules did. The children have back
     # what there was, as the standard library's.
     handlers = {number: signal.signal(number, ours) for number, ours in _HANDLERS.items()}
     # A child lets it in when it can deal with it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    server = _manyhands.Zygote(socket)
+    server = _manyhands.Zygote(socket, forkserver.RESERVE_SECONDS)
     os.close(socket)
     forkserver.freeze()
     while server.next_request():
         if not server.hand_over():
             _fork_for_request(server, life, handlers)
         # While that child works, the next one is made.
-        if forkserver.forks_ahead():
+        if server.wants_reserve() and forkserver.forks_ahead():
             _fork_reserve(server, life, handlers)
+    _end()
+
+
+def _end() -> None:
+    """As the interpreter at its end, without taking everything apart: the client waits for it."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    util._flush_std_streams()  # type: ignore[attr-defined]
+    _manyhands.keep_locks()
+    os._exit(0)
 
 
 #: What the server itself does about signals.
@@ -92,7 +106,7 @@ def _be_a_child(server: _manyhands.Zygote, life: int, handlers: dict[signal.Sign
     code = 1
     try:
         atexit._clear()
-        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
         os.close(life)
         request = server.in_child()
         if request is None:
@@ -124,7 +138,7 @@ def _serve(job: int, life: int, passed: list[int]) -> int:
     return _child.run(process_obj, life)
 
 
-def _import(preload: list[str], data: dict[str, Any]) -> None:
+def _import(preload: list[str], on_error: str, data: dict[str, Any]) -> None:
     """As the standard library's fork server: the main module, if asked for, then the others."""
     if "sys_path" in data:
         sys.path[:] = data["sys_path"]
@@ -135,13 +149,23 @@ def _import(preload: list[str], data: dict[str, Any]) -> None:
         current._inheriting = True
         try:
             _unguarded.import_main(lambda: _child.import_main_from_path(main_path))
-        except (Exception, SystemExit):
+        except (Exception, SystemExit) as error:
             # The children will meet it too, and report it to who asked for them.
-            pass
+            _not_preloaded(f"__main__ from {main_path!r}", error, on_error)
         finally:
             del current._inheriting
     for name in preload:
-        with contextlib.suppress(ImportError):
+        try:
             __import__(name)
+        except ImportError as error:
+            _not_preloaded(f"module {name!r}", error, on_error)
     # What was printed belongs to this process: its children would print it once more each.
     util._flush_std_streams()  # type: ignore[attr-defined]
+
+
+def _not_preloaded(what: str, error: BaseException, on_error: str) -> None:
+    """What the program has asked for; see `forkserver.ForkServer.set_forkserver_preload`."""
+    if on_error == "fail":
+        raise error
+    if on_error == "warn":
+        warnings.warn(f"Failed to preload {what}: {error}", ImportWarning, stacklevel=2)

@@ -25,7 +25,9 @@ _ConnectionWrapper: Any = _std.ConnectionWrapper  # type: ignore[attr-defined]
 
 def __getattr__(name: str) -> Any:
     """Constants and functions that need nothing of ours: ``families``, ``address_type``."""
-    return getattr(_std, name)
+    from ._standard_names import standard_name
+
+    return standard_name(__name__, name)
 
 
 class Connection(_manyhands.Connection, _std.Connection):

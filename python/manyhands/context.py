@@ -53,6 +53,15 @@ __all__ = [
 ]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 class BaseContext(_std.BaseContext):
     """What our contexts make that is not the standard library's."""
 
@@ -186,11 +195,17 @@ class BaseContext(_std.BaseContext):
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
-        """Modules that the fork server imports before it forks its first child."""
+    def set_forkserver_preload(
+        self, module_names: list[str], *, on_error: Literal["ignore", "warn", "fail"] = "ignore"
+    ) -> None:
+        """Modules that the fork server imports before it forks its first child.
+
+        ``on_error`` tells what becomes of one that cannot be imported; see `manyhands.forkserver`. (The standard
+        library's takes it from Python 3.15 on.)
+        """
         from .forkserver import set_forkserver_preload
 
-        set_forkserver_preload(module_names)
+        set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """This context, or the one of that start method."""
@@ -286,8 +301,12 @@ _concrete_contexts: dict[str, BaseContext] = {
 
 
 def _force_start_method(method: str | None) -> None:
-    if method in _concrete_contexts:
+    if method not in _concrete_contexts:
+        return
+    if _install._installed:
         _default_context._actual_context = _concrete_contexts[method]
+    else:
+        _default_context._own_context = _concrete_contexts[method]
 
 
 def context_for_workers(context: Any) -> Any:

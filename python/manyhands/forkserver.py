@@ -11,14 +11,14 @@ import gc
 import os
 import sys
 import threading
-from multiprocessing import spawn as _spawn
+from multiprocessing import util
 from types import BuiltinFunctionType
 
 from . import _install, _manyhands, _unguarded, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
 __all__ = [
     "ForkServer",
@@ -29,8 +29,21 @@ __all__ = [
 ]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 #: How long a server whose socket is closed may take to be gone, in seconds.
 _ENDS_WITHIN = 5.0
+
+#: How long a child in reserve waits for something to do. It saves about a millisecond, which a program that starts
+#: processes less often does not notice; and a program that counts processes soon finds none that it has not started.
+RESERVE_SECONDS = 0.25
 
 
 class ForkServer:
@@ -47,21 +60,36 @@ class ForkServer:
         #: Servers that get no requests any more, and still have to tell how their children end.
         self._retired: list[tuple[_manyhands.ZygoteClient, _manyhands.Process]] = []
         self._preload_modules = ["__main__"]
+        self._preload_on_error = "ignore"
         self._ended_by_main = False
+        self._ends_at_exit = False
         self._inherited_fds: list[int] | None = None
 
     @property
     def _forkserver_pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    def set_forkserver_preload(self, modules_names: list[str]) -> None:
-        """Modules that the server imports before it forks its first child; those it cannot import are left out."""
+    def set_forkserver_preload(
+        self, modules_names: list[str], *, on_error: Literal["ignore", "warn", "fail"] = "ignore"
+    ) -> None:
+        """Modules that the server imports before it forks its first child.
+
+        Args:
+            modules_names: the modules; ``__main__`` is the program's main module.
+            on_error: what becomes of one that cannot be imported. It is left out, by default without a word, or with an
+                ``ImportWarning`` on the server's standard error; with ``fail`` the server ends with the traceback, and
+                so does each start that asks for a server.
+        """
         if not all(type(mod) is str for mod in modules_names):
             raise TypeError("module_names must be a list of strings")
-        self._preload_modules = modules_names
+        if on_error not in ("ignore", "warn", "fail"):
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         theirs = sys.modules.get("multiprocessing.forkserver")
+        known = [self]
         if theirs is not None and _install.installed():
-            vars(theirs)["_forkserver"]._preload_modules = modules_names
+            known.append(vars(theirs)["_forkserver"])
+        for server in known:
+            server._preload_modules, server._preload_on_error = modules_names, on_error
 
     def get_inherited_fds(self) -> list[int] | None:
         """The descriptors this process was passed by the server that forked it; ``None`` when none did."""
@@ -77,12 +105,20 @@ class ForkServer:
     ) -> _manyhands.Process:
         """Start a child that reads its job from ``job``, is passed ``fds`` and opens the queues in ``carried``."""
         with self._lock:
+            known = self._client
             client = self._ensure_running()
             try:
-                return self._request(client, job, fds, carried)
-            except BrokenPipeError:
-                # The server was killed since we looked: a new one gets the request.
-                return self._request(self._launch(), job, fds, carried)
+                try:
+                    return self._request(client, job, fds, carried)
+                except BrokenPipeError:
+                    # One that was there was killed since we looked: a new one gets the request.
+                    if client is not known and _on_error(self._asked()) == "fail":
+                        raise
+                    return self._request(self._launch(), job, fds, carried)
+            except BrokenPipeError as error:
+                if _on_error(self._asked()) == "fail":
+                    error.add_note("The fork server may have failed to preload a module: see standard error.")
+                raise
 
     def _request(
         self,
@@ -108,17 +144,20 @@ class ForkServer:
     def _launch(self) -> _manyhands.ZygoteClient:
         _unguarded.about_to_start()
         before = self._client
-        preload, kind = self._what_to_preload(), _kind_wanted()
+        self._end_at_exit()
+        preload, on_error, kind = self._what_to_preload(), _on_error(self._asked()), _kind_wanted()
         data: dict[str, Any] = {}
         if preload:
-            known = spawn.without_missing_main(_spawn.get_preparation_data("ignore"))
+            known = spawn.preparation_of("ignore")
             data = {
                 key: known[key] for key in ("init_main_from_path", "sys_path", "sys_argv") if key in known
             }
         client, start = _manyhands.ZygoteClient(), _manyhands.Start()
-        fds = (_manyhands.family_descriptor(), client.servers_end, start.life)
+        # Not in the command line, which may be no longer than the system's limit: the main module's `sys.argv` may.
+        told = spawn.described((preload, on_error, data))
+        fds = (_manyhands.family_descriptor(), client.servers_end, start.life, told.number)
         arguments = ", ".join(map(str, (start.place, *fds)))
-        call = f"manyhands._zygote.main({arguments}, {kind[0]}, {preload!r}, {data!r})"
+        call = f"manyhands._zygote.main({arguments}, {kind[0]})"
         passed = [fd for fd in fds if fd is not None]
         with _manyhands.Starting():
             # Ctrl-C is not the server's affair, not even while it comes up.
@@ -132,13 +171,30 @@ class ForkServer:
 
     def _what_to_preload(self) -> list[str]:
         # A server that has ended of itself did so in the main module: children run it, and report to who starts them.
-        if self._process is not None and (self._process.wait(_ENDS_WITHIN) or -1) > 0:
+        # (Unless it was told to end when a module cannot be imported.)
+        asked = self._asked()
+        known = self._process if _on_error(asked) != "fail" else None
+        if known is not None and (known.wait(_ENDS_WITHIN) or -1) > 0:
             self._ended_by_main = True
-        theirs = sys.modules.get("multiprocessing.forkserver")
-        asked = vars(theirs)["_forkserver"] if theirs is not None and _install.installed() else self
         return [name for name in asked._preload_modules if name != "__main__" or not self._ended_by_main]
 
-    def _stop(self) -> None:
+    def _asked(self) -> Any:
+        """The object that has been told what to preload."""
+        theirs = sys.modules.get("multiprocessing.forkserver")
+        return vars(theirs)["_forkserver"] if theirs is not None and _install.installed() else self
+
+    def _end_at_exit(self) -> None:
+        """Have the server end before this process does.
+
+        What it has preloaded may have something to do at its end; coverage, say, writes what was run there. If this
+        process were gone by then, the kernel would kill the server. Children are waited for before, by a finalizer of a
+        higher priority.
+        """
+        if not self._ends_at_exit:
+            self._ends_at_exit = True
+            util.Finalize(None, self._stop, (_ENDS_WITHIN,), exitpriority=-50)
+
+    def _stop(self, within: float | None = None) -> None:
         with self._lock:
             processes = [process for _, process in self._retired]
             if self._process is not None:
@@ -147,7 +203,7 @@ class ForkServer:
             self._retired.clear()
             if self._owner == os.getpid():
                 for process in processes:
-                    process.wait()
+                    process.wait(within)
 
     def _forget(self) -> None:
         """In a forked child: the server is the parent's."""
@@ -155,6 +211,12 @@ class ForkServer:
         self._owner = os.getpid()
         self._client = self._process = None
         self._retired = []
+        self._ends_at_exit = False
+
+
+def _on_error(asked: Any) -> str:
+    """What is to become of a module that cannot be preloaded; standard libraries before 3.15 cannot be told."""
+    return str(getattr(asked, "_preload_on_error", "ignore"))
 
 
 def _kind_wanted() -> tuple[bool, bool]:

@@ -59,6 +59,8 @@ _MOST_WORKERS = 512
 
 _FINISHED = "FINISHED"
 _DONE = {_FINISHED, "CANCELLED", "CANCELLED_AND_NOTIFIED"}
+#: What the standard library's executor has inside, and a subclass of ours may change.
+_HEEDED = ("_force_shutdown",)
 
 
 class _Made:
@@ -178,7 +180,7 @@ class ProcessPoolExecutor(Executor):
     def __new__(cls, *_args: Any, **_kwds: Any) -> Self:
         if cls is not ProcessPoolExecutor:
             # One that changes the insides of the standard library's executor is the standard library's.
-            _standard.settle(cls, ProcessPoolExecutor, _standard.standard_executor, ())
+            _standard.settle(cls, ProcessPoolExecutor, _standard.standard_executor, _HEEDED)
         return super().__new__(cls)
 
     def __init__(
@@ -294,16 +296,19 @@ class ProcessPoolExecutor(Executor):
 
     def terminate_workers(self) -> None:
         """Shut down at once: SIGTERM for the workers, and every call that is not done fails."""
-        self._end_workers("terminate")
+        self._force_shutdown(operation="terminate")
 
     def kill_workers(self) -> None:
         """Shut down at once: SIGKILL for the workers, and every call that is not done fails."""
-        self._end_workers("kill")
+        self._force_shutdown(operation="kill")
 
-    def _end_workers(self, how: str) -> None:
+    def _force_shutdown(self, operation: str) -> None:
+        """What the two above do, and where the standard library's, from 3.14 on, may be changed."""
+        if operation not in ("terminate", "kill"):
+            raise ValueError(f"Unsupported operation: {operation!r}")
         self._shutdown_thread = True
         if self._forming is not None:
-            self._forming.end_workers(how)
+            self._forming.end_workers(operation)
 
     def _assemble(self) -> _Crew:
         """The crew; it begins with the first call."""

@@ -35,6 +35,8 @@ from ._readying import Readying, Workers
 from .context import context_for_workers, default_context
 
 if TYPE_CHECKING:
+    from multiprocessing.pool import ThreadPool as ThreadPool
+
     _StandardPool = object
 else:
     # A class whose only base is `object` cannot be given another one later, as `_kin` does with the results' classes.
@@ -54,13 +56,13 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def __getattr__(name: str) -> Any:
-    if name != "ThreadPool":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # The standard library's, which has nothing to do with processes.
-    from multiprocessing.pool import ThreadPool
+if not TYPE_CHECKING:
 
-    return ThreadPool
+    def __getattr__(name):
+        """What else the standard library's module has; of this, `ThreadPool` has nothing to do with processes."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
 
 
 #: How long workers get to end after SIGTERM before they are killed, in seconds.

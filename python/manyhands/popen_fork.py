@@ -7,11 +7,11 @@ import atexit
 import os
 import signal
 import sys
-from multiprocessing import util
+from multiprocessing import process, util
 
 from . import _manyhands
 from .context import _force_start_method
-from .process import dies_with_parent, flush_std_streams, label, make_stdin, run
+from .process import dies_with_parent, end, flush_std_streams, label, make_stdin, run
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class Popen:
             from . import _typed_in
 
             self._inherited = _typed_in.note_fork()
+        # Found out here: in the child, each page that is written to has to be copied first.
+        dies, name = dies_with_parent(process_obj), label(process_obj)
+        pickler = sys.modules.get(f"{__package__}._pickler")
+        if pickler is not None:
+            pickler.note_fork()
         start = _manyhands.Start()
         # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")
@@ -83,24 +88,31 @@ class Popen:
         process = start.fork(os.fork, intent)
         if process is None:
             try:
-                _live(process_obj, start, self._inherited)
+                _live(process_obj, start, dies, name, self._inherited)
             finally:
                 # A signal's handler has raised while it ended. Nothing leads back into the parent's program.
                 os._exit(1)
         self._process = process
 
 
-def _live(process_obj: Any, start: _manyhands.Start, inherited: Any) -> NoReturn:
-    """The child's whole life."""
+def _live(process_obj: Any, start: _manyhands.Start, dies: bool, name: str, inherited: Any) -> NoReturn:
+    """The child's whole life. It ends with its parent if it ``dies``; ``name`` is what `doctor` shows of it."""
     code = 1
     try:
         start.let_signals_in()
         # In the child at-exit functions of the parent's are not ours to run.
         atexit._clear()
-        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
         if inherited is not None:
             inherited.note_forked()
-        code = run_child(process_obj, start.in_child())
+        life = start.in_child()
+        if dies and not _manyhands.die_with_parent(life):
+            code = -signal.SIGKILL & 0xFF
+        else:
+            _force_start_method(process_obj._start_method)
+            _manyhands.note_label(name)
+            code = run(process_obj, life)
+            _manyhands.note_exit(code)
     finally:
         atexit._run_exitfuncs()
         _manyhands.keep_locks()
@@ -115,23 +127,4 @@ def _finish_imports() -> None:
             __import__(name)
 
 
-def run_child(process_obj: Any, life: int) -> int:
-    """The child's whole life, from here; its exit status."""
-    if dies_with_parent(process_obj) and not _manyhands.die_with_parent(life):
-        return -signal.SIGKILL & 0xFF
-    _force_start_method(process_obj._start_method)
-    _manyhands.note_label(label(process_obj))
-    code = run(process_obj, life)
-    _manyhands.note_exit(code)
-    return code
-
-
-def _after_fork_in_child() -> None:
-    # In a child of os.fork, the standard library's at-exit function would end the parent's daemonic processes.
-    from multiprocessing import process
-
-    children: set[Any] = process._children  # type: ignore[attr-defined]
-    children.difference_update([child for child in children if isinstance(child._popen, Popen)])
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+_manyhands.forget_children_at_fork(vars(process), Popen)

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["Popen"]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 class _DupFd:
     """A descriptor on its way to the child, known by its place among those passed."""
 

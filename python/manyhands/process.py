@@ -36,6 +36,15 @@ __all__ = [
 ]
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 class _Process(BaseProcess):
     """What our processes add to the standard library's.
 
@@ -76,8 +85,10 @@ class _Process(BaseProcess):
     def _after_fork() -> None:
         util: Any = sys.modules.get("multiprocessing.util")
         if util is not None:
-            util._finalizer_registry.clear()
-            if util._afterfork_registry:
+            if util._finalizer_registry:
+                util._finalizer_registry.clear()
+            # The dictionary behind it, whose length no function of Python's tells.
+            if util._afterfork_registry.data:
                 util._run_after_forkers()
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
@@ -95,9 +106,16 @@ class ForkProcess(_Process):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from .popen_fork import Popen
+        global _forks
+        if _forks is None:
+            from .popen_fork import Popen
 
-        return Popen(process_obj)
+            _forks = Popen
+        return _forks(process_obj)
+
+
+#: What forks a process, once one was: an import at each start would write to a page of each object that it looks at.
+_forks: Any = None
 
 
 class SpawnProcess(_Process):
@@ -192,8 +210,9 @@ def dies_with_parent(process_obj: Any) -> bool:
 
 def run(process_obj: Any, life: int) -> int:
     """Run the process in itself, to its end; its exit status. ``life`` is readable once the parent is gone."""
+    original: Any = BaseProcess._bootstrap  # type: ignore[attr-defined]
     given = getattr(process_obj._bootstrap, "__func__", None)
-    if given is BaseProcess._bootstrap and _is_standard(given):  # type: ignore[attr-defined]
+    if (given is original or given is _Process._bootstrap) and _is_standard(original):
         return _bootstrap(process_obj, life)
     return process_obj._bootstrap(parent_sentinel=life)  # type: ignore[no-any-return]
 
@@ -201,6 +220,18 @@ def run(process_obj: Any, life: int) -> int:
 def _is_standard(bootstrap: Any) -> bool:
     """Whether nobody has replaced it, as coverage and others do (by a function that may have taken over its name)."""
     return getattr(bootstrap, "__globals__", None) is vars(_std)
+
+
+def end(util: Any, at_exit: Callable[[], object]) -> None:
+    """Calls ``at_exit``, the at-exit function of ``util`` or somebody else's in its place.
+
+    The calls of the standard library's mostly find no finalizer, no child and no logger: then they are left out.
+    """
+    is_standard = getattr(at_exit, "__globals__", None) is vars(util)
+    if is_standard and not util._finalizer_registry and not _std._children and util._logger is None:  # type: ignore[attr-defined]
+        util._exiting = True
+    else:
+        at_exit()
 
 
 def reduce_standard(process_obj: Any) -> tuple[Any, ...]:
@@ -249,10 +280,14 @@ def label(process_obj: Any) -> str:
     target = getattr(process_obj, "_target", None)
     if target is None:
         return f"{process_obj.name}: {type(process_obj).__qualname__}"
-    if getattr(target, "__module__", "") == "manyhands._worker":
-        # What a pool's worker runs, its pool knows.
-        return str(process_obj.name)
-    return f"{process_obj.name}: {getattr(target, '__qualname__', type(target).__qualname__)}"
+    try:
+        if getattr(target, "__module__", "") == "manyhands._worker":
+            # What a pool's worker runs, its pool knows.
+            return str(process_obj.name)
+        return f"{process_obj.name}: {getattr(target, '__qualname__', type(target).__qualname__)}"
+    except Exception:
+        # What stands for another object asks that one, which need not be there.
+        return f"{process_obj.name}: {type(target).__qualname__}"
 
 
 #: What the next forked child has for its standard input; made by its parent, see `make_stdin`.
@@ -334,8 +369,7 @@ def _become(process_obj: Any, parent_sentinel: int | None) -> Any:
     module._parent_process = module._ParentProcess(
         process_obj._parent_name, process_obj._parent_pid, parent_sentinel
     )
-    main_thread: Any = threading.main_thread()
-    main_thread._set_native_id()
+    threading._main_thread._set_native_id()  # type: ignore[attr-defined]
     try:
         process_obj._after_fork()
     finally:

@@ -46,7 +46,9 @@ def __getattr__(name: str) -> Any:
 
         value = getattr(queue, name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
     globals()[name] = value
     return value
 

@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
 typecode_to_type: dict[str, type[Any]] = {
     "c": ctypes.c_char,
     "u": ctypes.c_wchar,

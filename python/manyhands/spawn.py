@@ -31,17 +31,45 @@ if TYPE_CHECKING:
 __all__ = ["freeze_support", "get_executable", "get_preparation_data", "set_executable"]
 
 
-def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
-    """A descriptor from which the child reads what it needs to know and what it is to do.
+if not TYPE_CHECKING:
 
-    `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
-    """
-    preparation = without_missing_main(spawn.get_preparation_data(process_obj._name))
-    head = _dumps((_install.installed(), _default_context.get_start_method())) + _dumps(preparation)
+    def __getattr__(name):
+        """What else the standard library's module has."""
+        from ._standard_names import standard_name
+
+        return standard_name(__name__, name)
+
+
+def job_of(popen: Any, process_obj: Any) -> _manyhands.JobDescriptor:
+    """A descriptor from which the child reads what it needs to know and what it is to do."""
+    # The method in force, or the one that would be; a start by a context does not set it.
+    method = _default_context.get_start_method(allow_none=True) or _default_context._default_context._name  # type: ignore[attr-defined]
+    installed = _install.installed(), _install.starts_what_is_sent_ours()
+    head = _dumps((*installed, method)) + _dumps(preparation_of(process_obj._name))
     popen._job = (process_obj, len(popen._fds))
     job = head + _pickler.dumps_with(_dump, process_obj)
     popen._job = None
     return _manyhands.JobDescriptor(job)
+
+
+def preparation_of(name: str) -> dict[str, Any]:
+    """What a child of that name is told to make it ready.
+
+    `spawn.get_preparation_data` is asked through its module, because coverage and others replace it.
+    """
+    theirs: Any = context._default_context
+    unset = theirs._actual_context is None
+    try:
+        return without_missing_main(spawn.get_preparation_data(name))
+    finally:
+        # In older Pythons this has set the standard library's start method.
+        if unset and theirs._actual_context is theirs._default_context:
+            theirs._actual_context = None
+
+
+def described(obj: object) -> _manyhands.JobDescriptor:
+    """A descriptor from which a process reads ``obj``."""
+    return _manyhands.JobDescriptor(_dumps(obj))
 
 
 def _dumps(obj: object) -> bytes:

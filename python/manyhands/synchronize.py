@@ -25,16 +25,14 @@ SEM_VALUE_MAX = 2**31 - 1
 
 
 def __getattr__(name: str) -> Any:
-    """What not everybody needs: the standard library's `SemLock`, and `Barrier`, which imports threading."""
+    """What not everybody needs: `Barrier`, which imports threading, and what else the standard library's module has."""
     if name == "Barrier":
         from . import _barrier
 
         return globals().setdefault(name, _barrier.Barrier)
-    if name != "SemLock":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from multiprocessing import synchronize
+    from ._standard_names import standard_name
 
-    return getattr(synchronize, name)
+    return standard_name(__name__, name)
 
 
 # --- locks ---

@@ -53,7 +53,13 @@ class Run:
     faults: list[str] = field(default_factory=list)
 
     def passed(self) -> set[str]:
-        return {name for name, outcome in self.outcomes.items() if outcome == "passed"}
+        return self._ended("passed")
+
+    def failed(self) -> set[str]:
+        return self._ended("failed")
+
+    def _ended(self, how: str) -> set[str]:
+        return {name for name, outcome in self.outcomes.items() if outcome == how}
 
 
 def run(suite: Suite, environment: Environment, installed: bool, only: Collection[str] | None = None) -> Run:

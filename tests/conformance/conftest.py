@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,14 @@ def gate(ctx: Any) -> Iterator[Any]:
     event = ctx.Event()
     yield event
     event.set()
+
+
+@pytest.fixture
+def file_gate(tmp_path: Path) -> Path:
+    """What `targets.until_gone` waits for; a test unlinks it."""
+    path = tmp_path / "gate"
+    path.touch()
+    return path
 
 
 @pytest.fixture

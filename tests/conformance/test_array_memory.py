@@ -18,6 +18,8 @@ numpy: Any = pytest.importorskip("numpy")
 
 LONG = 60.0
 MIB = 1 << 20
+# How long free memory keeps its pages at least.
+MOMENT = 0.02
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,14 +90,16 @@ class TestFailedPuts:
 class TestWithoutQueues:
     def test_a_loop_does_not_fetch_its_pages_anew(self) -> None:
         program = (
-            "import manyhands, resource\n"
+            "import manyhands, resource, time\n"
             "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
             "def make(): array = manyhands.empty(8 << 20, 'u1'); array[::4096] = 1\n"
-            "make(); before = faults()\n"
+            "make(); before, began = faults(), time.monotonic()\n"
             "for _ in range(40): make()\n"
-            "print(faults() - before)\n"
+            "print(faults() - before, time.monotonic() - began)\n"
         )
-        assert int(outcome(program)[0]) < 20 * 2048
+        faults, seconds = map(float, outcome(program)[0].split())
+        # What was not used for a moment goes back: on a busy machine that may happen within the loop.
+        assert faults < (20 + seconds / MOMENT) * 2048
 
     def test_the_last_array_gives_its_pages_back(self) -> None:
         program = (

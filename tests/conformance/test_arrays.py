@@ -495,7 +495,8 @@ class TestMemory:
         assert "the family's limit is 268435456 bytes (MANYHANDS_ARENA_MAX)" in refused
         assert after == "100000.0"
 
-    @pytest.mark.deadline(240)
+    @pytest.mark.deadline(480)
+    @pytest.mark.usefixtures("much_memory")
     @pytest.mark.parametrize("gibibytes", [2, 4])
     def test_beyond_what_32_bits_count(self, gibibytes: int) -> None:
         if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < (gibibytes + 2) << 30:

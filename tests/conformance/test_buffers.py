@@ -19,6 +19,6 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.deadline(580)
+@pytest.mark.deadline(alike.SECONDS + 60)
 def test_buffers_go_where_they_go_in_the_standard_library() -> None:
     alike.same_outcomes("buffers.py", DIFFERENT, 7_000)

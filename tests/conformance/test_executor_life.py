@@ -11,7 +11,7 @@ import threading
 import weakref
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import targets
@@ -149,6 +149,31 @@ class TestShutdown:
                 future.result(LONG)
         with pytest.raises(RuntimeError, match="after shutdown"):
             executor.submit(targets.square, 1)
+
+    @pytest.mark.ours_only  # from 3.14 on in the standard library
+    def test_a_subclass_may_change_how_the_workers_are_ended(self, ctx: Any) -> None:
+        class Tells(executor_of(ctx)):  # type: ignore[misc]
+            asked: ClassVar[list[str]] = []
+
+            def _force_shutdown(self, operation: str) -> None:
+                self.asked.append(operation)
+                super()._force_shutdown(operation)
+
+        for how in ("terminate", "kill"):
+            executor = Tells(1, mp_context=ctx)
+            future = executor.submit(targets.sleep, 600)
+            assert Tells.__bases__ == (executor_of(ctx),), "it stays ours"
+            getattr(executor, f"{how}_workers")()
+            with pytest.raises((BrokenProcessPool, concurrent.futures.CancelledError)):
+                future.result(LONG)
+        assert Tells.asked == ["terminate", "kill"]
+
+    @pytest.mark.ours_only  # from 3.14 on in the standard library
+    def test_the_workers_cannot_be_ended_in_another_way(self, make_executor: Any) -> None:
+        executor = make_executor(1)
+        with pytest.raises(ValueError, match="Unsupported operation: 'stop'"):
+            executor._force_shutdown(operation="stop")
+        assert executor.submit(targets.square, 3).result(LONG) == 9
 
 
 class TestPickling:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,16 +171,18 @@ class TestImapUnordered:
         with pytest.raises(StopIteration):
             next(results)
 
-    def test_next_with_a_timeout(self, ctx: Any, pool: Any) -> None:
-        results = pool.imap_unordered(targets.sleep, [0.3])
+    def test_next_with_a_timeout(self, ctx: Any, pool: Any, file_gate: Path) -> None:
+        results = pool.imap_unordered(targets.until_gone, [str(file_gate)])
         with pytest.raises(ctx.TimeoutError):
             results.next(timeout=0.01)
-        assert results.next(timeout=LONG) == 0.3
+        file_gate.unlink()
+        assert results.next(timeout=LONG) == str(file_gate)
 
-    def test_results_come_while_others_are_being_made(self, pool: Any) -> None:
-        results = pool.imap_unordered(targets.sleep, [1.0, 0.0])
-        assert next(results) == 0.0
-        assert next(results) == 1.0
+    def test_results_come_while_others_are_being_made(self, pool: Any, file_gate: Path) -> None:
+        results = pool.imap_unordered(targets.until_gone, [str(file_gate), "nothing"])
+        assert next(results) == "nothing"
+        file_gate.unlink()
+        assert next(results) == str(file_gate)
 
     def test_two_at_once(self, pool: Any) -> None:
         first = pool.imap_unordered(targets.square, range(100))
@@ -201,17 +204,19 @@ class TestApplyAsync:
         calls = [pool.apply_async(targets.square, (n,)) for n in range(1000)]
         assert [call.get(LONG) for call in calls] == [n * n for n in range(1000)]
 
-    def test_get_with_a_timeout(self, ctx: Any, pool: Any) -> None:
-        call = pool.apply_async(targets.sleep, (0.3,))
+    def test_get_with_a_timeout(self, ctx: Any, pool: Any, file_gate: Path) -> None:
+        call = pool.apply_async(targets.until_gone, (str(file_gate),))
         with pytest.raises(ctx.TimeoutError):
             call.get(timeout=0.01)
-        assert call.get(timeout=LONG) == 0.3
+        file_gate.unlink()
+        assert call.get(timeout=LONG) == str(file_gate)
 
-    def test_ready_and_successful(self, pool: Any) -> None:
-        call = pool.apply_async(targets.sleep, (0.2,))
+    def test_ready_and_successful(self, pool: Any, file_gate: Path) -> None:
+        call = pool.apply_async(targets.until_gone, (str(file_gate),))
         assert not call.ready()
         with pytest.raises(ValueError, match="not ready"):
             call.successful()
+        file_gate.unlink()
         assert call.wait(LONG) is None
         assert call.ready()
         assert call.successful()

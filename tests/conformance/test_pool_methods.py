@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,11 +56,12 @@ class TestMapAsync:
         assert call.ready()
         assert call.successful()
 
-    def test_times_out(self, ctx: Any, pool: Any) -> None:
-        call = pool.map_async(targets.sleep, [0.3])
+    def test_times_out(self, ctx: Any, pool: Any, file_gate: Path) -> None:
+        call = pool.map_async(targets.until_gone, [str(file_gate)])
         with pytest.raises(ctx.TimeoutError):
             call.get(0.01)
-        assert call.get(LONG) == [0.3]
+        file_gate.unlink()
+        assert call.get(LONG) == [str(file_gate)]
 
     def test_failing(self, pool: Any) -> None:
         call = pool.map_async(targets.fail_on_three, range(10))
@@ -103,11 +105,12 @@ class TestImap:
             next(results)
         assert list(results) == [4, 5]
 
-    def test_times_out(self, ctx: Any, pool: Any) -> None:
-        results = pool.imap(targets.sleep, [0.3, 0.0])
+    def test_times_out(self, ctx: Any, pool: Any, file_gate: Path) -> None:
+        results = pool.imap(targets.until_gone, [str(file_gate), "nothing"])
         with pytest.raises(ctx.TimeoutError):
             results.next(timeout=0.01)
-        assert [results.next(LONG), results.next(LONG)] == [0.3, 0.0]
+        file_gate.unlink()
+        assert [results.next(LONG), results.next(LONG)] == [str(file_gate), "nothing"]
 
     def test_of_a_generator(self, pool: Any) -> None:
         assert list(pool.imap(targets.square, (n for n in range(20)))) == [n * n for n in range(20)]

@@ -88,7 +88,7 @@ class TestItems:
             (),
             ([1, [2, [3]]], {"a": {"b": "c"}}),
             {1, 2},
-            frozenset("ab"),
+            pytest.param(frozenset("ab"), id="frozenset"),
             range(3),
             Ellipsis,
             len,

@@ -70,7 +70,9 @@ class TestWithoutNumpy:
         array = manyhands.SharedArray(2, dtype)
         assert (array.dtype, memoryview(array).format) == (name, format)
 
-    @pytest.mark.parametrize("dtype", ["x", "O", ">f8", "M8[s]", "S4", None, object()], ids=repr)
+    @pytest.mark.parametrize(
+        "dtype", ["x", "O", ">f8", "M8[s]", "S4", None, pytest.param(object(), id="object")], ids=repr
+    )
     def test_other_types_are_refused(self, dtype: Any) -> None:
         # numpy takes None for a float.
         if dtype is None and "numpy" in sys.modules:
@@ -201,6 +203,8 @@ class TestLarge:
         ours.close()
         theirs.close()
 
+    @pytest.mark.deadline(480)
+    @pytest.mark.usefixtures("much_memory")
     def test_beyond_four_gibibytes(self, figure: Any) -> None:
         program = """
 import manyhands, time

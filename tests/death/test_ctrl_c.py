@@ -139,7 +139,7 @@ def test_ends_with_one_traceback(
     took, errors = program.end()
     figure(f"gone after {took * 1000:.0f} ms")
     wait_gone(everybody)
-    assert took < 10
+    assert took < LONG
     assert program.popen.returncode == -signal.SIGINT
     assert tracebacks(errors) == 1, errors
     assert errors.count("KeyboardInterrupt") == 1, errors
@@ -207,9 +207,10 @@ def test_workers_have_the_standard_handler(ctx: Any, sigint: None) -> None:
 def test_other_processes_have_it_too(ctx: Any, sigint: None) -> None:
     # Started when a pool had started the fork server.
     with ctx.Pool(1):
-        process = ctx.Process(target=unruly.wait_to_be_interrupted)
+        ready = ctx.Event()
+        process = ctx.Process(target=unruly.wait_to_be_interrupted, args=(ready,))
         process.start()
-        process.join(0.5)
+        assert ready.wait(LONG)
         wait_until(lambda: _interrupted(process), LONG)
     assert process.exitcode == 9
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import manyhands
@@ -27,6 +28,18 @@ def seen_from_outside() -> str:
     done = doctor_of(os.getpid(), "--once")
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def seen_to_say(is_said: Callable[[str], object]) -> str:
+    """The report, once it says so: a sleeper that looks around does not wait for a moment."""
+    seen = [""]
+
+    def look() -> bool:
+        seen[0] = seen_from_outside()
+        return bool(is_said(seen[0]))
+
+    wait_until(look)
+    return seen[0]
 
 
 def about(pid: int | None, report: str) -> str:
@@ -76,9 +89,8 @@ def test_a_put_into_a_full_queue_and_a_join_are_shown(ctx: Any) -> None:
         return joined and "s for room in queue" in about(process.pid, report)
 
     wait_until(shown)
-    assert re.search(
-        rf"\): 1 \(\d+ bytes\), bound 1\n.*\n    process {process.pid} waits for room", seen_from_outside()
-    )
+    room = rf"\): 1 \(\d+ bytes\), bound 1\n.*\n    process {process.pid} waits for room"
+    seen_to_say(lambda report: re.search(room, report))
     assert (queue.get(), queue.get()) == ("first", "second")
     joiner.join()
 
@@ -201,15 +213,12 @@ def test_waits_at_events_conditions_and_barriers_are_shown(ctx: Any) -> None:
         return all(re.search(pattern, about(process.pid, report)) for process, pattern in waits)
 
     wait_until(lambda: shown(manyhands.doctor()))
-    report = seen_from_outside()
-    assert shown(report)
-    assert re.search(
-        rf"event \d+ \(0x[0-9a-f]+\): not set\n    process {waits[0][0].pid} waits there", report
+    there = r"barrier \d+ \(0x[0-9a-f]+\): 2 of 3 are there\n    processes \d+, \d+ wait there"
+    unset = rf"event \d+ \(0x[0-9a-f]+\): not set\n    process {waits[0][0].pid} waits there"
+    report = seen_to_say(
+        lambda report: shown(report) and re.search(there, report) and re.search(unset, report)
     )
     assert re.search(rf"condition \d+ \(0x[0-9a-f]+\): 1 waiter not notified\n.*{waits[1][0].pid}", report)
-    assert re.search(
-        r"barrier \d+ \(0x[0-9a-f]+\): 2 of 3 are there\n    processes \d+, \d+ wait there", report
-    )
     event.set()
     barrier.wait()
     with condition:

@@ -14,6 +14,7 @@ manyhands.install()
 import concurrent.futures
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.queues
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import ThreadPool
 
@@ -45,7 +46,7 @@ def send_class(conn):
 if __name__ == "__main__":
     multiprocessing.set_start_method("{method}")
     queue = multiprocessing.Queue()
-    assert type(queue).__module__ == "manyhands.queues"
+    assert isinstance(queue, multiprocessing.queues.Queue) and type(queue).__module__ == "manyhands.queues"
     process = multiprocessing.Process(target=report, args=(queue,))
     process.start()
     assert queue.get() == (True, "manyhands.queues"), "not installed in the child"

@@ -6,26 +6,14 @@ In children of children, in those of a fork server that was there before, whatev
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run
 
 METHODS = ["fork", "forkserver", "spawn"]
 
 pytestmark = pytest.mark.deadline(90)
-
-
-def run(folder: Path, text: str, *arguments: str, installed: bool = True) -> None:
-    script = folder / "script.py"
-    script.write_text(text)
-    here = ["-m", "manyhands"] if installed else []
-    argv = [sys.executable, *here, str(script), *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=80, env=environment)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
 
 
 NAMES = """
@@ -81,7 +69,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", METHODS)
 def test_names_of_the_main_module(method: str, tmp_path: Path) -> None:
-    run(tmp_path, NAMES, method)
+    run(tmp_path, NAMES, method, launched=True)
 
 
 #: What a program imports first, and an object that is made of it.
@@ -149,7 +137,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("first", FIRST)
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_whatever_is_imported_first(method: str, first: str, tmp_path: Path) -> None:
-    run(tmp_path, first + ONE, method)
+    run(tmp_path, first + ONE, method, launched=True)
 
 
 LATE = """
@@ -202,4 +190,4 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_server_that_was_started_before(method: str, tmp_path: Path) -> None:
-    run(tmp_path, LATE, method, installed=False)
+    run(tmp_path, LATE, method)

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run
 
 METHODS = ["fork", "forkserver", "spawn"]
 
 pytestmark = pytest.mark.deadline(90)
-
-
-def run(folder: Path, text: str, *arguments: str, launched: bool = False, expected: str = "well\n") -> None:
-    script = folder / "script.py"
-    script.write_text(text)
-    launcher = ["-m", "manyhands"] if launched else []
-    argv = [sys.executable, *launcher, str(script), *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=80, env=environment)
-    assert done.stderr == ""
-    assert (done.returncode, done.stdout) == (0, expected)
 
 
 BEFORE = """

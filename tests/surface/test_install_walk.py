@@ -8,12 +8,10 @@ by name, and works there.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run
 
 pytestmark = pytest.mark.deadline(150)
 
@@ -36,6 +34,12 @@ CLASSES = {
     "multiprocessing.connection": [
         ("Connection", "X(os.dup(1))", "connection"),
         ("Listener", "X()", "connection"),
+    ],
+    "multiprocessing.sharedctypes": [
+        ("SynchronizedBase", "X(ctypes.c_int(1), ctx=ctx)", "sharedctypes"),
+        ("Synchronized", "X(ctypes.c_int(1), ctx=ctx)", "sharedctypes"),
+        ("SynchronizedArray", "X((ctypes.c_int * 2)(), ctx=ctx)", "sharedctypes"),
+        ("SynchronizedString", "X((ctypes.c_char * 2)(), ctx=ctx)", "sharedctypes"),
     ],
     "multiprocessing.pool": [("Pool", "X(1, context=ctx)", "pool")],
     "concurrent.futures.process": [("ProcessPoolExecutor", "X(1, mp_context=ctx)", "futures")],
@@ -67,6 +71,7 @@ OF_CONTEXTS = [
 
 TAKEN = '''
 """Takes names in one way, when it is imported."""
+import ctypes
 import importlib
 import os
 import sys
@@ -99,7 +104,7 @@ def faults(ctx):
     for module, rows in CLASSES.items():
         for name, make, ours in rows:
             X = TAKEN.get((module, name)) or there(module, name)
-            made = eval(make, {"X": X, "ctx": ctx, "os": os})
+            made = eval(make, {"X": X, "ctx": ctx, "os": os, "ctypes": ctypes})
             if type(made).__module__ != f"manyhands.{ours}":
                 found.append(f"{module}.{name}() is {type(made)}")
             end(made)
@@ -108,7 +113,7 @@ def faults(ctx):
                 continue
             if Y.__mro__[1] is not X:
                 found.append(f"{Y} is derived from another {name}")
-            of_them = eval(make, {"X": Y, "ctx": ctx, "os": os})
+            of_them = eval(make, {"X": Y, "ctx": ctx, "os": os, "ctypes": ctypes})
             if type(of_them) is not Y or any(m.__module__.startswith("manyhands") for m in Y.__mro__):
                 found.append(f"{Y}() is {type(of_them)}")
             for part in ("_rlock", "_semlock", "_sem", "_inqueue", "_cond", "_lock"):
@@ -264,12 +269,5 @@ def test_walk(way: str, start: str, when: str, tmp_path: Path) -> None:
     loaded = "".join(f"import {module}\n" for module in (*CLASSES, *FUNCTIONS)) if way == "attribute" else ""
     before = {"before": INSTALL + IMPORTS, "after": loaded + IMPORTS + INSTALL, "launcher": IMPORTS}[when]
     text = MAIN.replace("{before}", before).replace("{process}", "multiprocessing.Process")
-    script = tmp_path / "script.py"
-    script.write_text(text)
-    launcher = ["-m", "manyhands"] if when == "launcher" else []
     method, preload = ("forkserver", ["taken"]) if start == "preloaded" else (start, [])
-    argv = [sys.executable, *launcher, str(script), method, *preload]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=140, env=environment)
-    assert done.stderr == ""
-    assert (done.returncode, done.stdout) == (0, "well\n")
+    run(tmp_path, text, method, *preload, launched=when == "launcher", seconds=140)

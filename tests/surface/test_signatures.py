@@ -32,7 +32,7 @@ if sys.version_info < (3, 12):
     ]
 
 
-@pytest.mark.deadline(600)
+@pytest.mark.deadline(alike.SECONDS + 60)
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_odd_arguments_are_taken_as_the_standard_library_takes_them(method: str) -> None:
     alike.same_outcomes("odd_arguments.py", DIFFERENT, 9_000, method)

@@ -20,6 +20,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ): "futures have the standard library's conditions; the exit hook is threading's",
     ("forkserver.py", "threading"): "one request at a time from a process with threads",
     ("spawn.py", "threading"): "the resource tracker is started where no signal's handler runs",
+    ("_zygote.py", "threading"): "the end of the server waits for what its modules have started",
     ("_standard.py", "threading"): "two threads may make the first object of a class at once",
     ("synchronize.py", "threading"): "a lock's repr names the thread that holds it",
     ("queues.py", "threading"): "a simple queue's _rlock and _wlock, for those who use its ends",

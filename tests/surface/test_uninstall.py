@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run
 
 METHODS = ["fork", "forkserver", "spawn"]
 
 pytestmark = pytest.mark.deadline(120)
-
-
-def run(folder: Path, text: str, *arguments: str) -> None:
-    script = folder / "script.py"
-    script.write_text(text)
-    argv = [sys.executable, str(script), *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, env=environment)
-    assert done.stderr == ""
-    assert (done.returncode, done.stdout) == (0, "well\n")
 
 
 LIVING = """

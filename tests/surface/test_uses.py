@@ -22,7 +22,7 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.deadline(480)
+@pytest.mark.deadline(alike.SECONDS + 60)
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_every_use_ends_as_in_the_standard_library(method: str) -> None:
     alike.same_outcomes("odd_uses.py", DIFFERENT, 450, method)

@@ -4,21 +4,21 @@
 use crate::arguments::Limit;
 use crate::blocking::{self, on_signal};
 use crate::error;
+use crate::forks::caller;
 use crate::launched;
-use crate::offers;
 use crate::pickling;
-use manyhands::family::{self, Family, FamilyError, Place};
+use manyhands::family::{Family, FamilyError, Place};
 use manyhands::launch::{self, Asked, Request, Start, Zygote, ZygoteClient};
 use manyhands::process::{self, Look, Process, Sentinel};
-use manyhands::queue_watch;
 use manyhands::{BlockedSignals, Deadline, Handle, OsError, Remembered, Signals, Waited, adopt_descriptor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyCFunction, PyDict};
+use pyo3::types::{PyBool, PyCFunction};
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A handle as Python sees it: offset and generation.
 type Named = (u64, u32);
@@ -152,7 +152,7 @@ impl PyStart {
     /// The interpreter's own fork is called from the code that runs now: the next one from there is the child. An
     /// `os.fork` of somebody else's calls it from other code: then it is the next one of this thread.
     fn announce(&self, fork: &Bound<'_, PyAny>) -> PyResult<()> {
-        let caller = if fork.is_exact_instance_of::<PyCFunction>() { caller(fork.py())? } else { 0 };
+        let caller = if fork.is_exact_instance_of::<PyCFunction>() { caller(fork.py()) } else { 0 };
         self.start()?.announce(caller).map_err(error::launch)
     }
 
@@ -357,9 +357,11 @@ pub(crate) struct PyZygote {
 #[pymethods]
 impl PyZygote {
     #[new]
-    fn new(socket: i32) -> PyResult<Self> {
+    fn new(socket: i32, kept_for: f64) -> PyResult<Self> {
+        let kept_for =
+            Duration::try_from_secs_f64(kept_for).map_err(|why| PyValueError::new_err(why.to_string()))?;
         let socket = adopt_descriptor(socket).map_err(error::os)?;
-        Ok(Self { zygote: Some(Zygote::new(socket)), request: None, channel: None })
+        Ok(Self { zygote: Some(Zygote::new(socket, kept_for)), request: None, channel: None })
     }
 
     /// Waits for a request; `False` when the client is gone.
@@ -394,6 +396,11 @@ impl PyZygote {
         let request = self.request.take().ok_or_else(already_started)?;
         self.zygote()?.refuse(request, OsError { call: "fork", errno });
         Ok(())
+    }
+
+    /// In the zygote: whether the next child is to be forked before there is a request for it.
+    fn wants_reserve(&mut self) -> PyResult<bool> {
+        Ok(self.zygote()?.wants_reserve())
     }
 
     /// In the zygote: the next child is forked before there is a request for it.
@@ -549,46 +556,4 @@ pub(crate) fn keep_locks() {
 pub(crate) fn note_exit(status: i32) -> PyResult<()> {
     Family::current().map_err(error::family)?.note_exit(status);
     Ok(())
-}
-
-/// Has the interpreter call the next three at every fork from now on: no program may fork without them that has anything
-/// of ours.
-pub(crate) fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    let hooks = PyDict::new(py);
-    hooks.set_item("before", module.getattr("before_fork")?)?;
-    hooks.set_item("after_in_parent", module.getattr("after_fork_in_parent")?)?;
-    hooks.set_item("after_in_child", module.getattr("after_fork_in_child")?)?;
-    py.import("os")?.getattr("register_at_fork")?.call((), Some(&hooks)).map(drop)
-}
-
-/// The frame of the Python code that runs now as a number, which no other has while it runs.
-fn caller(py: Python<'_>) -> PyResult<usize> {
-    py.import("sys")?.getattr("_getframe")?.call0().map(|frame| frame.as_ptr().addr())
-}
-
-/// Before a fork, whoever asks for it.
-#[pyfunction]
-pub(crate) fn before_fork(py: Python<'_>) {
-    queue_watch::before_fork();
-    // The code that has called `os.fork`: nothing of Python's is between. There is none where C code forks.
-    family::before_fork(caller(py).unwrap_or(0));
-}
-
-/// After a fork, in the parent, whether there is a child or not.
-#[pyfunction]
-pub(crate) fn after_fork_in_parent() {
-    family::after_fork_in_parent();
-    queue_watch::after_fork_in_parent();
-}
-
-/// In a forked child, whoever forked it.
-#[pyfunction]
-pub(crate) fn after_fork_in_child() {
-    launch::after_fork_in_child();
-    if let Some(family) = Family::existing() {
-        family.after_fork_in_child();
-    }
-    queue_watch::after_fork_in_child();
-    offers::forget_all();
 }

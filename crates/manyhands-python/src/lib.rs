@@ -9,6 +9,7 @@ mod connection;
 mod error;
 mod event;
 mod fast_methods;
+mod forks;
 mod imports;
 mod launch;
 mod launched;
@@ -40,10 +41,12 @@ mod _manyhands {
     #[pymodule_export]
     use super::event::PyEvent;
     #[pymodule_export]
+    use super::forks::{after_fork_in_child, after_fork_in_parent, before_fork, forget_children_at_fork};
+    #[pymodule_export]
     use super::launch::{
-        PyJobDescriptor, PyProcess, PyStart, PyZygote, PyZygoteClient, after_fork_in_child,
-        after_fork_in_parent, before_fork, carrying, die_with_parent, family_descriptor, is_file,
-        is_notebook, join_family, keep_locks, note_exit, notebook_descriptor, unpack,
+        PyJobDescriptor, PyProcess, PyStart, PyZygote, PyZygoteClient, carrying, die_with_parent,
+        family_descriptor, is_file, is_notebook, join_family, keep_locks, note_exit, notebook_descriptor,
+        unpack,
     };
     #[pymodule_export]
     use super::launched::PyStarting;
@@ -56,10 +59,7 @@ mod _manyhands {
     #[pymodule_export]
     use super::plane::{PyParcel, PySink};
     #[pymodule_export]
-    use super::pool::{
-        PyCalls, PyJob, PyPool, drivers_after_fork_in_child, drivers_after_fork_in_parent,
-        drivers_before_fork,
-    };
+    use super::pool::{PyCalls, PyJob, PyPool};
     #[pymodule_export]
     use super::queue::PyQueue;
     #[pymodule_export]
@@ -78,7 +78,6 @@ mod _manyhands {
         super::fast_methods::install::<PyLock>(module.py())?;
         super::fast_methods::install::<PySemaphore>(module.py())?;
         super::shared::fast_value::install(module)?;
-        super::launch::register_at_fork(module)?;
-        super::pool::register_at_fork(module)
+        super::forks::register(module)
     }
 }

@@ -29,6 +29,11 @@ impl<T> Once<T> {
         Ok(self.settle(py, made))
     }
 
+    /// What is there, if anything is.
+    pub(crate) fn get(&self, py: Python<'_>) -> Option<&T> {
+        self.0.get(py)
+    }
+
     /// Puts it there, unless another thread was faster; what is there. Like every fork of the interpreter's, this has the
     /// interpreter throughout.
     fn settle(&self, py: Python<'_>, made: T) -> &T {

@@ -130,12 +130,16 @@ steps! {
     ForkAnnounced = 143, "launch: a child's references are taken, it is not forked";
     ForkPlaced = 144, "launch: a forked child has taken its place, its references are not noted";
     QueueTaskDone = 113, "queue: an item is counted as done, nobody has been woken";
+    RingMoveLinked = 187, "ring: an empty ring's new segment is linked, head and tail name the old one, both locks are held";
+    RingMoveTailed = 188, "ring: an empty ring's tail names its new segment, its head the old one, both locks are held";
+    RingMoved = 189, "ring: an empty ring has its new segment alone, the old one is not freed, both locks are held";
     ZygoteAsked = 150, "fork server: its client has sent a request and not waited for the reply";
     ZygoteForked = 151, "fork server: a child is forked for a request, its client has not been told";
     ZygoteHandedOver = 152, "fork server: the child in reserve has the request, the client has not been told";
     ZygoteTold = 153, "fork server: the client is told of its child, no other one is in reserve";
     ZygoteReserved = 154, "fork server: a child waits in reserve, its server does not watch it yet";
     ReserveAsked = 155, "fork server: the child in reserve has its request and has not taken its slot";
+    ReserveSentAway = 156, "fork server: the child in reserve is sent away, nobody has collected it";
 }
 
 #[cfg(loom)]

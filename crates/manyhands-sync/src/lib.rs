@@ -8,6 +8,7 @@
 
 pub mod arena;
 pub mod barrier;
+pub mod compaction;
 pub mod condition;
 pub mod deadline;
 pub mod event;

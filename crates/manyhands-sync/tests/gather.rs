@@ -135,26 +135,77 @@ fn what_is_promised_to_be_zero_is_zero_wherever_the_memory_was() {
     }
 }
 
+/// As many blocks of that kind as there are.
+fn fill_with(arena: &Arena<Mapping>, kind: Kind, bytes: u64) -> Vec<Handle> {
+    std::iter::from_fn(|| arena.allocate_kind(kind, bytes).ok().map(|block| block.share())).collect()
+}
+
 #[test]
-fn kinds_keep_their_memory_when_everything_else_is_gathered() {
+fn memory_that_kinds_had_serves_everything_and_their_handles_name_nothing() {
     let arena = arena(1);
-    let kinds: Vec<Handle> =
-        (0..200).map(|_| arena.allocate_kind(Kind::Ring, 700).unwrap().share()).collect();
-    let places: HashSet<u64> = kinds.iter().map(|kind| kind.offset).collect();
-    free_all(&arena, kinds.clone());
-    for bytes in [1 << 20, 200, 5 << 20] {
-        let blocks = fill(&arena, bytes);
-        let inside = |block: &Handle| {
-            let end = block.offset + arena.payload_bytes(*block).unwrap();
-            places.iter().any(|&place| (block.offset..end).contains(&place))
-        };
-        assert!(!blocks.iter().any(inside), "a ring's memory became a message's");
+    let fresh = largest(&arena);
+    for kind in [Kind::Ring, Kind::Lock, Kind::Reference, Kind::Seat] {
+        let kinds = fill_with(&arena, kind, 700);
+        assert!(kinds.len() > 60_000, "{} of {kind:?}", kinds.len());
+        free_all(&arena, kinds.clone());
+        assert_eq!(largest(&arena), fresh);
+        // Something else lies there now, a forged header of the old block among it.
+        let blocks = fill(&arena, 1 << 20);
+        for (old, header) in kinds.iter().step_by(997).map(|&old| (old, header_of(&arena, old))) {
+            let at = old.offset - BLOCK_HEADER_BYTES;
+            if blocks.iter().any(|block| (block.offset..block.offset + (1 << 20) - 64).contains(&at)) {
+                arena.backing().stomp(at, &header);
+            }
+            assert_eq!((arena.check(old), arena.free(old)), (Err(StaleHandle), Err(StaleHandle)));
+        }
         free_all(&arena, blocks);
     }
-    let again: Vec<Handle> =
-        (0..200).map(|_| arena.allocate_kind(Kind::Ring, 700).unwrap().share()).collect();
-    assert_eq!(again.iter().map(|kind| kind.offset).collect::<HashSet<_>>(), places);
-    assert!(kinds.iter().all(|&old| arena.check(old) == Err(StaleHandle)));
+}
+
+#[test]
+fn kinds_that_are_held_keep_their_memory_and_part_nothing() {
+    let arena = arena(1);
+    let fresh = largest(&arena);
+    let messages = fill(&arena, 300_000);
+    // Memory is full; what is made now has a place of its own.
+    let kinds: Vec<Handle> =
+        (0..1_000).map(|_| arena.allocate_kind(Kind::Ring, 700).unwrap().share()).collect();
+    free_all(&arena, messages);
+    assert_eq!(largest(&arena), fresh);
+    for kind in kinds {
+        assert_eq!(arena.check_kind(Kind::Ring, kind), Ok(()));
+        arena.free(kind).unwrap();
+    }
+}
+
+#[test]
+fn what_is_made_to_stay_after_memory_was_full_parts_nothing() {
+    let arena = arena(1);
+    let fresh = largest(&arena);
+    let mut random = Random::new(7);
+    for _ in 0..times(5) {
+        let mut messages = Vec::new();
+        while let Ok(block) = arena.allocate_exactly(1 << random.below(16)) {
+            messages.push(block.share());
+        }
+        free_all(&arena, messages);
+        // It looks once in a while.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        arena.prepare_for_what_stays();
+        let lasting = [100, 5_000, 12_000].map(|bytes| arena.allocate_zeroed(bytes).unwrap().share());
+        assert_eq!(largest(&arena), fresh);
+        free_all(&arena, lasting.to_vec());
+    }
+}
+
+/// The largest block that can be had, in MiB.
+fn largest(arena: &Arena<Mapping>) -> u64 {
+    let found = (1..=arena.extent_bytes() >> 20).rev().find_map(|mib| {
+        let block = arena.allocate_exactly((mib << 20) - BLOCK_HEADER_BYTES).ok()?.share();
+        arena.free(block).unwrap();
+        Some(mib)
+    });
+    found.unwrap_or(0)
 }
 
 #[test]

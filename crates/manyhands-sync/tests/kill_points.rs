@@ -16,6 +16,8 @@ mod ledger;
 mod lock;
 #[path = "kill_points/meeting.rs"]
 mod meeting;
+#[path = "kill_points/moving.rs"]
+mod moving;
 #[path = "kill_points/notes.rs"]
 mod notes;
 #[path = "kill_points/pins.rs"]
@@ -283,6 +285,7 @@ fn every_step_has_its_test() {
         slot::POINTS,
         kept::POINTS,
         gather::POINTS,
+        moving::POINTS,
         ABOVE,
     ]
     .concat();

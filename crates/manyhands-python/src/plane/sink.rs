@@ -13,8 +13,8 @@ use pyo3::types::PyBytes;
 
 /// Room behind long bytes of a pickle for the few that follow.
 const SLACK_BYTES: usize = 4 << 10;
-/// How a pickle spells the main module's name.
-const MAIN: &[u8] = b"\x8c\x08__main__";
+/// What the main module's name ends with in a pickle: `__main__`, and in a child `__mp_main__`.
+const MAIN: &[u8] = b"_main__";
 /// A piece that is longer holds no names: it is somebody's bytes.
 const LONGEST_SEARCHED: usize = 16 << 20;
 
@@ -123,9 +123,11 @@ impl PySink {
         *self = Self::new(self.way);
     }
 
-    /// Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes.
-    fn names_main(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.has_named_main {
+    /// Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes, or when there
+    /// are more bytes than `searched`.
+    #[pyo3(signature = (searched=usize::MAX))]
+    fn names_main(&self, py: Python<'_>, searched: usize) -> PyResult<bool> {
+        if self.has_named_main || self.len > searched {
             return Ok(true);
         }
         for piece in &self.pieces {

@@ -9,7 +9,7 @@ use super::leadership::{Departure, Leadership};
 use manyhands::pool::Pool;
 use manyhands::{BlockedSignals, Deadline};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -196,18 +196,7 @@ fn take_leave(py: Python<'_>) -> PyResult<()> {
     threading.getattr("_active")?.call_method1("pop", (number, py.None())).map(drop)
 }
 
-/// Has the interpreter call the next three at every fork from now on.
-pub(crate) fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    let hooks = PyDict::new(py);
-    hooks.set_item("before", module.getattr("drivers_before_fork")?)?;
-    hooks.set_item("after_in_parent", module.getattr("drivers_after_fork_in_parent")?)?;
-    hooks.set_item("after_in_child", module.getattr("drivers_after_fork_in_child")?)?;
-    py.import("os")?.getattr("register_at_fork")?.call((), Some(&hooks)).map(drop)
-}
-
 /// Before a fork: drivers end. One that forks itself, to replace a worker, goes on.
-#[pyfunction]
 pub(crate) fn drivers_before_fork(py: Python<'_>) {
     let ending: Vec<_> = {
         let mut driven = driven();
@@ -236,7 +225,6 @@ pub(crate) fn drivers_before_fork(py: Python<'_>) {
 }
 
 /// After a fork, in the parent, whether there is a child or not: drivers come back.
-#[pyfunction]
 pub(crate) fn drivers_after_fork_in_parent(py: Python<'_>) {
     {
         let mut driven = driven();
@@ -266,7 +254,6 @@ pub(super) fn come_back(py: Python<'_>) {
 }
 
 /// In a forked child: the pools are its parent's. Signals that were kept from the parent during the fork come in.
-#[pyfunction]
 pub(crate) fn drivers_after_fork_in_child() {
     manyhands::take_on_in_child();
     let dropped = {

@@ -22,9 +22,7 @@ mod starting;
 mod stream;
 mod workers;
 
-pub(crate) use driver::{
-    drivers_after_fork_in_child, drivers_after_fork_in_parent, drivers_before_fork, register_at_fork,
-};
+pub(crate) use driver::{drivers_after_fork_in_child, drivers_after_fork_in_parent, drivers_before_fork};
 pub(crate) use executor::PyCalls;
 pub(crate) use job::PyJob;
 

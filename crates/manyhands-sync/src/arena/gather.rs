@@ -9,6 +9,9 @@
 //! are taken off their lists like any others, and belong to the gatherer; what lies on the way is put back after it, as
 //! it was. A region is dissolved (`region.rs`) when the gatherer has all of its blocks.
 //!
+//! Regions of a kind are dissolved under the references' lock: who counts a reference writes into its header and its
+//! target's, and a sweep may free both meanwhile. Everybody else who uses a block of a kind holds a reference to it.
+//!
 //! | the gatherer dies | then |
 //! |---|---|
 //! | with blocks that it has taken | they belong to a dead member: the next sweep frees them, one by one |
@@ -22,14 +25,47 @@ use super::block::{BlockHeader, FREE, Handle, next_generation};
 use super::keep::LARGE_BYTES;
 use super::region::Emptied;
 use super::units::{UNIT_BYTES, Unit, Use};
-use super::{Arena, BLOCK_HEADER_BYTES, Backing, CHUNK_BYTES, SHARDS, SizeClass};
+use super::{Arena, BLOCK_HEADER_BYTES, Backing, CHUNK_BYTES, CLASS_COUNT, KIND_COUNT, SHARDS, SizeClass};
 use crate::kill_point;
 use crate::memory::Placing;
+use crate::mutex::LockError;
 use crate::primitive::Ordering;
 use std::collections::BTreeMap;
 
 /// While fewer bytes than this part of the arena were handed out since the last gathering, it grows instead.
 const WORTHWHILE_PART: u64 = 16;
+
+/// Gathering for something that stays takes this part of the time at most,
+const PART_OF_TIME: u64 = 10;
+/// and happens so many milliseconds after the last one at the earliest.
+const PAUSE: u64 = 10;
+
+/// What is common to the blocks of a list.
+#[derive(Clone, Copy, Debug)]
+struct Sort {
+    list: usize,
+    /// How many bytes they have, at least if it is a kind's.
+    bytes: u64,
+    /// The first of the shelves that they lie on when they are free, and how many there are.
+    shelf: usize,
+    shelves: usize,
+}
+
+impl Sort {
+    fn of(list: usize) -> Self {
+        match SizeClass::from_index(list) {
+            Some(class) => Self { list, bytes: class.block_bytes(), shelf: list * SHARDS, shelves: SHARDS },
+            None => {
+                let shelf = CLASS_COUNT * SHARDS + (list - CLASS_COUNT);
+                Self { list, bytes: 2 * BLOCK_HEADER_BYTES, shelf, shelves: 1 }
+            }
+        }
+    }
+
+    fn is_kind(self) -> bool {
+        self.list >= CLASS_COUNT
+    }
+}
 
 /// A region to be dissolved: what was seen of it, and its blocks that were taken off their lists.
 #[derive(Debug)]
@@ -49,6 +85,7 @@ impl<B: Backing> Arena<B> {
     /// Dissolves the regions of which no block is held; how many units that gave. Under the `room` lock.
     pub(super) fn gather(&self) -> u64 {
         self.header.handed_units.store(0, Ordering::Relaxed);
+        let began = self.backing.milliseconds();
         let mut lists: BTreeMap<usize, BTreeMap<u64, Candidate>> = BTreeMap::new();
         self.walk_regions(|number, unit| {
             if let Some((list, blocks)) = self.free_blocks_of(number, unit) {
@@ -58,57 +95,96 @@ impl<B: Backing> Arena<B> {
         });
         let gathered = lists.into_iter().map(|(list, candidates)| self.take_apart(list, candidates)).sum();
         self.give_back_excess();
+        let ended = self.backing.milliseconds();
+        let pause = PAUSE.saturating_add(ended.saturating_sub(began).saturating_mul(PART_OF_TIME));
+        self.header.next_gathering.store(ended.saturating_add(pause), Ordering::Relaxed);
         gathered
     }
 
-    /// The list of a region of a size class and how many blocks it has, if all of them are free.
+    /// Before a block is allocated that will outlive messages. Memory was full, so free blocks lie wherever messages were,
+    /// and one that stays would part what is free there: the units that are free by now are taken back from the lists first.
+    #[inline]
+    pub fn prepare_for_what_stays(&self) {
+        if self.header.refused.load(Ordering::Relaxed) != 0 {
+            self.gather_for_what_stays();
+        }
+    }
+
+    #[cold]
+    fn gather_for_what_stays(&self) {
+        // It helps, and is not necessary: so it takes but a part of anybody's time, and waits for nobody.
+        if self.backing.milliseconds() < self.header.next_gathering.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(_making_room) = self.header.room.try_lock(|| {}) else { return };
+        self.gather();
+        let (mut free, mut all) = (0, 0);
+        self.walk_regions(|_, unit| {
+            free += u64::from(unit.using == Use::Free);
+            all += unit.units();
+        });
+        if free > all / 4 * 3 {
+            self.header.refused.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The list of a region and how many blocks it has, if all of them are free.
     fn free_blocks_of(&self, number: u64, unit: Unit) -> Option<(usize, u64)> {
-        let (list, blocks) = match unit.using {
+        let list = match unit.using {
             Use::Free => return None,
-            Use::Whole { list, .. } => (list, 1),
-            Use::Small { list, carved } => (list, carved / SizeClass::from_index(list)?.block_bytes()),
+            Use::Whole { list, .. } | Use::Small { list, .. } => list,
         };
-        let bytes = SizeClass::from_index(list)?.block_bytes();
-        let is_free = |block: u64| {
-            let header = self.backing.place::<BlockHeader>(number * UNIT_BYTES + block * bytes);
-            header.is_some_and(|header| header.is_header() && header.state.load(Ordering::Acquire) == FREE)
-        };
-        (0..blocks).all(is_free).then_some((list, blocks))
+        if list >= CLASS_COUNT + KIND_COUNT {
+            return None;
+        }
+        let mut blocks = 0;
+        let all_free = self.walk_region(number, unit, &mut |_, header, _| {
+            blocks += 1;
+            header.state.load(Ordering::Acquire) == FREE
+        });
+        all_free.then_some((list, blocks))
     }
 
     /// Takes the blocks of these regions off their list, and dissolves those of which it gets all.
     fn take_apart(&self, list: usize, mut candidates: BTreeMap<u64, Candidate>) -> u64 {
-        let Some(class) = SizeClass::from_index(list) else { return 0 };
+        let sort = Sort::of(list);
         let mut wanted: u64 = candidates.values().map(|candidate| candidate.blocks).sum();
-        for shard in 0..SHARDS {
+        for shelf in sort.shelf..sort.shelf + sort.shelves {
             if wanted == 0 {
                 break;
             }
-            wanted -= self.take_from(list * SHARDS + shard, class, &mut candidates, wanted);
+            wanted -= self.take_from(shelf, sort, &mut candidates, wanted);
         }
         kill_point!(GatherTaken);
         let mut gathered = 0;
         for (number, candidate) in candidates {
-            let emptied = self.emptied(number, class, &candidate);
-            if emptied.is_some_and(|emptied| self.dissolve(emptied) == Ok(true)) {
+            let emptied = self.emptied(number, sort, &candidate);
+            if emptied.is_some_and(|emptied| self.dissolve_of(sort, emptied) == Ok(true)) {
                 gathered += candidate.seen.units();
             } else {
-                self.put_back(&self.header.lists[list * SHARDS], candidate.taken);
+                self.put_back(&self.header.lists[sort.shelf], candidate.taken);
             }
         }
         gathered
+    }
+
+    fn dissolve_of(&self, sort: Sort, emptied: Emptied) -> Result<bool, LockError> {
+        let counting = if sort.is_kind() { Some(self.header.references.lock(&self.backing)?) } else { None };
+        let dissolved = self.dissolve(emptied);
+        drop(counting);
+        dissolved
     }
 
     /// Takes from one shelf what belongs to these regions, `most` blocks at most; how many it got.
     fn take_from(
         &self,
         shelf: usize,
-        class: SizeClass,
+        sort: Sort,
         candidates: &mut BTreeMap<u64, Candidate>,
         most: u64,
     ) -> u64 {
         let shelf = &self.header.lists[shelf];
-        let (list, bytes, me) = (class.index() as u32, class.block_bytes(), self.backing.me());
+        let (list, bytes, me) = (sort.list as u32, sort.bytes, self.backing.me());
         let (mut got, mut others) = (0, Vec::new());
         // Others may free blocks all the while.
         for _ in 0..=self.extent_bytes() / bytes {
@@ -141,14 +217,16 @@ impl<B: Backing> Arena<B> {
     }
 
     /// What is to be known of a region for dissolving it, if all of its blocks are here.
-    fn emptied(&self, number: u64, class: SizeClass, candidate: &Candidate) -> Option<Emptied> {
+    fn emptied(&self, number: u64, sort: Sort, candidate: &Candidate) -> Option<Emptied> {
         if candidate.taken.len() as u64 != candidate.blocks {
             return None;
         }
-        let (bytes, units) = (class.block_bytes(), candidate.seen.units());
+        let (bytes, units) = (sort.bytes, candidate.seen.units());
         let large = bytes >= LARGE_BYTES;
         let (mut floor, mut kept_bytes) = (candidate.seen.floor, 0);
-        let mut dirty_units = if matches!(candidate.seen.using, Use::Small { .. }) { 1 } else { 0 };
+        // The pages of a kind's blocks are never given back while they are blocks.
+        let is_whole = matches!(candidate.seen.using, Use::Whole { .. });
+        let mut dirty_units = if is_whole && !sort.is_kind() { 0 } else { units };
         for handle in &candidate.taken {
             let block = self.backing.place::<BlockHeader>(handle.offset - BLOCK_HEADER_BYTES)?;
             floor = floor.max(next_generation(handle.generation));

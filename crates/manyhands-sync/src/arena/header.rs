@@ -16,7 +16,12 @@ pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
 pub(super) const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 
 /// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 8;
+pub const LAYOUT: u32 = 9;
+
+/// This part of the arena's units is kept for kinds, but at least and at most so many.
+const KINDS_PART: u64 = 64;
+const LEAST_FOR_KINDS: u64 = if cfg!(loom) { 0 } else { 16 };
+const MOST_FOR_KINDS: u64 = if cfg!(loom) { 0 } else { 64 };
 
 /// At offset 0 of every arena.
 #[derive(Debug)]
@@ -35,12 +40,16 @@ pub struct ArenaHeader {
     pub(super) growth: RobustMutex,
     /// Chunks handed out so far.
     pub(super) next_chunk: AtomicU32,
-    /// No unit before this one is free.
+    /// No unit before this one is free, but for those that are kept for kinds.
     pub(super) first_free: AtomicU32,
     /// How many free units may hold pages: never fewer than do, more when somebody died changing it.
     pub(super) dirty_units: AtomicU32,
     /// How many units were handed out since the last gathering.
     pub(super) handed_units: AtomicU64,
+    /// 1 since somebody was told that there is no memory, until most of it is free again: see `Arena::prepare_for_what_stays`.
+    pub(super) refused: AtomicU32,
+    /// Before this time nobody gathers for something that stays, in milliseconds of the members' clock.
+    pub(super) next_gathering: AtomicU64,
     /// From which unit each list's next small block is carved; 0 when from none.
     pub(super) current: [AtomicU32; CLASS_COUNT + KIND_COUNT],
     /// Held by the one who makes room: sweeps, gathers, grows.
@@ -87,6 +96,8 @@ pub(super) fn write_blank_header<B: Backing>(backing: &B, limit_bytes: u64) {
         first_free: AtomicU32::new(0),
         dirty_units: AtomicU32::new(0),
         handed_units: AtomicU64::new(0),
+        refused: AtomicU32::new(0),
+        next_gathering: AtomicU64::new(0),
         current: std::array::from_fn(|_| AtomicU32::new(0)),
         room: RobustMutex::new(),
         lists: std::array::from_fn(|_| FreeList::new()),
@@ -128,7 +139,7 @@ impl ArenaHeader {
         self.room.lay_out();
         self.extents[0].store(1, Ordering::Relaxed);
         self.next_chunk.store(1, Ordering::Relaxed);
-        self.first_free.store(self.first_unit() as u32, Ordering::Relaxed);
+        self.first_free.store(self.first_common_unit() as u32, Ordering::Relaxed);
         self.magic.store(ARENA_MAGIC, Ordering::Release);
     }
 
@@ -158,6 +169,14 @@ impl ArenaHeader {
     pub(super) fn first_unit(&self) -> u64 {
         let words = Self::most_chunks(self.limit_bytes.load(Ordering::Relaxed)) * UNITS_A_CHUNK;
         (Self::table() + words * size_of::<AtomicU64>() as u64).div_ceil(UNIT_BYTES)
+    }
+
+    /// The first unit that anything may lie in. Those before it are kept for blocks of kinds, which outlive messages: made
+    /// while the arena is full, they would lie wherever something was free, and part it for as long as they are held.
+    /// Nothing but address space is kept: their pages come when they are used.
+    pub(super) fn first_common_unit(&self) -> u64 {
+        let part = self.limit_bytes.load(Ordering::Relaxed) / UNIT_BYTES / KINDS_PART;
+        self.first_unit() + part.clamp(LEAST_FOR_KINDS, MOST_FOR_KINDS)
     }
 
     /// Puts right what a member that died while growing the arena has left. Nothing: each change is one store.

@@ -24,8 +24,14 @@
 //! A large block whose pages were given back, or could not be had, is on its list without pages; they are
 //! committed again before it is handed out, so that no first touch of a large block meets a full system.
 //!
-//! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled only as the same kind, never for more bytes than they
-//! have, and their units never become anything else, so that a stale handle never makes bytes of a message look like a lock.
+//! Blocks of a *kind* (rings, pools, seats, references, locks, semaphores) are recycled as the same kind, never for more
+//! bytes than they have; their units become something else when all of their blocks are free, and nobody holds a reference
+//! to any of them. A stale handle never makes bytes of a message look like a lock: the table of units says what lies where.
+//!
+//! What outlives messages (kinds, shared bytes, the segments of rings) must not lie in the middle of what they leave: kinds
+//! have the first units for themselves, what is made after memory was full looks for its place
+//! ([`Arena::prepare_for_what_stays`]), and the segment of an empty ring is moved when somebody is about to be told that
+//! there is no memory ([`compact`](crate::compaction::compact)).
 
 mod blank;
 mod block;
@@ -53,6 +59,7 @@ pub use references::ReferError;
 pub use size_class::{CHUNK_BYTES, CLASS_COUNT, SizeClass};
 pub use survey::Survey;
 pub use sweep::Swept;
+pub(crate) use units::UNIT_BYTES;
 
 use crate::kill_point;
 use crate::memory::{Memory, Placing};
@@ -138,6 +145,12 @@ pub trait Backing: Memory {
     /// Called before the arena grows, if much was handed out since the last time, or cannot grow; with no lock held: whether
     /// something was reclaimed instead.
     fn reclaim(&self) -> bool {
+        false
+    }
+
+    /// Called before it is said that there is no memory, with no lock held: moves what can be moved to where less is in its
+    /// way, see [`compact`](crate::compaction::compact); whether something was moved.
+    fn compact(&self) -> bool {
         false
     }
 
@@ -309,6 +322,7 @@ impl<B: Backing> Arena<B> {
         if kind == Kind::Bytes {
             return self.allocate(payload_bytes);
         }
+        self.prepare_for_what_stays();
         let bytes = payload_bytes
             .checked_add(BLOCK_HEADER_BYTES)
             .and_then(|bytes| bytes.checked_next_multiple_of(BLOCK_HEADER_BYTES))

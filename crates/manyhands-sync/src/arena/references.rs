@@ -232,15 +232,18 @@ impl<B: Backing> Arena<B> {
         if Kind::of_list(block.list.load(Ordering::Relaxed)) != Some(Kind::Reference) {
             return Err(StaleHandle);
         }
-        let last = self.uncount(handle.offset);
+        let last = self.uncount(handle);
         self.free(handle)?;
         Ok(last)
     }
 
-    fn uncount(&self, at: u64) -> Option<(Kind, Handle)> {
+    fn uncount(&self, handle: Handle) -> Option<(Kind, Handle)> {
+        let at = handle.offset;
         let reference = self.backing.place::<Reference>(at)?;
         let log = &self.header.references;
         let _counting = log.lock(&self.backing).ok()?;
+        // Somebody else may have freed it since. While this lock is held, its memory becomes nothing else.
+        self.held(handle).ok()?;
         if reference.counted.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -260,6 +263,16 @@ impl<B: Backing> Arena<B> {
         log.change(at, reference, (target.offset - BLOCK_HEADER_BYTES, block), holders, owner);
         let kind = Kind::of_target(block.list.load(Ordering::Relaxed))?;
         (holders == 0 && !claimed).then_some((kind, target))
+    }
+
+    /// Runs `work` while nobody can release the last reference to the shared structure: it stays what it is until then.
+    /// `None` when it is gone, or on its way out. `work` must be short, and take no lock that others wait for with this one
+    /// in hand.
+    pub(crate) fn while_referred<T>(&self, target: Handle, work: impl FnOnce() -> T) -> Option<T> {
+        let _counting = self.header.references.lock(&self.backing).ok()?;
+        let block = self.held(target).ok()?;
+        let referred = block.owner() == Owner::Shared && block.holders.load(Ordering::Relaxed) > 0;
+        referred.then(work)
     }
 
     /// Makes this process the owner of these shared structures, if no reference was changed since `before`.

@@ -19,7 +19,7 @@ use super::header::ArenaHeader;
 use super::keep::LARGE_BYTES;
 use super::taking::Taken;
 use super::units::{UNIT_BYTES, UNITS_A_CHUNK, Unit, Use, first_generation};
-use super::{Arena, Backing, Handle, MOST_CHUNKS, PAGE_BYTES};
+use super::{Arena, Backing, CLASS_COUNT, Handle, MOST_CHUNKS, PAGE_BYTES};
 use crate::kill_point;
 use crate::memory::Placing;
 use crate::mutex::LockError;
@@ -68,21 +68,34 @@ impl<B: Backing> Arena<B> {
     pub(super) fn carve(&self, list: usize, bytes: u64, reach: Reach) -> Result<Option<Taken>, LockError> {
         let _growing = self.header.growth.lock(|| {})?;
         let taken = match bytes {
-            0..UNIT_BYTES => self.carve_small(list, bytes, reach),
+            0..UNIT_BYTES => self.carve_small(list, bytes, reach, u64::MAX),
             _ => self.carve_whole(list, bytes, reach),
         };
         Ok(taken)
     }
 
-    fn carve_small(&self, list: usize, bytes: u64, reach: Reach) -> Option<Taken> {
+    /// A new block of less than a unit, in a unit before that one.
+    pub(super) fn carve_before(
+        &self,
+        list: usize,
+        bytes: u64,
+        before: u64,
+    ) -> Result<Option<Taken>, LockError> {
+        let _growing = self.header.growth.lock(|| {})?;
+        Ok(self.carve_small(list, bytes, Reach::Extent, before))
+    }
+
+    fn carve_small(&self, list: usize, bytes: u64, reach: Reach, before: u64) -> Option<Taken> {
         let current = &self.header.current[list];
         let number = u64::from(current.load(Ordering::Relaxed));
         let (number, unit, carved) = match (self.units.get(number), self.units.get(number).using) {
-            (unit, Use::Small { list: of, carved }) if of == list && carved + bytes <= UNIT_BYTES => {
+            (unit, Use::Small { list: of, carved })
+                if of == list && carved + bytes <= UNIT_BYTES && number < before =>
+            {
                 (number, unit, carved)
             }
             _ => {
-                let (number, unit) = self.region_of_small_blocks(list, reach)?;
+                let (number, unit) = self.region_of_small_blocks(list, reach, before)?;
                 current.store(number as u32, Ordering::Relaxed);
                 (number, unit, 0)
             }
@@ -94,14 +107,22 @@ impl<B: Backing> Arena<B> {
         Some(taken(start, unit.floor, if unit.dirty { bytes } else { 0 }))
     }
 
-    fn region_of_small_blocks(&self, list: usize, reach: Reach) -> Option<(u64, Unit)> {
-        let number = self.free_units(1, reach)?;
-        let before = self.units.get(number);
-        let unit = Unit { using: Use::Small { list, carved: 0 }, ..before };
+    fn region_of_small_blocks(&self, list: usize, reach: Reach, before: u64) -> Option<(u64, Unit)> {
+        let kept_for_kinds = if list < CLASS_COUNT { None } else { self.free_unit_for_kinds() };
+        let number =
+            kept_for_kinds.or_else(|| self.free_units(1, reach)).filter(|&number| number < before)?;
+        let was = self.units.get(number);
+        let unit = Unit { using: Use::Small { list, carved: 0 }, ..was };
         self.units.set(number, unit);
         kill_point!(ArenaRegionMade);
-        self.note_taken(number, 1, u64::from(before.dirty));
+        self.note_taken(number, 1, u64::from(was.dirty));
         Some((number, unit))
+    }
+
+    /// The first free one of the units that are kept for kinds.
+    fn free_unit_for_kinds(&self) -> Option<u64> {
+        let is_free = |number: &u64| self.units.get(*number).using == Use::Free;
+        (self.header.first_unit()..self.header.first_common_unit()).find(is_free)
     }
 
     fn carve_whole(&self, list: usize, bytes: u64, reach: Reach) -> Option<Taken> {
@@ -181,7 +202,7 @@ impl<B: Backing> Arena<B> {
     }
 
     fn first_free_unit(&self) -> u64 {
-        u64::from(self.header.first_free.load(Ordering::Relaxed)).max(self.header.first_unit())
+        u64::from(self.header.first_free.load(Ordering::Relaxed)).max(self.header.first_common_unit())
     }
 
     /// Behind the last unit of the last extent.
@@ -232,7 +253,9 @@ impl<B: Backing> Arena<B> {
             self.units.set(later, Unit::free(floor, later < number + dirty_units));
         }
         let header: &ArenaHeader = self.header;
-        if u64::from(header.first_free.load(Ordering::Relaxed)) > number {
+        if number >= header.first_common_unit()
+            && u64::from(header.first_free.load(Ordering::Relaxed)) > number
+        {
             header.first_free.store(number as u32, Ordering::Relaxed);
         }
         self.discount(kept_bytes);
@@ -253,7 +276,7 @@ impl<B: Backing> Arena<B> {
         let header: &ArenaHeader = self.header;
         let mut given = 0;
         let _growing = header.growth.lock(|| {})?;
-        let (mut at, end) = (self.first_free_unit(), self.end_of_units());
+        let (mut at, end) = (header.first_unit(), self.end_of_units());
         while at < end && header.dirty_units.load(Ordering::Relaxed) > 0 {
             let unit = self.units.get(at);
             if unit.using == Use::Free && unit.dirty {
@@ -267,6 +290,9 @@ impl<B: Backing> Arena<B> {
                 given += UNIT_BYTES;
             }
             at += unit.units();
+            if at == header.first_common_unit() {
+                at = self.first_free_unit();
+            }
         }
         // None is left: were more counted, somebody has died.
         header.dirty_units.store(0, Ordering::Relaxed);

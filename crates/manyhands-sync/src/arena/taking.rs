@@ -4,10 +4,14 @@ use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
 use super::keep::LARGE_BYTES;
 use super::owner::Owner;
 use super::region::Reach;
-use super::{AllocateError, Arena, Backing, CLASS_COUNT, Handle, SHARDS};
+use super::units::UNIT_BYTES;
+use super::{AllocateError, Arena, Backing, CLASS_COUNT, Handle, SHARDS, SizeClass};
 use crate::kill_point;
 use crate::memory::Placing;
 use crate::primitive::Ordering;
+
+/// So often at most what can be moved is moved for one block.
+const MOST_MOVES: usize = 4;
 
 /// A block that was just handed out.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +52,21 @@ impl<B: Backing> Arena<B> {
         if room.is_none() && !due && self.backing.reclaim() {
             room = self.make_room(list, bytes)?;
         }
+        // What one round has left behind lets the next one move more.
+        for _ in 0..MOST_MOVES {
+            if room.is_some() || !self.backing.compact() {
+                break;
+            }
+            room = self.make_room(list, bytes)?;
+        }
         match room {
             Some(Room::Freed(handle)) => self.reuse(handle, bytes, wanted),
             Some(Room::Fresh(taken)) => self.fresh(taken, bytes, wanted),
             // None also when this process may not map more: its own limit, not the arena's.
-            None => Err(self.out_of_memory(bytes)),
+            None => {
+                self.header.refused.store(1, Ordering::Relaxed);
+                Err(self.out_of_memory(bytes))
+            }
         }
     }
 
@@ -78,6 +92,22 @@ impl<B: Backing> Arena<B> {
             }
         }
         Ok(self.pop(list, bytes)?.map(Room::Freed))
+    }
+
+    /// A small block that lies before that offset of the arena, of memory that is free now. Makes no room for it.
+    pub(crate) fn allocate_before(&self, payload_bytes: u64, before: u64) -> Option<Handle> {
+        let class = SizeClass::holding(payload_bytes.saturating_add(BLOCK_HEADER_BYTES))?;
+        let (list, bytes) = (class.index(), class.block_bytes());
+        if bytes >= UNIT_BYTES.min(LARGE_BYTES) {
+            return None;
+        }
+        if let Some(handle) = self.pop(list, bytes).ok()? {
+            if handle.offset < before {
+                return Some(handle);
+            }
+            let _ = self.free(handle);
+        }
+        Some(self.carve_before(list, bytes, before / UNIT_BYTES).ok()??.handle)
     }
 
     /// A block that was carved just now is handed out.

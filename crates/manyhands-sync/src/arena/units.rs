@@ -18,7 +18,7 @@ use super::{BLOCK_HEADER_BYTES, KIND_COUNT};
 use crate::primitive::{AtomicU64, Ordering};
 
 /// Memory changes from one use to another in units of this many bytes.
-pub(super) const UNIT_BYTES: u64 = if cfg!(loom) { 4 << 10 } else { 256 << 10 };
+pub(crate) const UNIT_BYTES: u64 = if cfg!(loom) { 4 << 10 } else { 256 << 10 };
 /// So many units are a chunk.
 pub(super) const UNITS_A_CHUNK: u64 = CHUNK_BYTES / UNIT_BYTES;
 
@@ -104,7 +104,7 @@ impl Unit {
             Use::Small { list, carved } => {
                 let sound = match SizeClass::from_index(list) {
                     Some(class) => class.divides(within) && within + class.block_bytes() <= carved,
-                    // Blocks of a kind differ in size; they are never anything else.
+                    // Blocks of a kind differ in size; what lies in one is no message.
                     None => within + BLOCK_HEADER_BYTES <= carved,
                 };
                 sound.then_some(list)

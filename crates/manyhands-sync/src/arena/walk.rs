@@ -3,9 +3,10 @@
 //! only looks may find bytes of a message where a region was dissolved meanwhile, and takes them for damage or for a block
 //! that it describes wrongly; who acts on what it finds holds the `room` lock during the walk.
 
-use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader, HELD, Handle};
+use super::owner::Owner;
 use super::units::{UNIT_BYTES, Unit, Use};
-use super::{Arena, Backing, SizeClass};
+use super::{Arena, Backing, Kind, SizeClass};
 use crate::memory::Placing;
 use crate::primitive::Ordering;
 
@@ -28,7 +29,27 @@ impl<B: Backing> Arena<B> {
         complete
     }
 
-    fn walk_region(
+    /// The shared structures of these kinds that are referred to, at about this moment.
+    pub(crate) fn shared_of(&self, kinds: &[Kind]) -> Vec<(Kind, Handle)> {
+        let mut found = Vec::new();
+        self.walk_regions(|number, unit| {
+            let list = match unit.using {
+                Use::Free => return,
+                Use::Small { list, .. } | Use::Whole { list, .. } => list,
+            };
+            let Some(kind) = Kind::of_list(list as u32).filter(|kind| kinds.contains(kind)) else { return };
+            self.walk_region(number, unit, &mut |start, block, _| {
+                if block.state.load(Ordering::Acquire) == HELD && block.owner() == Owner::Shared {
+                    let generation = block.generation();
+                    found.push((kind, Handle { offset: start + BLOCK_HEADER_BYTES, generation }));
+                }
+                true
+            });
+        });
+        found
+    }
+
+    pub(super) fn walk_region(
         &self,
         number: u64,
         unit: Unit,

@@ -113,7 +113,7 @@ impl<B: Backing> Ring<B> {
         Ok(())
     }
 
-    fn head_segment(&self) -> Option<Segment> {
+    pub(super) fn head_segment(&self) -> Option<Segment> {
         Segment::open(self.arena.backing(), self.header.consumers.segment.load(Ordering::Acquire))
     }
 
@@ -173,7 +173,7 @@ impl<B: Backing> Ring<B> {
         kill_point!(RingTailHelped);
     }
 
-    fn repair_and_settle(&self, settle: impl FnOnce(u32)) {
+    pub(super) fn repair_and_settle(&self, settle: impl FnOnce(u32)) {
         self.repair_head();
         settle(self.taken_total());
         kill_point!(RingHeadRepaired);

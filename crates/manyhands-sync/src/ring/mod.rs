@@ -2,11 +2,13 @@
 //! may touch which word, and what happens to whom are in `README.md` beside this file.
 
 mod consumer;
+mod moving;
 mod producer;
 mod segment;
 mod sight;
 
 pub use consumer::{Frame, Taking};
+pub(crate) use moving::Spare;
 pub use producer::Putting;
 
 use crate::arena::{AllocateError, Arena, Backing, Handle, Owner};

@@ -25,10 +25,7 @@ impl<B: Backing> Ring<B> {
     // What it returns is large: moved, it would be read again before it has been written.
     #[inline(always)]
     pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
-        let repair = || {
-            self.repair_tail();
-            kill_point!(RingTailRepaired);
-        };
+        let repair = || self.repair_tail_and_say();
         let guard = match locking {
             Locking::Try => self.header.producers.lock.try_lock(repair)?,
             Locking::Wait => self.header.producers.lock.lock(repair)?,
@@ -106,6 +103,11 @@ impl<B: Backing> Ring<B> {
             free_segment(&self.arena, &spare);
         }
         Ok(())
+    }
+
+    pub(super) fn repair_tail_and_say(&self) {
+        self.repair_tail();
+        kill_point!(RingTailRepaired);
     }
 
     fn tail_segment(&self) -> Option<Segment> {

@@ -4,10 +4,12 @@
 #![allow(clippy::disallowed_types)] // the tests are not part of the structures that loom checks
 
 use manyhands_sync::arena::{Arena, Backing, CHUNK_BYTES, CommitError, OpenError, Owner};
+use manyhands_sync::compaction;
 use manyhands_sync::memory::{self, Memory, Shareable};
 use manyhands_sync::process_table::{Member, Namespaces, Place};
 use manyhands_sync::ring::{Ring, RingHeader};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -114,6 +116,15 @@ impl Backing for Mapping {
             0 => Owner::Shared,
             word => Owner::from_word(word),
         }
+    }
+
+    fn compact(&self) -> bool {
+        open(*self, 11).is_ok_and(compaction::compact)
+    }
+
+    fn milliseconds(&self) -> u64 {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        BEGAN.get_or_init(Instant::now).elapsed().as_millis() as u64
     }
 
     fn commit(&self, _offset: u64, len: u64) -> Result<(), CommitError> {

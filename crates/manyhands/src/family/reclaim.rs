@@ -3,6 +3,7 @@
 use super::{Extents, FAMILY, Family, absent};
 use crate::{barrier, pool, queue};
 use manyhands_sync::arena::{Arena, Backing, Handle, Kind, Swept};
+use manyhands_sync::compaction;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +22,11 @@ impl Family {
 /// Before the arena grows: whether something was found that nobody holds.
 pub(crate) fn instead_of_growing() -> bool {
     FAMILY.get().is_some_and(|family| family.sweep().reclaimed > 0)
+}
+
+/// Before somebody is told that there is no memory: whether something was moved out of the way.
+pub(crate) fn compact() -> bool {
+    FAMILY.get().is_some_and(|family| compaction::compact(family.whole_arena()))
 }
 
 /// How long nobody has wanted a large block when the end of a process, queue or pool is taken for the end of what used

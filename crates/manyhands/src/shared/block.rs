@@ -86,6 +86,7 @@ impl UnheldBlock {
     /// # Errors
     /// When there is no memory.
     pub fn new(family: &'static Family, len: usize) -> Result<Self, SharedError> {
+        family.whole_arena().prepare_for_what_stays();
         Self::with(family, len, family.whole_arena().allocate_zeroed(len as u64))
     }
 
@@ -94,6 +95,7 @@ impl UnheldBlock {
     /// # Errors
     /// When there is no memory.
     pub fn unset(family: &'static Family, len: usize) -> Result<Self, SharedError> {
+        family.whole_arena().prepare_for_what_stays();
         Self::with(family, len, family.whole_arena().allocate_exactly(len as u64))
     }
 

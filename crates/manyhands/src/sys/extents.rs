@@ -366,6 +366,10 @@ impl Backing for Extents {
         crate::family::reclaim::instead_of_growing()
     }
 
+    fn compact(&self) -> bool {
+        crate::family::reclaim::compact()
+    }
+
     fn milliseconds(&self) -> u64 {
         clock::monotonic_nanoseconds() / 1_000_000
     }

@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub(crate) mod descriptor;
 mod error;
 mod extents;
+pub(crate) mod heap;
 mod huge_pages;
 pub(crate) mod inherited;
 pub(crate) mod life_pipe;

@@ -4,7 +4,7 @@ use super::OsError;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -19,6 +19,12 @@ const SPACE: usize = rustix::cmsg_space!(ScmRights(253));
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), OsError> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(OsError::new("socketpair"))
+}
+
+/// `shutdown`: the other side reads the end, though another process has a copy of this one.
+pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
+    // The other side may be gone.
+    let _ = rustix::net::shutdown(socket, Shutdown::Both);
 }
 
 /// `sendmsg(MSG_DONTWAIT)` of a short message and its descriptors; EAGAIN when the other side has not read those before.

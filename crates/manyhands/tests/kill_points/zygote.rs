@@ -43,9 +43,12 @@ fn leave(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Longer than any test: a reserve stays.
+const STAYS: Duration = Duration::from_secs(3600);
+
 /// What `_zygote.py` does.
-fn serve(socket: OwnedFd, words: &'static [AtomicU32; 1024]) {
-    let mut zygote = Zygote::new(socket);
+fn serve(socket: OwnedFd, kept_for: Duration, words: &'static [AtomicU32; 1024]) {
+    let mut zygote = Zygote::new(socket, kept_for);
     while let Some(request) = zygote.next_request() {
         if let Some(request) = zygote.hand_over(request) {
             zygote.make_room().unwrap();
@@ -55,6 +58,9 @@ fn serve(socket: OwnedFd, words: &'static [AtomicU32; 1024]) {
                 leave(be_a_child(&request, words));
             }
             zygote.forked(request, pid.unsigned_abs());
+        }
+        if !zygote.wants_reserve() {
+            continue;
         }
         let (ours, childs) = zygote.channel().unwrap();
         let pid = raw_fork();
@@ -69,7 +75,11 @@ fn serve(socket: OwnedFd, words: &'static [AtomicU32; 1024]) {
     }
 }
 
-fn start_server(armed: Option<(KillPoint, u32)>, words: &'static [AtomicU32; 1024]) -> ZygoteClient {
+fn start_server(
+    armed: Option<(KillPoint, u32)>,
+    kept_for: Duration,
+    words: &'static [AtomicU32; 1024],
+) -> ZygoteClient {
     let (client, servers) = ZygoteClient::new().unwrap();
     let pid = raw_fork();
     if pid == 0 {
@@ -77,7 +87,7 @@ fn start_server(armed: Option<(KillPoint, u32)>, words: &'static [AtomicU32; 102
         if let Some((point, nth)) = armed {
             arm(point, nth);
         }
-        serve(servers, words);
+        serve(servers, kept_for, words);
         leave(0);
     }
     client
@@ -139,7 +149,7 @@ fn each_request_is_answered_or_lost_whoever_dies_of_server_and_reserve() {
         for round in 0..rounds() {
             // A server forks for a request once, if nobody kills its reserves.
             let nth = if point == ZygoteForked { 1 } else { 1 + round % 3 };
-            let client = start_server(Some((point, nth)), words);
+            let client = start_server(Some((point, nth)), STAYS, words);
             let mut places = Vec::new();
             for _ in 0..REQUESTS {
                 let start = Start::prepare().unwrap();
@@ -175,6 +185,47 @@ fn each_request_is_answered_or_lost_whoever_dies_of_server_and_reserve() {
     adopt_orphans(false);
 }
 
+/// A reserve of theirs is sent away soon.
+const SHORT: Duration = Duration::from_millis(2);
+
+#[test]
+fn a_server_that_dies_as_it_sends_its_reserve_away_leaves_nobody() {
+    let _alone = ONE_AT_A_TIME.lock();
+    adopt_orphans(true);
+    Family::current().unwrap();
+    let words = shared_words();
+    let point = KillPoint::ReserveSentAway;
+    let mut ran = 0;
+    for round in 0..rounds() {
+        // After two reserves in vain it makes no more, unless requests come close together.
+        let nth = 1 + round % 2;
+        let client = start_server(Some((point, nth)), SHORT, words);
+        let deadline = Deadline::after(Duration::from_secs(20));
+        loop {
+            let start = Start::prepare().unwrap();
+            let place = start.place();
+            runs(words, place).store(0, Ordering::SeqCst);
+            let outcome = request(&client, start).map(|mut process| end_of(&mut process));
+            let then = runs(words, place).load(Ordering::SeqCst);
+            match outcome {
+                Ok(status) => assert_eq!((status, then), (STATUS, 1), "{round}"),
+                Err(error) => {
+                    assert_eq!((error, then), (LaunchError::ZygoteGone, 0), "{round}");
+                    break;
+                }
+            }
+            ran += 1;
+            assert!(!deadline.passed(), "{round}: no reserve is sent away");
+            // Now before it is sent away, now after.
+            std::thread::sleep(SHORT * (ran % 4));
+        }
+        drop(client);
+        collect_everybody();
+    }
+    adopt_orphans(false);
+    print_deaths(point, &format!(", {ran} children ran"));
+}
+
 #[test]
 fn a_server_ends_when_its_client_dies_over_a_request() {
     let _alone = ONE_AT_A_TIME.lock();
@@ -185,7 +236,7 @@ fn a_server_ends_when_its_client_dies_over_a_request() {
     for round in 0..rounds() {
         let client = fork(|| {
             arm(point, 1 + round % 3);
-            let client = start_server(None, words);
+            let client = start_server(None, STAYS, words);
             loop {
                 drop(request(&client, Start::prepare().unwrap()));
             }

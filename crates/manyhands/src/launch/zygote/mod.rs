@@ -20,7 +20,8 @@
 //! | the client dies | | the zygote is killed by its life pipe; the child by its own if it is to die with its parent |
 //!
 //! After its first request the zygote keeps one child in reserve: forked, and waiting for a request to become. The zygote
-//! passes the next request on to it, over a socket pair of their own, and forks another one while that child works. A
+//! passes the next request on to it, over a socket pair of their own, and forks another one while that child works. When
+//! no request comes for a while, it is sent away (`reserve.rs`). A
 //! child in reserve is in no table; it ends when the zygote does, because its socket closes. One that was killed is
 //! noticed when its request cannot be sent, or before: then the zygote forks as if there had been none. It holds the
 //! request's channel until it has taken its slot: a channel that has ended is no child's any more that has yet to decide.
@@ -31,6 +32,7 @@
 
 mod client;
 mod message;
+mod reserve;
 mod server;
 
 pub use client::{Asked, ZygoteClient};

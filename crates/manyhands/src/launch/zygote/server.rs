@@ -2,10 +2,11 @@
 //! and the next one may find better times.
 
 use super::message::{self, Order};
+use super::reserve::{Demand, Reserve};
 use crate::family::Family;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::polling::{self, Watched};
-use crate::sys::{OsError, limits, memory, passing};
+use crate::sys::{OsError, heap, limits, memory, passing};
 use crate::waiting::Record;
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
@@ -26,18 +27,11 @@ pub struct Zygote {
     socket: OwnedFd,
     children: Vec<Forked>,
     reserve: Option<Reserve>,
+    demand: Demand,
     /// Kept free for what must not fail: the channel of a request that is refused, the pidfd of a child that was forked.
     room: Option<OwnedFd>,
     /// How many descriptors a child may have.
     limit: limits::Descriptors,
-}
-
-/// A child that waits for the request that it will carry out.
-#[derive(Debug)]
-struct Reserve {
-    pid: u32,
-    pidfd: OwnedFd,
-    socket: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -71,14 +65,16 @@ impl Request {
 
 impl Zygote {
     /// A server over the inherited socket. It may have as many descriptors as this process can have; its children have the
-    /// limit that it had.
+    /// limit that it had. A child in reserve that has had nothing to do `kept_for` so long is sent away.
     #[must_use]
-    pub fn new(socket: OwnedFd) -> Self {
+    pub fn new(socket: OwnedFd, kept_for: Duration) -> Self {
         if let Some(family) = Family::existing() {
             family.note_role(Role::Zygote);
         }
+        heap::join_at_once();
         let room = memory::duplicate(socket.as_fd()).ok();
-        Self { socket, children: Vec::new(), reserve: None, room, limit: limits::Descriptors::raise() }
+        let (demand, limit) = (Demand::new(kept_for), limits::Descriptors::raise());
+        Self { socket, children: Vec::new(), reserve: None, demand, room, limit }
     }
 
     /// Waits for the next request, reaping children in passing; `None` when the client is gone.
@@ -90,7 +86,10 @@ impl Zygote {
             }
             if asked {
                 match self.receive() {
-                    Ok(Order::Start(start)) => return Some(Request::from(start)),
+                    Ok(Order::Start(start)) => {
+                        self.demand.requested();
+                        return Some(Request::from(start));
+                    }
                     Ok(Order::Cut { channel }) => {
                         refuse(channel.as_fd(), OsError { call: "recvmsg", errno: libc::EMFILE });
                     }
@@ -101,6 +100,8 @@ impl Zygote {
                     // Of memory: the request's channel has ended, or it is still there.
                     Err(_) => std::thread::sleep(BETWEEN_LOOKS),
                 }
+            } else {
+                self.send_idle_away();
             }
         }
     }
@@ -132,7 +133,8 @@ impl Zygote {
         fds.extend(self.reserve.iter().map(|reserve| Watched::readable(reserve.pidfd.as_fd())));
         let _noted = Record::new(0, Deadline::NEVER).note(&mut Waiting::at_leisure(WaitKind::Requests));
         loop {
-            match polling::poll(&mut fds, None) {
+            let longest = self.reserve.as_ref().and_then(|reserve| reserve.until.left());
+            match polling::poll(&mut fds, longest) {
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => break,
                 // Of memory, say. What could not be found out may be: each is tried, and none is waited for.
@@ -166,6 +168,14 @@ impl Zygote {
         }
     }
 
+    /// Of a child in reserve whose time is over, when there is no request.
+    fn send_idle_away(&mut self) {
+        let Some(reserve) = self.reserve.take_if(|reserve| reserve.until.passed()) else { return };
+        self.demand.waited_in_vain();
+        self.children.push(Forked { pidfd: reserve.send_away(), request: None });
+        kill_point!(ReserveSentAway);
+    }
+
     /// The client has given up a request; its child may have been started.
     fn end(&mut self, number: u64) {
         let asked = |child: &&Forked| matches!(child.request, Some((of, _)) if of == number);
@@ -176,7 +186,7 @@ impl Zygote {
 
     /// Has the child in reserve carry out the request; gives it back if there is none, or it was killed.
     pub fn hand_over(&mut self, request: Request) -> Option<Request> {
-        let Some(Reserve { pid, pidfd, socket }) = self.reserve.take() else { return Some(request) };
+        let Some(Reserve { pid, pidfd, socket, .. }) = self.reserve.take() else { return Some(request) };
         let mut fds = vec![request.channel.as_fd(), request.job.as_fd(), request.life.as_fd()];
         fds.extend(request.passed.iter().map(AsFd::as_fd));
         if message::send_start(socket.as_fd(), request.number, request.place, &fds).is_err() {
@@ -185,6 +195,7 @@ impl Zygote {
             return Some(request);
         }
         drop(socket);
+        self.demand.used();
         kill_point!(ZygoteHandedOver);
         self.tell(pid, pidfd, request);
         None
@@ -206,6 +217,12 @@ impl Zygote {
         refuse(request.channel.as_fd(), why);
     }
 
+    /// Whether a child is to be forked before there is a request for it: there is none yet, and it is likely to be used.
+    #[must_use]
+    pub fn wants_reserve(&self) -> bool {
+        self.reserve.is_none() && self.demand.pays()
+    }
+
     /// Before the fork of a child in reserve: the zygote's end and the child's.
     ///
     /// # Errors
@@ -220,7 +237,9 @@ impl Zygote {
         kill_point!(ZygoteReserved);
         self.room = None;
         match pidfd::open_child(pid) {
-            Ok(Some(pidfd)) => self.reserve = Some(Reserve { pid, pidfd, socket }),
+            Ok(Some(pidfd)) => {
+                self.reserve = Some(Reserve { pid, pidfd, socket, until: self.demand.until() });
+            }
             Ok(None) => {}
             Err(_) => pidfd::end_unwatched_child(pid),
         }
