@@ -264,6 +264,7 @@ const ABOVE: &[KillPoint] = {
         ZygoteTold,
         ZygoteReserved,
         ReserveAsked,
+        ReserveSentAway,
     ]
 };
 
