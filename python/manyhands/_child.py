@@ -117,9 +117,11 @@ start_method: str | None = None
 def _force_start_method(method: str) -> None:
     global start_method
     first, start_method = start_method is None, method
-    pickler = sys.modules.get("manyhands._pickler")
-    if pickler is not None:
-        pickler.note_fresh_children()
+    if "manyhands._pickler" in sys.modules:
+        # Waits for a thread that imports it just now.
+        from . import _pickler
+
+        _pickler.note_fresh_children()
     ours = sys.modules.get("manyhands.context")
     if ours is not None:
         ours._force_start_method(method)
