@@ -206,6 +206,10 @@ class Sink:
     def names_main(self, searched: int = ...) -> bool:
         """Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes."""
 
+    def main_names(self) -> list[str] | None:
+        """The names of the main module's in the pickle, nested ones with their dots; ``None`` where that is not found
+        out."""
+
     def pickle(self) -> bytes:
         """The pickle as bytes."""
 

@@ -9,10 +9,10 @@ import types
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-__all__ = ["users_of"]
+__all__ = ["used_by", "users_of"]
 
 
 def users_of(again: set[str], defined: Mapping[str, object]) -> set[str]:
@@ -23,6 +23,15 @@ def users_of(again: set[str], defined: Mapping[str, object]) -> set[str]:
         users = {name for name, used in uses.items() if used & ahead} - found - again
         found |= users
         ahead = users
+    return found
+
+
+def used_by(name: str, defined: Mapping[str, Callable[[], object]]) -> set[str]:
+    """The names, of those that are defined, that something of that name uses, and what these use, itself included."""
+    found, ahead = set[str](), {name}
+    while ahead:
+        found |= ahead
+        ahead = {used for each in ahead for used in _names(defined[each]()) if used in defined} - found
     return found
 
 
