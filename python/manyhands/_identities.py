@@ -80,7 +80,7 @@ class Record:
         self.is_parents = self.is_like_parents = False
         self.is_complete = is_own
         self.header: Header | None = None
-        #: Of a class that was made for a message: which version it is of, and the names that this has set.
+        #: Of what was made for a message: which version it is of; of a class, the names that this has set.
         self.version: bytes | None = None
         self.names: frozenset[str] = frozenset()
         self.places: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
@@ -416,7 +416,7 @@ def _like(header: Header, bases: Iterable[Any]) -> list[type]:
 def find_function(header: Header) -> Any:
     """As `find_class`, for a function: a copy that has changed since is not the one that is meant."""
     for each in _candidates(header):
-        if type(each) is types.FunctionType and _fits(each, header):
+        if type(each) is types.FunctionType and _fits(each, header) and not _is_outdated(each, header):
             return _adopt(each, header)
     record = _known(header)
     known = record.ref() if record is not None else None
@@ -426,6 +426,17 @@ def find_function(header: Header) -> Any:
         # In the middle of the message that brings it.
         return known
     return known if header.state is not None and _fingerprints.state(known) == header.state else None
+
+
+def _is_outdated(function: Any, header: Header) -> bool:
+    """Whether it is a copy that came by that name, and the sender's has changed since.
+
+    What has changed in the copy is the receiver's own affair, as with a function of its own.
+    """
+    record = _records.get(id(function))
+    if not header.is_named or record is None or record.ref() is not function or record.is_own:
+        return False
+    return record.is_complete and record.version != header.state
 
 
 def find_cached(header: Header) -> Any:

@@ -1,4 +1,5 @@
-"""Which functions and classes of the main module use names that have been defined again. Used by `_pickler`.
+"""Which functions and classes of the main module use names that have been defined again. Used by `_pickler`;
+and by `_marks`, for which names are used at all.
 
 A child that has them from above a start would use what it has of these names; so they go by value, with those.
 """
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-__all__ = ["used_by", "users_of"]
+__all__ = ["names_used", "used_by", "users_of"]
 
 
 def users_of(again: set[str], defined: Mapping[str, object]) -> set[str]:
@@ -33,6 +34,11 @@ def used_by(name: str, defined: Mapping[str, Callable[[], object]]) -> set[str]:
         found |= ahead
         ahead = {used for each in ahead for used in _names(defined[each]()) if used in defined} - found
     return found
+
+
+def names_used(value: object) -> set[str]:
+    """The names that the code of that function or class uses."""
+    return set(_names(value))
 
 
 def _names(value: Any) -> Iterator[str]:
