@@ -8,6 +8,7 @@ it, in the message, by number: so a class is sent once however many refer to it,
 
 from __future__ import annotations
 
+import abc
 import io
 import types
 import typing
@@ -19,7 +20,7 @@ from typing import Any
 from . import _enumerations, _fingerprints, _identities
 from ._manyhands import Block
 
-__all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on"]
+__all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on", "state_of"]
 
 #: A shorter one goes with each message.
 _SHORT = 256
@@ -58,7 +59,65 @@ class Body:
         return self.block
 
 
+# --- in the sender ---
+
+#: The interpreter puts them on each class, and `abc` what it keeps of its answers.
+_OF_THE_RECEIVERS_OWN = (
+    "__dict__",
+    "__weakref__",
+    "__slotnames__",
+    "__annotate_func__",
+    "_abc_cache",
+    "_abc_negative_cache",
+    "_abc_negative_cache_version",
+    "_abc_registry",
+    "_abc_impl",
+)
+
+
+def state_of(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What cloudpickle sets on a class when it is made. It leaves out all that is identical in a base; but a number or
+    a function that is the same in both need not stay so in the base, nor is the base always the next one to be asked.
+    """
+    names = {
+        # Not interned: cloudpickle says why.
+        "".join(name): value
+        for name, value in sorted(vars(cls).items())
+        if name not in _OF_THE_RECEIVERS_OWN
+        and not _is_slot_of(cls, value)
+        and not (_is_inherited(cls, name, value) and not _is_seen(value))
+    }
+    if issubclass(type(cls), abc.ABCMeta):
+        names["_abc_impl"] = [registered() for registered in abc._get_dump(cls)[0]]  # type: ignore[attr-defined]
+    return names, {}
+
+
+def _is_slot_of(cls: Any, value: Any) -> bool:
+    return type(value) is types.MemberDescriptorType and value.__objclass__ is cls
+
+
+def _is_inherited(cls: Any, name: str, value: Any) -> bool:
+    for base in cls.__mro__[1:]:
+        if name in vars(base):
+            return vars(base)[name] is value
+    return False
+
+
+def _is_seen(value: Any) -> bool:
+    """Whether it can be sent twice. Otherwise it is left out: what can change is shared with the base; the class that
+    has it is looked at anew for each message.
+    """
+    try:
+        _look_of(value)
+    except _Unknown:
+        return False
+    return True
+
+
 # --- in the receiver ---
+
+#: The interpreter lets none delete them from a class.
+_NEVER_DELETED = frozenset(vars(type)) | {"__weakref__", "__slots__"}
 
 
 def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...]]:
@@ -72,7 +131,7 @@ def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[s
     """Sets on the class all that it has, and takes away what it had ``before``; the names of what it has."""
     set_state, state = _put_of(cls, body, beside)
     names = frozenset(state[0])
-    for name in before - names:
+    for name in before - names - _NEVER_DELETED:
         if name in vars(cls):
             delattr(cls, name)
     set_state(cls, state)
