@@ -84,7 +84,7 @@ def state_of(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         "".join(name): value
         for name, value in sorted(vars(cls).items())
         if name not in _OF_THE_RECEIVERS_OWN
-        and not _is_slot_of(cls, value)
+        and not _is_slot_of(cls, name, value)
         and not (_is_inherited(cls, name, value) and not _is_seen(value))
     }
     if issubclass(type(cls), abc.ABCMeta):
@@ -92,8 +92,8 @@ def state_of(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return names, {}
 
 
-def _is_slot_of(cls: Any, value: Any) -> bool:
-    return type(value) is types.MemberDescriptorType and value.__objclass__ is cls
+def _is_slot_of(cls: Any, name: str, value: Any) -> bool:
+    return type(value) is types.MemberDescriptorType and value.__objclass__ is cls and value.__name__ == name
 
 
 def _is_inherited(cls: Any, name: str, value: Any) -> bool:
@@ -127,20 +127,29 @@ def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...
     return make, arguments
 
 
-def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[str]) -> frozenset[str]:
+def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[Any]) -> frozenset[Any]:
     """Sets on the class all that it has, and takes away what it had ``before``; the names of what it has."""
     set_state, state = _put_of(cls, body, beside)
-    names = frozenset(state[0])
+    names = _names_in(state)
     for name in before - names - _NEVER_DELETED:
-        if name in vars(cls):
+        if isinstance(name, tuple):
+            member, attribute = name
+            vars(cls._member_map_[member]).pop(attribute, None)
+        elif name in vars(cls):
             delattr(cls, name)
     set_state(cls, state)
     return names
 
 
-def names_of(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[str]:
+def names_of(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[Any]:
     """What `put_on` would set."""
-    return frozenset(_put_of(cls, body, beside)[1][0])
+    return _names_in(_put_of(cls, body, beside)[1])
+
+
+def _names_in(state: Any) -> frozenset[Any]:
+    """Those of the class, and in pairs those of an enumeration's members."""
+    names, members = state
+    return frozenset(names).union((member, name) for member, has in members.items() for name in has)
 
 
 def _put_of(cls: Any, body: bytes | Block, beside: list[Any]) -> Any:
@@ -197,7 +206,7 @@ def _look_of_class(cls: Any) -> tuple[Any, ...]:
         parts.append(name)
         if name == "_abc_impl":
             parts.append(_fingerprints.registered_with(cls))
-        elif is_enum and (name.startswith("_") or type(value) is cls):
+        elif is_enum and ((name.startswith("_") and name.endswith("_")) or type(value) is cls):
             # Set by the metaclass; the members themselves, whose values follow.
             parts.append(id(value))
         elif name.startswith("__") and type(value) in _PARTS_OF_DEFINITIONS:

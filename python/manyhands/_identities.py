@@ -84,7 +84,7 @@ class Record:
         self.header: Header | None = None
         #: Of a class that was made for a message: which version it is of, and the names that this has set.
         self.version: bytes | None = None
-        self.names: frozenset[str] = frozenset()
+        self.names: frozenset[Any] = frozenset()
         self.places: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
         #: What `_bodies` keeps: how the class looked, and what it was sent as.
         self.shape: Any = None
