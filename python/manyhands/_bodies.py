@@ -108,10 +108,17 @@ def _is_seen(value: Any) -> bool:
     has it is looked at anew for each message.
     """
     try:
-        _look_of(value)
+        return type(value) in _OF_BUILTIN_TYPES or _look_of(value) is not None
     except _Unknown:
         return False
-    return True
+
+
+#: Named by the type that has them, and never changed.
+_OF_BUILTIN_TYPES = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
 
 
 # --- in the receiver ---

@@ -90,6 +90,14 @@ class TestWhatABaseHasToo:
         with ctx.Pool(1) as pool:
             assert pool.apply(is_shared, (Derived,))
 
+    def test_that_is_a_builtin_type_s(self, ctx: Any) -> None:
+        class Derived(dict):  # type: ignore[type-arg]
+            get, __repr__ = dict.get, dict.__repr__
+
+        with ctx.Pool(1) as pool:
+            assert pool.apply(attributes, (Derived,)) == {"get": dict.get}
+            assert pool.apply(lambda cls: vars(cls)["__repr__"], (Derived,)) is dict.__repr__
+
     def test_slots(self, ctx: Any) -> None:
         class Base:
             __slots__ = ("__hidden", "first")
