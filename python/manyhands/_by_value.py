@@ -234,7 +234,7 @@ class _BodyPickler(_Pickler):
 def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
     if _enumerations.is_one(cls):
         made = _enumerations.make, _enumerations.parts(cls, _fingerprints.main_named(cls.__module__))
-        set_state, state = _enumerations.set_state, _enumerations.state(cls)
+        set_state, state = _enumerations.set_state, _enumerations.state(cls, _bodies.state_of(cls)[0])
     else:
         reduced = cloudpickle.cloudpickle._class_reduce(cls)
         if reduced is NotImplemented:
@@ -243,9 +243,9 @@ def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
         if not isinstance(reduced, tuple) or len(reduced) != 6:
             return None
         make, arguments, state, *_unused, set_state = reduced
+        if set_state is cloudpickle.cloudpickle._class_setstate:
+            state = _bodies.state_of(cls)
         made = _as_it_is_named(cls, make, arguments)
-    # What `copyreg` notes there when it first pickles an instance.
-    state[0].pop("__slotnames__", None)
     if "__module__" in state[0]:
         state[0]["__module__"] = _fingerprints.main_named(state[0]["__module__"])
     pickles: list[bytes] = []

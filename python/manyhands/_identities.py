@@ -45,6 +45,8 @@ class Header(NamedTuple):
     data: bytes | None = None
     #: Whether it is of a run of the main module that ended early: the parent had it at its first start.
     is_early: bool = False
+    #: Whether it is of the sender's own program, and did not come to it in a message.
+    is_own: bool = True
 
 
 #: By identity: classes need not be hashable.
@@ -82,7 +84,7 @@ class Record:
         self.header: Header | None = None
         #: Of what was made for a message: which version it is of; of a class, the names that this has set.
         self.version: bytes | None = None
-        self.names: frozenset[str] = frozenset()
+        self.names: frozenset[Any] = frozenset()
         self.places: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
         #: What `_bodies` keeps: how the class looked, and what it was sent as.
         self.shape: Any = None
@@ -231,6 +233,7 @@ def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
         sender=os.getpid(),
         data=data,
         is_early=is_early,
+        is_own=record.is_own,
     )
 
 
@@ -385,6 +388,9 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
         return None
     if is_relative:
         own = [each for each in own if id(each) == header.address]
+    if not header.is_own:
+        # The sender's program has none such. One of here that is known by a token is another one to the sender.
+        own = [each for each in own if token_if_known(each) is None]
     return _adopt(own[0], header) if len(own) == 1 else None
 
 
