@@ -376,7 +376,11 @@ def _names_below_for(sink: Sink) -> set[str]:
             if top not in _met:
                 # A function or class where there was something else, or an object that says that this is its name.
                 return names_below() if not is_named(names.get(top)) else _looked_again(names)
-            known = _note_used_by(top)
+            try:
+                known = _note_used_by(top)
+            except (OSError, ImportError):
+                # Without a descriptor nothing is imported.
+                return names_below()
         if not all(map(is_, map(names.get, known, repeat(_met)), map(call, known.values()))):
             return _looked_again(names)
     return _below
