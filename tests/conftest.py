@@ -170,7 +170,10 @@ _warmed: set[tuple[str, str]] = set()
 def _warm_up(context: BaseContext) -> None:
     """Has what a start method keeps (fork server, resource tracker, arena) in place before anything is counted."""
     key = (type(context).__module__, context.get_start_method())
-    if key in _warmed:
+    ours: Any = sys.modules.get("manyhands.forkserver")
+    # A test may have ended its fork server.
+    ended = key == ("manyhands.context", "forkserver") and ours._forkserver._process is None
+    if key in _warmed and not ended:
         return
     _warmed.add(key)
     with warnings.catch_warnings():
