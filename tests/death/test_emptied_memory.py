@@ -1,5 +1,5 @@
 """An emptied family has its memory whole: the largest message that it could send when it was fresh, it can send again,
-whatever filled the memory, whatever was made meanwhile and lives on, and whoever was killed.
+whatever filled the memory, whatever was made meanwhile and lives on, and whichever member was killed.
 """
 
 from __future__ import annotations

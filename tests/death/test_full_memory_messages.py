@@ -1,5 +1,5 @@
-"""What lies in a queue when shared memory is full can be received: no memory is needed for it, and nothing is lost. Who
-empties a queue is who makes memory free again.
+"""What lies in a queue when shared memory is full can be received: no memory is needed for it, and nothing is
+lost. Its consumer is the one that makes memory free again.
 """
 
 from __future__ import annotations

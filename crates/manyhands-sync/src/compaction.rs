@@ -2,8 +2,8 @@
 //!
 //! A queue or pool that is in use when memory is full gets its segments wherever something is free, and keeps the last of
 //! them when it is empty, in the middle of all that was freed around it. Nothing else that lies in the arena can be moved:
-//! others know where it lies. A ring's segment is known to the ring alone. So whoever is about to be told that there is no
-//! memory moves the empty rings of the family first: to small segments, packed into the first units that are free.
+//! others know where it lies. A ring's segment is known to the ring alone. So a member that is about to be told that there is
+//! no memory moves the empty rings of the family first: to small segments, packed into the first units that are free.
 //!
 //! The ring stays while it is moved, because nobody can release the last reference to it meanwhile; the steps, and what is
 //! found when the mover dies, are in `ring/moving.rs`. Who puts or takes knows nothing of it, and pays nothing for it.

@@ -14,9 +14,9 @@
 //!
 //! So each counted reference is released exactly once, and a target with no reference left always has an owner.
 //!
-//! Adopting needs no memory: who has taken a message out of a queue may make what the message carries its own. Who frees
-//! the message releases only those references that are the message's still. A sweep that saw the message freed before
-//! it saw the new owner exchanges the old owner, which is there no more, and so leaves the reference alone.
+//! Adopting needs no memory: a receiver that has taken a message out of a queue may make what it carries its own. The
+//! member that frees the message releases only those references that are the message's still. A sweep that saw the message
+//! freed before it saw the new owner exchanges the old owner, which is there no more, and so leaves the reference alone.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, HELD, Handle};
 use super::owner::Owner;
@@ -226,7 +226,7 @@ impl<B: Backing> Arena<B> {
         adopted.map(|_| ()).map_err(|_| ReferError::Stale)
     }
 
-    /// Whether a message has the reference still: whoever opened it may have [adopted](Arena::adopt) it.
+    /// Whether a message has the reference still: its receiver may have [adopted](Arena::adopt) it.
     pub fn is_carried_by(&self, reference: Handle, carrier: Handle) -> bool {
         let owner = self.held(reference).map(BlockHeader::owner);
         owner.is_ok_and(|owner| owner.to_word() == Owner::Block(carrier).to_word())
