@@ -280,9 +280,9 @@ def _submodule(name: str) -> Any:
         # These three come with the package; others are there when somebody imports them.
         return __import__(f"{_PACKAGE}.{name}", fromlist=["*"])
     if _is_installed():
-        from . import _patches
+        from . import _IMPORTED_LATER, _patches
 
-        if name in _patches.BY_THE_WAY:
+        if name in _IMPORTED_LATER:
             return _patches.submodule(name)
     folder = sys.modules[_PACKAGE].__path__[0]
     if os.path.exists(f"{folder}/{name}.py") or os.path.isdir(f"{folder}/{name}"):

@@ -12,7 +12,6 @@ use crate::arena::{Arena, Backing, Handle, Kind};
 use crate::pool_header::PoolHeader;
 use crate::queue_header::QueueHeader;
 use crate::ring::{Ring, RingHeader, Spare};
-use crate::seat::Seat;
 
 /// Moves the segments of empty queues and pools towards the arena's beginning, and makes them small; whether any was moved.
 pub fn compact<B: Backing>(arena: Arena<B>) -> bool {
@@ -23,8 +22,7 @@ pub fn compact<B: Backing>(arena: Arena<B>) -> bool {
                 mover.consider(handle, &queue.ring, |_| {});
             }
         } else if let Ok(pool) = arena.placed::<PoolHeader>(handle) {
-            // As everybody who repairs the head of the task ring: the notes of the worker that died there are settled.
-            mover.consider(handle, &pool.tasks, |taken| settle_seats(arena, pool, taken));
+            mover.consider(handle, &pool.tasks, |taken| pool.settle_seats(arena, taken));
             mover.consider(handle, &pool.results, |_| {});
         }
     }
@@ -32,11 +30,6 @@ pub fn compact<B: Backing>(arena: Arena<B>) -> bool {
         spare.free();
     }
     mover.moved
-}
-
-fn settle_seats<B: Backing>(arena: Arena<B>, pool: &PoolHeader, taken_total: u32) {
-    let seats = (0..pool.seat_count()).filter_map(|index| pool.seat(index));
-    seats.filter_map(|offset| arena.placed_at::<Seat>(offset)).for_each(|seat| seat.settle(taken_total));
 }
 
 struct Mover<B: Backing> {
