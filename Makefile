@@ -76,10 +76,12 @@ loom:
 
 # Several tests at a time, even on two cores: most of a test is waiting. `make pytest LANES=0` runs one after the other.
 LANES ?= 3
+# A test that fails beside others gets one more try; the last lines name each that needed it. See CONTRIBUTING.md.
+RERUNS ?= 1
 
 .PHONY: pytest ## The Python tests, the examples and the doc examples
 pytest: build
-	$(PYTEST) --numprocesses $(LANES) --dist worksteal
+	$(PYTEST) --numprocesses $(LANES) --dist worksteal --reruns $(RERUNS) -rfER
 
 # pytest comes last so that its closing line, with the count, is the end of the output.
 .PHONY: test ## Everything: lint, Rust tests, loom, then all of pytest
