@@ -115,6 +115,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in sorted(_figures):
             terminalreporter.write_line(line)
+    # A second try hides nothing.
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"failed at first: {report.nodeid} ({report.when})")
+        terminalreporter.write_line(str(report.longrepr))
 
 
 # --- deadlines ---
@@ -171,7 +175,10 @@ def _warm_up(context: BaseContext) -> None:
     """Has what a start method keeps (fork server, resource tracker, arena) in place before anything is counted."""
     key = (type(context).__module__, context.get_start_method())
     if key in _warmed:
-        return
+        ours: Any = sys.modules.get("manyhands.forkserver")
+        # A test may have ended its fork server.
+        if key != ("manyhands.context", "forkserver") or ours._forkserver._process is not None:
+            return
     _warmed.add(key)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -24,7 +24,7 @@ def stat(pid: int) -> Stat | None:
     # Nothing but system calls: this is done for every process of the machine, several times a test.
     try:
         file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     try:
         text = os.read(file, 4096)

@@ -131,7 +131,8 @@ __all__ = [
 
 #: Submodules that the standard library's users reach without importing them.
 _IMPORTED_WITH_PACKAGE = {"context", "futures", "process", "reduction"}
-#: Submodules that the standard library imports at some later time: with the first queue, process, manager, ...
+#: Submodules that the standard library imports at some later time: with the first queue, process, manager, ... Here,
+#: and in `multiprocessing` under `install`, they are imported when they are asked for.
 _IMPORTED_LATER = {
     "connection",
     "dummy",

@@ -8,6 +8,7 @@ it, in the message, by number: so a class is sent once however many refer to it,
 
 from __future__ import annotations
 
+import abc
 import io
 import types
 import typing
@@ -19,7 +20,7 @@ from typing import Any
 from . import _enumerations, _fingerprints, _identities
 from ._manyhands import Block
 
-__all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on"]
+__all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on", "state_of"]
 
 #: A shorter one goes with each message.
 _SHORT = 256
@@ -58,7 +59,72 @@ class Body:
         return self.block
 
 
+# --- in the sender ---
+
+#: The interpreter puts them on each class, and `abc` what it keeps of its answers.
+_OF_THE_RECEIVERS_OWN = (
+    "__dict__",
+    "__weakref__",
+    "__slotnames__",
+    "__annotate_func__",
+    "_abc_cache",
+    "_abc_negative_cache",
+    "_abc_negative_cache_version",
+    "_abc_registry",
+    "_abc_impl",
+)
+
+
+def state_of(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What cloudpickle sets on a class when it is made. It leaves out all that is identical in a base; but a number or
+    a function that is the same in both need not stay so in the base, nor is the base always the next one to be asked.
+    """
+    names = {
+        # Not interned: cloudpickle says why.
+        "".join(name): value
+        for name, value in sorted(vars(cls).items())
+        if name not in _OF_THE_RECEIVERS_OWN
+        and not _is_slot_of(cls, name, value)
+        and not (_is_inherited(cls, name, value) and not _is_seen(value))
+    }
+    if issubclass(type(cls), abc.ABCMeta):
+        names["_abc_impl"] = [registered() for registered in abc._get_dump(cls)[0]]  # type: ignore[attr-defined]
+    return names, {}
+
+
+def _is_slot_of(cls: Any, name: str, value: Any) -> bool:
+    return type(value) is types.MemberDescriptorType and value.__objclass__ is cls and value.__name__ == name
+
+
+def _is_inherited(cls: Any, name: str, value: Any) -> bool:
+    for base in cls.__mro__[1:]:
+        if name in vars(base):
+            return vars(base)[name] is value
+    return False
+
+
+def _is_seen(value: Any) -> bool:
+    """Whether it can be sent twice. Otherwise it is left out: what can change is shared with the base; the class that
+    has it is looked at anew for each message.
+    """
+    try:
+        return type(value) in _OF_BUILTIN_TYPES or _look_of(value) is not None
+    except _Unknown:
+        return False
+
+
+#: Named by the type that has them, and never changed.
+_OF_BUILTIN_TYPES = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+
+
 # --- in the receiver ---
+
+#: The interpreter lets none delete them from a class.
+_NEVER_DELETED = frozenset(vars(type)) | {"__weakref__", "__slots__"}
 
 
 def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...]]:
@@ -68,20 +134,29 @@ def made_of(body: bytes | Block, beside: list[Any]) -> tuple[Any, tuple[Any, ...
     return make, arguments
 
 
-def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[str]) -> frozenset[str]:
+def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[Any]) -> frozenset[Any]:
     """Sets on the class all that it has, and takes away what it had ``before``; the names of what it has."""
     set_state, state = _put_of(cls, body, beside)
-    names = frozenset(state[0])
-    for name in before - names:
-        if name in vars(cls):
+    names = _names_in(state)
+    for name in before - names - _NEVER_DELETED:
+        if isinstance(name, tuple):
+            member, attribute = name
+            vars(cls._member_map_[member]).pop(attribute, None)
+        elif name in vars(cls):
             delattr(cls, name)
     set_state(cls, state)
     return names
 
 
-def names_of(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[str]:
+def names_of(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[Any]:
     """What `put_on` would set."""
-    return frozenset(_put_of(cls, body, beside)[1][0])
+    return _names_in(_put_of(cls, body, beside)[1])
+
+
+def _names_in(state: Any) -> frozenset[Any]:
+    """Those of the class, and in pairs those of an enumeration's members."""
+    names, members = state
+    return frozenset(names).union((member, name) for member, has in members.items() for name in has)
 
 
 def _put_of(cls: Any, body: bytes | Block, beside: list[Any]) -> Any:
@@ -138,7 +213,7 @@ def _look_of_class(cls: Any) -> tuple[Any, ...]:
         parts.append(name)
         if name == "_abc_impl":
             parts.append(_fingerprints.registered_with(cls))
-        elif is_enum and (name.startswith("_") or type(value) is cls):
+        elif is_enum and ((name.startswith("_") and name.endswith("_")) or type(value) is cls):
             # Set by the metaclass; the members themselves, whose values follow.
             parts.append(id(value))
         elif name.startswith("__") and type(value) in _PARTS_OF_DEFINITIONS:

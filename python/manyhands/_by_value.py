@@ -27,6 +27,7 @@ from . import (
     _fingerprints,
     _found_by_name,
     _identities,
+    _marks,
     _pickler,
     _sources,
     _typed_in,
@@ -84,6 +85,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         #: Variables of enclosing functions: those that share one here do so there.
         self._cells: dict[int, types.CellType] = {}
         self._carries = carries and not sink.is_standard
+        self._marks: dict[str, _marks.Mark | None] = {}
         #: Whether values of the main module's globals went along with a function.
         self.has_sent_globals = False
 
@@ -136,7 +138,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return (_make_function, arguments, (set_state, (state, slots), held, used, said), *unused, _set_state)
 
     def _sent_along(self, used: dict[str, Any]) -> dict[str, Any]:
-        """Those of the main module's globals that go with what uses them."""
+        """Those of the main module's globals that go with what uses them, with their marks."""
         if self._sendable is not None:
             used = {name: value for name, value in used.items() if self._sendable.is_sendable(value)}
         used = {
@@ -145,7 +147,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if not _typed_in.is_inherited(name, value) and not _pickler.has_been_forked(name, value)
         }
         self.has_sent_globals |= bool(used)
-        return used
+        return {name: (value, self._mark_of(name, value)) for name, value in used.items()}
+
+    def _mark_of(self, name: str, value: object) -> _marks.Mark | None:
+        """One for all functions of a message."""
+        if name not in self._marks:
+            self._marks[name] = _marks.mark_of(value)
+        return self._marks[name]
 
     def _reduce_cached(self, cached: Any) -> Any:
         """What `functools.lru_cache` has made of a function."""
@@ -226,7 +234,7 @@ class _BodyPickler(_Pickler):
 def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
     if _enumerations.is_one(cls):
         made = _enumerations.make, _enumerations.parts(cls, _fingerprints.main_named(cls.__module__))
-        set_state, state = _enumerations.set_state, _enumerations.state(cls)
+        set_state, state = _enumerations.set_state, _enumerations.state(cls, _bodies.state_of(cls)[0])
     else:
         reduced = cloudpickle.cloudpickle._class_reduce(cls)
         if reduced is NotImplemented:
@@ -235,9 +243,9 @@ def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
         if not isinstance(reduced, tuple) or len(reduced) != 6:
             return None
         make, arguments, state, *_unused, set_state = reduced
+        if set_state is cloudpickle.cloudpickle._class_setstate:
+            state = _bodies.state_of(cls)
         made = _as_it_is_named(cls, make, arguments)
-    # What `copyreg` notes there when it first pickles an instance.
-    state[0].pop("__slotnames__", None)
     if "__module__" in state[0]:
         state[0]["__module__"] = _fingerprints.main_named(state[0]["__module__"])
     pickles: list[bytes] = []
@@ -378,6 +386,7 @@ def _held(cell: types.CellType) -> tuple[Any, ...]:
 
 def _set_state(function: types.FunctionType, state: Any) -> None:
     set_state, own, held, used, said = state
+    header = _identities.Header._make(said)
     if used:
         _bring(used)
     record = _identities.record_of(function)
@@ -386,8 +395,8 @@ def _set_state(function: types.FunctionType, state: Any) -> None:
         for cell, value in zip(function.__closure__ or (), held, strict=True):
             if value:
                 cell.cell_contents = value[0]
-        record.is_complete = True
-    _bring_by_its_name(function, _identities.Header._make(said))
+        record.is_complete, record.version = True, header.state
+    _bring_by_its_name(function, header)
 
 
 def _make_class(said: tuple[Any, ...], body: Any, beside: list[Any]) -> Any:
@@ -447,7 +456,7 @@ def _make_variable(module: str, name: str, kind: Any, parameters: Any, named: An
     made = kind(name, *parameters, **named)
     made.__module__ = module
     if module == "__main__":
-        _bring({name: made})
+        _bring({name: (made, None)})
     return made
 
 
@@ -458,15 +467,16 @@ _NOTHING = object()
 
 def _bring_by_its_name(obj: Any, header: _identities.Header) -> None:
     if header.is_named and header.module == "__main__" and "." not in header.qualname:
-        _bring({header.qualname: obj})
+        _bring({header.qualname: (obj, None)})
 
 
 def _bring(used: dict[str, Any]) -> None:
     """Names that this main module does not have, or has from an earlier message, or only because this process began as
-    a copy of one, or in the middle of the module: unless the program here has changed them since.
+    a copy of one, or in the middle of the module: unless the program here has bound them anew since, or the sender has
+    what it had last.
     """
     main = _found_by_name.main_globals()
-    for name, value in used.items():
+    for name, (value, mark) in used.items():
         before = main.get(name, _NOTHING)
         earlier = (_brought.get(name, _NOTHING), _unguarded.names.get(name, _NOTHING))
         if (
@@ -474,6 +484,10 @@ def _bring(used: dict[str, Any]) -> None:
             or any(before is each for each in earlier)
             or (before is not None and _pickler.was_there(name, before))
         ):
+            if before is not _NOTHING and _marks.are_same(_marks.last.get(name), mark):
+                # What it holds here may be this process's own doing.
+                continue
             main[name] = _brought[name] = value
+            _marks.last[name] = mark
             if _pickler.is_named(value):
                 _pickler.note_came(name)

@@ -117,9 +117,11 @@ start_method: str | None = None
 def _force_start_method(method: str) -> None:
     global start_method
     first, start_method = start_method is None, method
-    pickler = sys.modules.get("manyhands._pickler")
-    if pickler is not None:
-        pickler.note_fresh_children()
+    if "manyhands._pickler" in sys.modules:
+        # Waits for a thread that imports it just now.
+        from . import _pickler
+
+        _pickler.note_fresh_children()
     ours = sys.modules.get("manyhands.context")
     if ours is not None:
         ours._force_start_method(method)
@@ -278,9 +280,9 @@ def _submodule(name: str) -> Any:
         # These three come with the package; others are there when somebody imports them.
         return __import__(f"{_PACKAGE}.{name}", fromlist=["*"])
     if _is_installed():
-        from . import _patches
+        from . import _IMPORTED_LATER, _patches
 
-        if name in _patches.BY_THE_WAY:
+        if name in _IMPORTED_LATER:
             return _patches.submodule(name)
     folder = sys.modules[_PACKAGE].__path__[0]
     if os.path.exists(f"{folder}/{name}.py") or os.path.isdir(f"{folder}/{name}"):

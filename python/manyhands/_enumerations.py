@@ -51,9 +51,8 @@ def _of_data_type(cls: Any, member: Any) -> tuple[Any, ...]:
     return tuple(arguments[1:] if arguments and arguments[0] is cls else arguments)
 
 
-def state(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is set on it and on its members then."""
-    names, _slots = cloudpickle.cloudpickle._class_getstate(cls)
+def state(cls: Any, names: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is set on it and on its members then; ``names`` is what it has as any class."""
     for name in (*_OF_EVERY_CLASS, *_OF_NEWER, *cls.__members__):
         names.pop(name, None)
     if "_generate_next_value_" in vars(cls):

@@ -45,6 +45,8 @@ class Header(NamedTuple):
     data: bytes | None = None
     #: Whether it is of a run of the main module that ended early: the parent had it at its first start.
     is_early: bool = False
+    #: Whether it is of the sender's own program, and did not come to it in a message.
+    is_own: bool = True
 
 
 #: By identity: classes need not be hashable.
@@ -80,9 +82,9 @@ class Record:
         self.is_parents = self.is_like_parents = False
         self.is_complete = is_own
         self.header: Header | None = None
-        #: Of a class that was made for a message: which version it is of, and the names that this has set.
+        #: Of what was made for a message: which version it is of; of a class, the names that this has set.
         self.version: bytes | None = None
-        self.names: frozenset[str] = frozenset()
+        self.names: frozenset[Any] = frozenset()
         self.places: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
         #: What `_bodies` keeps: how the class looked, and what it was sent as.
         self.shape: Any = None
@@ -231,6 +233,7 @@ def header_of(obj: Any, state: bytes | None, fingerprint: bytes) -> Header:
         sender=os.getpid(),
         data=data,
         is_early=is_early,
+        is_own=record.is_own,
     )
 
 
@@ -385,6 +388,9 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
         return None
     if is_relative:
         own = [each for each in own if id(each) == header.address]
+    if not header.is_own:
+        # The sender's program has none such. One of here that is known by a token is another one to the sender.
+        own = [each for each in own if token_if_known(each) is None]
     return _adopt(own[0], header) if len(own) == 1 else None
 
 
@@ -416,7 +422,7 @@ def _like(header: Header, bases: Iterable[Any]) -> list[type]:
 def find_function(header: Header) -> Any:
     """As `find_class`, for a function: a copy that has changed since is not the one that is meant."""
     for each in _candidates(header):
-        if type(each) is types.FunctionType and _fits(each, header):
+        if type(each) is types.FunctionType and _fits(each, header) and not _is_outdated(each, header):
             return _adopt(each, header)
     record = _known(header)
     known = record.ref() if record is not None else None
@@ -426,6 +432,17 @@ def find_function(header: Header) -> Any:
         # In the middle of the message that brings it.
         return known
     return known if header.state is not None and _fingerprints.state(known) == header.state else None
+
+
+def _is_outdated(function: Any, header: Header) -> bool:
+    """Whether it is a copy that came by that name, and the sender's has changed since.
+
+    What has changed in the copy is the receiver's own affair, as with a function of its own.
+    """
+    record = _records.get(id(function))
+    if not header.is_named or record is None or record.ref() is not function or record.is_own:
+        return False
+    return record.is_complete and record.version != header.state
 
 
 def find_cached(header: Header) -> Any:

@@ -206,6 +206,10 @@ class Sink:
     def names_main(self, searched: int = ...) -> bool:
         """Whether the main module is named in the pickle; perhaps also when its name is in somebody's bytes."""
 
+    def main_names(self) -> list[str] | None:
+        """The names of the main module's in the pickle, nested ones with their dots; ``None`` where that is not found
+        out."""
+
     def pickle(self) -> bytes:
         """The pickle as bytes."""
 
@@ -961,7 +965,7 @@ def doctor(pid: int | None = None) -> str | None:
     """What there is to see in the family of that process, or of this one; ``None`` when this one has none."""
 
 def after_fork_in_child() -> None:
-    """In a forked child, whoever forked it: what the parent's memory says of this process holds no more. Called by the
+    """In a forked child, by `os.fork` or C: what the parent's memory says of this process holds no more. Called by the
     interpreter."""
 
 def after_fork_in_parent() -> None:
@@ -973,7 +977,7 @@ def forget_children_at_fork(module: dict[str, object], ours: type) -> None:
     ``multiprocessing.process``, whose ``_popen`` is of the class ``ours``: they are its parent's."""
 
 def before_fork() -> None:
-    """Before a fork, whoever asks for it: pools' driver threads end, and the child gets references to the queues that
+    """Before a fork, by `os.fork` or C: pools' driver threads end, and the child gets references to the queues that
     it will find open. Called by the interpreter."""
 
 def carrying(pickle: Callable[[], _T], popen: object) -> tuple[_T, list[tuple[int, int]]]:

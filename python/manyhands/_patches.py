@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import FunctionType
 
-from . import _imports, _install, _kin
+from . import _IMPORTED_LATER, _imports, _install, _kin
 from ._own import asks_for_its_own, makes_its_pool
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -334,29 +334,9 @@ def _restore_package(module: ModuleType) -> None:
         del vars(module)["__getattr__"]
 
 
-#: What its methods import.
-BY_THE_WAY = {
-    "connection",
-    "forkserver",
-    "heap",
-    "managers",
-    "pool",
-    "popen_fork",
-    "popen_forkserver",
-    "popen_spawn_posix",
-    "queues",
-    "resource_sharer",
-    "resource_tracker",
-    "sharedctypes",
-    "spawn",
-    "synchronize",
-    "util",
-}
-
-
 def submodule(name: str) -> ModuleType:
     """The ``__getattr__`` of the package `multiprocessing`."""
-    if name in BY_THE_WAY:
+    if name in _IMPORTED_LATER:
         __import__(f"multiprocessing.{name}")
         return sys.modules[f"multiprocessing.{name}"]
     raise AttributeError(f"module 'multiprocessing' has no attribute {name!r}")

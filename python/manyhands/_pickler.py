@@ -156,7 +156,7 @@ def dump_into(obj: object, sink: Sink, carries: bool = True) -> None:
     if (
         (_may_lack_names or _names_of_children is not None)
         and sink.names_main(_FEW)
-        and _lacks_main()
+        and _lacks_main(sink)
         and sink.names_main()
     ):
         _by_value_instead(obj, sink, carries)
@@ -194,7 +194,7 @@ def dumps_with(by_name: Callable[[object, Sink], None], obj: object) -> bytes:
         if not _is_sent_by_value_after(error, obj, sink):
             raise
     else:
-        if _lacks_main() and sink.names_main():
+        if _lacks_main(sink) and sink.names_main():
             _by_value_instead(obj, sink)
     return sink.pickle()
 
@@ -301,6 +301,8 @@ _last: dict[str, Any] = {}
 #: The functions and classes when that was last found (not kept, either), and how many names there were.
 _met: dict[str, Callable[[], object]] = {}
 _looked_at = 0
+#: Those of them that each uses, itself included.
+_used_by: dict[str, dict[str, Callable[[], object]]] = {}
 
 
 def _note_names() -> None:
@@ -319,7 +321,7 @@ def _forget_other_main() -> None:
     main = sys.modules["__main__"]
     if _main_of_names is None or _main_of_names() is not main:
         _main_of_names, _names_of_children, _looked_at = ref(main), None, 0
-        for known in (_below, _again, _last, _met):
+        for known in (_below, _again, _last, _met, _used_by):
             known.clear()
 
 
@@ -359,10 +361,48 @@ def names_below() -> set[str]:
     return _below
 
 
+def _names_below_for(sink: Sink) -> set[str]:
+    """As `names_below`, having looked only at what that pickle names, and what that uses: the main module may have
+    thousands."""
+    _forget_other_main()
+    names = vars(sys.modules["__main__"])
+    used = sink.main_names() if len(names) == _looked_at else None
+    if used is None:
+        return names_below()
+    for name in used:
+        top = name.partition(".")[0]
+        known = _used_by.get(top)
+        if known is None:
+            if top not in _met:
+                # A function or class where there was something else, or an object that says that this is its name.
+                return names_below() if not is_named(names.get(top)) else _looked_again(names)
+            try:
+                known = _note_used_by(top)
+            except (OSError, ImportError):
+                # Without a descriptor nothing is imported.
+                return names_below()
+        if not all(map(is_, map(names.get, known, repeat(_met)), map(call, known.values()))):
+            return _looked_again(names)
+    return _below
+
+
+def _looked_again(names: dict[str, Any]) -> set[str]:
+    _look(names)
+    return _below
+
+
+def _note_used_by(name: str) -> dict[str, Callable[[], object]]:
+    from . import _users
+
+    _used_by[name] = {each: _met[each] for each in _users.used_by(name, _met)}
+    return _used_by[name]
+
+
 def _look(names: dict[str, Any]) -> None:
     global _looked_at
     _looked_at = len(names)
     _met.clear()
+    _used_by.clear()
     defined = {}
     ended_early = _unguarded.has_ended_early()
     for name, value in list(names.items()):
@@ -456,9 +496,9 @@ def main_by_value() -> bool:
     return _may_lack_names and not main_is_importable()
 
 
-def _lacks_main() -> bool:
+def _lacks_main(sink: Sink) -> bool:
     """Whether a pickle that names the main module may name what a fresh child does not have."""
-    return main_by_value() or bool(names_below())
+    return main_by_value() or bool(_names_below_for(sink))
 
 
 def _by_value_instead(obj: object, sink: Sink, carries: bool = True) -> None:

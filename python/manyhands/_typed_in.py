@@ -25,11 +25,16 @@ class Inherited:
     """What the main module had when a child was forked; kept by the object that stands for the child."""
 
     def __init__(self) -> None:
+        from . import _marks
+
         self.names = dict(vars(sys.modules["__main__"]))
+        self._marks = _marks.marks_of(self.names, True)
 
     def note_forked(self) -> None:
         """In the child: what it began with is not its own doing."""
-        _unguarded.names = self.names
+        from . import _marks
+
+        _unguarded.names, _marks.last = self.names, self._marks
 
 
 #: One for each moment in which a child was forked that may live. None of them needs to be told what it began with.
@@ -75,7 +80,7 @@ def note_fork() -> Inherited | None:
 def is_inherited(name: str, value: object) -> bool:
     """Whether all forked children have that value of the main module's, and sending it would take long or fail.
 
-    What is changed in place, and short, goes along each time: nobody can see whether it has changed.
+    What is short goes along each time; its mark tells the receiver whether it has changed in place.
     """
     from . import _pickler
 

@@ -156,7 +156,10 @@ class _Import:
                 setattr(sys.modules[package], last, module)
         if main is not None:
             sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+            from . import _marks
+
             names.update(vars(main))
+            _marks.last.update(_marks.marks_of(names, False))
 
 
 def has_ended_early() -> bool:

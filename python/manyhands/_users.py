@@ -1,4 +1,5 @@
-"""Which functions and classes of the main module use names that have been defined again. Used by `_pickler`.
+"""Which functions and classes of the main module use names that have been defined again. Used by `_pickler`;
+and by `_marks`, for which names are used at all.
 
 A child that has them from above a start would use what it has of these names; so they go by value, with those.
 """
@@ -9,10 +10,10 @@ import types
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-__all__ = ["users_of"]
+__all__ = ["names_used", "used_by", "users_of"]
 
 
 def users_of(again: set[str], defined: Mapping[str, object]) -> set[str]:
@@ -24,6 +25,20 @@ def users_of(again: set[str], defined: Mapping[str, object]) -> set[str]:
         found |= users
         ahead = users
     return found
+
+
+def used_by(name: str, defined: Mapping[str, Callable[[], object]]) -> set[str]:
+    """The names, of those that are defined, that something of that name uses, and what these use, itself included."""
+    found, ahead = set[str](), {name}
+    while ahead:
+        found |= ahead
+        ahead = {used for each in ahead for used in _names(defined[each]()) if used in defined} - found
+    return found
+
+
+def names_used(value: object) -> set[str]:
+    """The names that the code of that function or class uses."""
+    return set(_names(value))
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from multiprocessing import util
 from types import BuiltinFunctionType
 
@@ -40,6 +41,8 @@ if not TYPE_CHECKING:
 
 #: How long a server whose socket is closed may take to be gone, in seconds.
 _ENDS_WITHIN = 5.0
+#: How long the end of this process waits for another thread that starts a process.
+_STARTS_WITHIN = 1.0
 
 #: How long a child in reserve waits for something to do. It saves about a millisecond, which a program that starts
 #: processes less often does not notice; and a program that counts processes soon finds none that it has not started.
@@ -195,15 +198,21 @@ class ForkServer:
             util.Finalize(None, self._stop, (_ENDS_WITHIN,), exitpriority=-50)
 
     def _stop(self, within: float | None = None) -> None:
-        with self._lock:
+        # At the interpreter's end a daemon thread may be starting a process, and never give the lock back.
+        if not self._lock.acquire(timeout=-1 if within is None else _STARTS_WITHIN):
+            return
+        try:
             processes = [process for _, process in self._retired]
             if self._process is not None:
                 processes.append(self._process)
             self._process = self._client = None
             self._retired.clear()
             if self._owner == os.getpid():
+                end = None if within is None else time.monotonic() + within
                 for process in processes:
-                    process.wait(within)
+                    process.wait(None if end is None else max(0.0, end - time.monotonic()))
+        finally:
+            self._lock.release()
 
     def _forget(self) -> None:
         """In a forked child: the server is the parent's."""

@@ -227,10 +227,17 @@ class ProcessPoolExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         if _exiting:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        first = self._crew is None
         crew = self._crew or self._assemble()
         calls = crew.calls
         future: Future[T] = Future(calls)
-        calls.submit(future, fn, args, kwargs)
+        try:
+            calls.submit(future, fn, args, kwargs)
+        except BrokenProcessPool as broken:
+            # The workers that this very call has started may have failed by now.
+            if not first:
+                raise
+            future.set_exception(broken)
         return future
 
     # The standard library's, with its own signature on each version.

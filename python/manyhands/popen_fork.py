@@ -78,9 +78,11 @@ class Popen:
             self._inherited = _typed_in.note_fork()
         # Found out here: in the child, each page that is written to has to be copied first.
         dies, name = dies_with_parent(process_obj), label(process_obj)
-        pickler = sys.modules.get(f"{__package__}._pickler")
-        if pickler is not None:
-            pickler.note_fork()
+        if f"{__package__}._pickler" in sys.modules:
+            # Waits for a thread that imports it just now.
+            from . import _pickler
+
+            _pickler.note_fork()
         start = _manyhands.Start()
         # Newer resource trackers ask at a fork; without the module there is no tracker.
         tracker = sys.modules.get("multiprocessing.resource_tracker")

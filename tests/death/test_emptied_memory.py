@@ -1,5 +1,5 @@
 """An emptied family has its memory whole: the largest message that it could send when it was fresh, it can send again,
-whatever filled the memory, whatever was made meanwhile and lives on, and whoever was killed.
+whatever filled the memory, whatever was made meanwhile and lives on, and whichever member was killed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def filled(ctx, fresh):
 def made_while_full(ctx, fresh):
     queue = ctx.Queue()
     count = len(until_full(lambda: queue.put(bytes(300_000))))
-    for _ in range(5):
+    for _ in range(10):
         queue.get()
         count -= 1
 
@@ -198,9 +198,11 @@ def pool(ctx, fresh):
     rng = random.Random(3)
     with ctx.Pool(3) as pool:
         for number in range(2):
-            arrays = [numpy.zeros(int(2 ** rng.uniform(5, 19))) for _ in range(200)]
-            for array in pool.imap_unordered(twice, arrays):
-                assert array.sum() == 0
+            for _ in range(10):
+                # Of 0.4 MB on average: all arguments and all results have room at a time.
+                arrays = [numpy.zeros(int(2 ** rng.uniform(5, 19))) for _ in range(20)]
+                for array in pool.imap_unordered(twice, arrays):
+                    assert array.sum() == 0
             del array
             as_much_as(fresh, f"the pool lives, round {number}")
     del pool

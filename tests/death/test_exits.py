@@ -4,6 +4,7 @@ and shown: that call fails with an error that says so, and its worker goes on.""
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -101,3 +102,23 @@ def test_of_an_executor(ctx: Any, kind: str) -> None:
         error = executor.submit(abs, 1).exception(50)
         assert type(error) is BrokenProcessPool
         assert type(error.__cause__) is exits.KINDS[kind]
+
+
+class Late(ProcessPoolExecutor):
+    """Its first call comes when its workers, which that call starts, have failed already."""
+
+    def _assemble(self) -> Any:
+        crew = super()._assemble()
+        while not self._broken:
+            crew.core.want_driver()
+            time.sleep(0.01)
+        return crew
+
+
+def test_the_call_that_starts_workers_fails_with_their_initializer() -> None:
+    with Late(1, manyhands.get_context("fork"), exits.raises_itself, ("exit",)) as executor:
+        error = executor.submit(abs, 1).exception(50)
+        assert type(error) is BrokenProcessPool
+        assert type(error.__cause__) is SystemExit
+        # As in the standard library, each later call is refused.
+        assert type(failure(executor.submit, abs, 1)) is BrokenProcessPool

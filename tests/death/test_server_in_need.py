@@ -60,3 +60,29 @@ def test_a_preloaded_thread_that_reaps(tmp_path: Path) -> None:
         run("preloaded_reaper", tmp_path, IN_A_THREAD="1", PYTHONWARNINGS="ignore::DeprecationWarning")
     else:
         run("preloaded_reaper", tmp_path, IN_A_THREAD="1")
+
+
+PROGRAM = """
+import manyhands, os, signal, sys, threading, time
+
+def nothing():
+    pass
+
+if __name__ == "__main__":
+    context = manyhands.get_context("forkserver")
+    process = context.Process(target=nothing)
+    process.start()
+    process.join()
+    os.kill(manyhands.forkserver._forkserver._forkserver_pid, signal.SIGSTOP)
+    threading.Thread(target=context.Process(target=nothing).start, daemon=True).start()
+    time.sleep(0.5)
+    print("ends")
+"""
+
+
+def test_the_end_of_a_program_does_not_wait_for_a_start(tmp_path: Path) -> None:
+    """A daemon thread starts a process, and the server is stopped: the thread would never give the lock back."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    argv = [sys.executable, str(tmp_path / "program.py")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ends\n")

@@ -59,6 +59,7 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
     },
     "pages.rs": {"fallocate": (1, f"before Linux 5.14; {LOOKED_AT}; keeps a file's length and bytes")},
     "passing.rs": {
+        "shutdown": (1, "the fork server's end of a pair that it has made, for a child in reserve"),
         "recvmsg": (1, f"{LOOKED_AT}, or the fork server's own, which runs nobody's code"),
         "sendmsg": (1, f"{LOOKED_AT}, or the fork server's own, which runs nobody's code"),
     },
@@ -98,6 +99,7 @@ OWNERS = re.compile(
 )
 ALLOWED_OWNERS = {
     "crates/manyhands/src/launch/zygote/message.rs": "a request, as the fork server has just received it",
+    "crates/manyhands/src/launch/zygote/reserve.rs": "the fork server's, as those of server.rs",
     "crates/manyhands/src/launch/zygote/server.rs": "the fork server's: it runs nobody's code once it has them",
     "crates/manyhands/src/sys/passing.rs": "what has just been received",
     "crates/manyhands/src/sys/remembered.rs": "Remembered itself",

@@ -1,4 +1,4 @@
-//! What the interpreter calls around every fork of this process, whoever asks for it: one function for each moment.
+//! What the interpreter calls around every fork of this process, from Python or from C: one function for each moment.
 //!
 //! A forked child has a copy of the parent's memory, and each page that one of the two writes to is copied at that moment:
 //! this is most of what a fork costs. Each object of Python's that is used is written to, by its reference count. So there
@@ -30,7 +30,7 @@ pub(crate) fn caller(_py: Python<'_>) -> usize {
     unsafe { pyo3::ffi::PyEval_GetFrame() }.addr()
 }
 
-/// Before a fork, whoever asks for it.
+/// Before a fork.
 #[pyfunction]
 pub(crate) fn before_fork(py: Python<'_>) {
     pool::drivers_before_fork(py);
@@ -47,7 +47,7 @@ pub(crate) fn after_fork_in_parent(py: Python<'_>) {
     pool::drivers_after_fork_in_parent(py);
 }
 
-/// In a forked child, whoever forked it.
+/// In a forked child.
 #[pyfunction]
 pub(crate) fn after_fork_in_child(py: Python<'_>) -> PyResult<()> {
     launch::after_fork_in_child();

@@ -526,6 +526,7 @@ pub(crate) fn object_in(py: Python<'_>, block: Block) -> PyResult<Bound<'_, PyAn
         Ok(())
     })?;
     // What the message carries is there for as long as the block is.
-    let _carrier = block.carries().then_some(block);
+    let carrier = block.carries().then_some(block);
+    let _opening = carrier.as_ref().map(Block::opening);
     pickling::loads_bytes(&bytes)
 }

@@ -355,7 +355,8 @@ fn decode<'py>(py: Python<'py>, bytes: &[u8], block: Option<Block>) -> PyResult<
         Ok(())
     })?;
     // What the arguments carry is there for as long as the block is.
-    let _carrier = block.carries().then_some(block);
+    let carrier = block.carries().then_some(block);
+    let _opening = carrier.as_ref().map(Block::opening);
     pickling::loads_bytes(&bytes)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A queue or pool that is in use when memory is full gets its segments wherever something is free, and keeps the last of
 //! them when it is empty, in the middle of all that was freed around it. Nothing else that lies in the arena can be moved:
-//! others know where it lies. A ring's segment is known to the ring alone. So whoever is about to be told that there is no
-//! memory moves the empty rings of the family first: to small segments, packed into the first units that are free.
+//! others know where it lies. A ring's segment is known to the ring alone. So a member that is about to be told that there is
+//! no memory moves the empty rings of the family first: to small segments, packed into the first units that are free.
 //!
 //! The ring stays while it is moved, because nobody can release the last reference to it meanwhile; the steps, and what is
 //! found when the mover dies, are in `ring/moving.rs`. Who puts or takes knows nothing of it, and pays nothing for it.
@@ -12,7 +12,6 @@ use crate::arena::{Arena, Backing, Handle, Kind};
 use crate::pool_header::PoolHeader;
 use crate::queue_header::QueueHeader;
 use crate::ring::{Ring, RingHeader, Spare};
-use crate::seat::Seat;
 
 /// Moves the segments of empty queues and pools towards the arena's beginning, and makes them small; whether any was moved.
 pub fn compact<B: Backing>(arena: Arena<B>) -> bool {
@@ -23,8 +22,7 @@ pub fn compact<B: Backing>(arena: Arena<B>) -> bool {
                 mover.consider(handle, &queue.ring, |_| {});
             }
         } else if let Ok(pool) = arena.placed::<PoolHeader>(handle) {
-            // As everybody who repairs the head of the task ring: the notes of the worker that died there are settled.
-            mover.consider(handle, &pool.tasks, |taken| settle_seats(arena, pool, taken));
+            mover.consider(handle, &pool.tasks, |taken| pool.settle_seats(arena, taken));
             mover.consider(handle, &pool.results, |_| {});
         }
     }
@@ -32,11 +30,6 @@ pub fn compact<B: Backing>(arena: Arena<B>) -> bool {
         spare.free();
     }
     mover.moved
-}
-
-fn settle_seats<B: Backing>(arena: Arena<B>, pool: &PoolHeader, taken_total: u32) {
-    let seats = (0..pool.seat_count()).filter_map(|index| pool.seat(index));
-    seats.filter_map(|offset| arena.placed_at::<Seat>(offset)).for_each(|seat| seat.settle(taken_total));
 }
 
 struct Mover<B: Backing> {

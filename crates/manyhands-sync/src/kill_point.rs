@@ -73,6 +73,7 @@ steps! {
     ReferenceCounted = 27, "references: the target's count is changed, its owner and the reference's mark are not";
     ReferenceMarked = 28, "references: everything is changed, the log still says what was";
     ReferenceCommitted = 29, "references: the log is cleared, the lock is held";
+    ReferenceAdopted = 190, "references: what a message carried is its receiver's, which does not know it yet";
     ReferencesRepaired = 30, "references: a dead member's change was undone, the lock is not declared consistent";
     SweepClaimed = 31, "sweep: a dead member's block belongs to the sweeper, nothing else has happened";
     SweepReleased = 32, "sweep: a dead member's reference is released, what it was the last of is not freed";

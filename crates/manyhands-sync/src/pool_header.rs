@@ -6,11 +6,12 @@
 //! | `seat_count`, `seats` | the pool's side, before any worker is told of the pool | as above |
 //! | `tasks`, `results` | see `ring/README.md` | see there |
 
-use crate::arena::Kind;
+use crate::arena::{Arena, Backing, Kind};
 use crate::kill_point;
 use crate::memory::{Placed, Shareable};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::RingHeader;
+use crate::seat::Seat;
 use crate::wait_word::EVERYONE;
 
 /// How many workers a pool can have.
@@ -64,6 +65,12 @@ impl PoolHeader {
     pub fn seat(&self, index: usize) -> Option<u64> {
         let offset = self.seats[..self.seat_count()].get(index)?.load(Ordering::Acquire);
         (offset != 0).then_some(offset)
+    }
+
+    /// Settles, for the member that repairs the head of the task ring, the notes of the worker that died there.
+    pub fn settle_seats<B: Backing>(&self, arena: Arena<B>, taken_total: u32) {
+        let seats = (0..self.seat_count()).filter_map(|index| arena.placed_at::<Seat>(self.seat(index)?));
+        seats.for_each(|seat| seat.settle(taken_total));
     }
 
     /// Says where the seat with that number lies.

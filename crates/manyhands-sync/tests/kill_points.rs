@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_types)] // not part of the structures that loom checks
 
+#[path = "kill_points/adopting.rs"]
+mod adopting;
 #[path = "kill_points/gather.rs"]
 mod gather;
 #[path = "kill_points/kept.rs"]
@@ -264,6 +266,7 @@ const ABOVE: &[KillPoint] = {
         ZygoteTold,
         ZygoteReserved,
         ReserveAsked,
+        ReserveSentAway,
     ]
 };
 
@@ -279,6 +282,7 @@ fn every_step_has_its_test() {
         queue::POINTS,
         lock::POINTS,
         lock::SEMAPHORE,
+        adopting::POINTS,
         ledger::POINTS,
         pins::POINTS,
         ledger::SWEEPING,

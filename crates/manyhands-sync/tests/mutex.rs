@@ -161,6 +161,6 @@ fn a_wait_while_holding_a_lock_is_found_in_debug_builds() {
     let arena = arena(1);
     let (_, lock) = placed(&arena, RobustMutex::new());
     let _guard = lock.lock_placed(|| {}).unwrap();
-    let soon = Deadline::after(std::time::Duration::from_millis(10));
+    let soon = Deadline::after(std::time::Duration::from_secs(10));
     WaitWord::new().wait(|| false, &mut Waiting::new(WaitKind::Message), soon, |_| ());
 }

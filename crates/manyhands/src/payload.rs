@@ -12,6 +12,7 @@
 //! stores, of the frame and of the owner, a kill costs the block until its queue is gone.
 
 use crate::family::{Extents, reclaim};
+use crate::opening::Opening;
 use crate::shared::Manifest;
 use crate::sys::refusals::{self, Refusal};
 use crate::sys::{limits, memory};
@@ -191,19 +192,20 @@ impl Block {
         self.handle.offset + self.prefix as u64
     }
 
-    /// Releases what the message carried.
+    /// Releases what the message carried, but for what its receiver has made its own.
     fn drop_references(&self) {
-        let mut bytes = Vec::new();
-        let len = self.arena.carried(self.handle) as usize * HANDLE_BYTES;
-        if len == 0
-            || len > self.prefix
-            || !memory::copy_out_of(self.arena.backing(), self.handle.offset, len, &mut bytes)
-        {
-            return;
+        for reference in carried_by(self.arena, self.handle) {
+            if self.arena.is_carried_by(reference, self.handle) {
+                reclaim::release(self.arena, reference);
+            }
         }
-        for reference in bytes.chunks_exact(HANDLE_BYTES).filter_map(Handle::from_bytes) {
-            reclaim::release(self.arena, reference);
-        }
+    }
+
+    /// While the value is there, what this thread opens of what the message carries needs no shared memory: there may be
+    /// none, and the message is out of its queue.
+    #[must_use]
+    pub fn opening(&self) -> Opening<'_> {
+        Opening::of(self, self.arena, self.handle)
     }
 
     /// How many bytes the message has.
@@ -232,6 +234,16 @@ impl Block {
         assert_eq!(to.len(), self.len, "the target has the message's length");
         memory::copy_out(self.arena.backing(), self.start(), to);
     }
+}
+
+/// The references that a block begins with.
+pub(crate) fn carried_by(arena: Arena<Extents>, handle: Handle) -> Vec<Handle> {
+    let (mut bytes, len) = (Vec::new(), arena.carried(handle) as usize * HANDLE_BYTES);
+    let fits = arena.payload_bytes(handle).is_ok_and(|room| len as u64 <= room);
+    if len == 0 || !fits || !memory::copy_out_of(arena.backing(), handle.offset, len, &mut bytes) {
+        return Vec::new();
+    }
+    bytes.chunks_exact(HANDLE_BYTES).filter_map(Handle::from_bytes).collect()
 }
 
 /// Writes a message into its block. When that fails, what is carried so far is noted, and goes with the block.

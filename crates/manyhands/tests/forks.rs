@@ -51,7 +51,7 @@ fn what_is_pinned_for_a_child_goes_with_it() {
     let held = arena.survey(usize::MAX).held_blocks;
 
     // More blocks than there is room for references where references are made, which is theirs alone.
-    let mut small: Vec<_> = (0..100_000).map(|_| arena.allocate(8).unwrap()).collect();
+    let mut small: Vec<_> = (0..50_000).map(|_| arena.allocate(8).unwrap()).collect();
     let full: Vec<_> =
         (6..26).rev().flat_map(|bits| std::iter::from_fn(move || arena.allocate(1 << bits).ok())).collect();
     // What is left of memory for references.

@@ -4,6 +4,7 @@
 //! receiver's object lies in it. A pickle that is long itself, because long bytes or strings are in it, lies in a parcel
 //! too, and is unpickled from there. `sink.rs` is the sender's side, `parcel.rs` the receiver's.
 
+mod names;
 mod parcel;
 mod sink;
 mod view;

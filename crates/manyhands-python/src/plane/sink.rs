@@ -1,6 +1,7 @@
 //! The sender's side: what the pickler writes, and the buffers that it is offered.
 
 use super::LONG_BYTES;
+use super::names;
 use super::view::View;
 use crate::connection::{copied, joined};
 use crate::error;
@@ -136,6 +137,17 @@ impl PySink {
             }
         }
         Ok(false)
+    }
+
+    /// The names of the main module's in the pickle, each as often as it is there, nested ones with their dots; `None` where
+    /// that is not found out: of a long pickle, say, or when there is none though it may name the main module.
+    fn main_names(&self, py: Python<'_>) -> Option<Vec<String>> {
+        let [piece] = self.pieces.as_slice() else { return None };
+        if self.copied.is_some() {
+            return None;
+        }
+        let names = names::of_main(piece.as_bytes(py)).filter(|names| !names.is_empty())?;
+        Some(names.into_iter().map(str::to_owned).collect())
     }
 }
 

@@ -62,7 +62,10 @@ impl PyPool {
             }
             self.leadership.take_in_hand(answer.job);
         }
-        let value = payload.and_then(|(bytes, _carrier)| self.decode(py, answer.status, &bytes));
+        let value = payload.and_then(|(bytes, carrier)| {
+            let _opening = carrier.as_ref().map(Block::opening);
+            self.decode(py, answer.status, &bytes)
+        });
         if answer.status == Status::Unready {
             self.worker_unready(py, value);
             return;

@@ -9,8 +9,8 @@
 //! are taken off their lists like any others, and belong to the gatherer; what lies on the way is put back after it, as
 //! it was. A region is dissolved (`region.rs`) when the gatherer has all of its blocks.
 //!
-//! Regions of a kind are dissolved under the references' lock: who counts a reference writes into its header and its
-//! target's, and a sweep may free both meanwhile. Everybody else who uses a block of a kind holds a reference to it.
+//! Regions of a kind are dissolved under the references' lock: a member that counts a reference writes into its header
+//! and its target's, and a sweep may free both meanwhile. Everybody else who uses a block of a kind holds a reference to it.
 //!
 //! | the gatherer dies | then |
 //! |---|---|

@@ -10,8 +10,13 @@
 //! | count | the log is cleared | nothing was counted; the reference is garbage | counted; it belongs to the dead maker: released by the next sweep |
 //! | release | the log is cleared | still counted, of a dead owner: released by the next sweep | not counted, garbage |
 //! | last release | as above | as above | the target belongs to the dead one: garbage |
+//! | adopt | the reference's owner is exchanged | it is the message's still, and goes with it | counted, of a dead owner: released by the next sweep |
 //!
 //! So each counted reference is released exactly once, and a target with no reference left always has an owner.
+//!
+//! Adopting needs no memory: a receiver that has taken a message out of a queue may make what it carries its own. The
+//! member that frees the message releases only those references that are the message's still. A sweep that saw the message
+//! freed before it saw the new owner exchanges the old owner, which is there no more, and so leaves the reference alone.
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, HELD, Handle};
 use super::owner::Owner;
@@ -201,6 +206,30 @@ impl<B: Backing> Arena<B> {
             offset: reference.target_offset.load(Ordering::Relaxed),
             generation: reference.target_generation.load(Ordering::Relaxed),
         })
+    }
+
+    /// Makes a reference that a message carries this process's own; the message is in this process's hands. Needs no
+    /// memory.
+    ///
+    /// # Errors
+    /// When there is no such reference (any more), or it is not that message's.
+    pub fn adopt(&self, reference: Handle, carrier: Handle) -> Result<(), ReferError> {
+        let log = &self.header.references;
+        let _counting = log.lock(&self.backing)?;
+        let block = self.held(reference)?;
+        self.reference(reference.offset - BLOCK_HEADER_BYTES, block).ok_or(ReferError::Stale)?;
+        // Who looks for what is out of reach has seen it as the message's.
+        log.note_change();
+        let (from, to) = (Owner::Block(carrier).to_word(), self.backing.me().to_word());
+        let adopted = block.owner.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+        kill_point!(ReferenceAdopted);
+        adopted.map(|_| ()).map_err(|_| ReferError::Stale)
+    }
+
+    /// Whether a message has the reference still: its receiver may have [adopted](Arena::adopt) it.
+    pub fn is_carried_by(&self, reference: Handle, carrier: Handle) -> bool {
+        let owner = self.held(reference).map(BlockHeader::owner);
+        owner.is_ok_and(|owner| owner.to_word() == Owner::Block(carrier).to_word())
     }
 
     fn count(&self, at: u64, reference: &Reference, target: Handle) -> Result<(), ReferError> {

@@ -1,9 +1,9 @@
-//! An empty ring moves to another segment: a small one, where less is in its way. Called by whoever finds no memory, in any
-//! process of the family.
+//! An empty ring moves to another segment: a small one, where less is in its way. Called by a member that finds no memory, in
+//! any process of the family.
 //!
 //! # Protocol
-//! The mover holds both locks, the head's first, and never waits for one: nobody else holds two, and who has a lock is at
-//! work with the ring. It does what a producer does that grows the ring, then what a consumer does that leaves a drained
+//! The mover holds both locks, the head's first, and never waits for one: nobody else holds two, and a member with a lock is
+//! at work with the ring. It does what a producer does that grows the ring, then what a consumer does that leaves a drained
 //! segment, in the same order; so whatever it is killed at, the next holder of a lock finds what it knows from them.
 //!
 //! | it dies | the ring | the new segment | the old segment |

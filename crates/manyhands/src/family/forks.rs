@@ -284,14 +284,17 @@ impl Family {
         if let Some(place) = coming.place {
             self.process_table().note_holds(place);
         }
+        // Where there is no memory, that is looked for once, not for each of them.
+        let mut full = false;
         for (target, kind) in holdings.passed_on(me) {
             if coming.has(target) {
                 continue;
             }
             let referred = match coming.place {
-                Some(place) => coming.refer(self, place, target),
-                None => Err(ReferError::Stale),
+                Some(place) if !full => coming.refer(self, place, target),
+                _ => Err(ReferError::Stale),
             };
+            full |= matches!(referred, Err(ReferError::Allocate(_)));
             if referred.is_err() && kind == Kind::Bytes && self.whole_arena().pin(target).is_ok() {
                 coming.pinned.push(target);
             }
@@ -345,11 +348,20 @@ impl Family {
         }
         let _ = self.own_slot();
         let me = self.whole_arena().me();
+        let mut full = false;
         let whole = holdings::lock().lacking(me).fold(true, |whole, (offset, holding)| {
             let made =
                 references.get(&offset).is_some_and(|(generation, _)| *generation == holding.generation);
             let reference = references.remove(&offset).filter(|_| made).map(|(_, reference)| reference);
-            let reference = reference.or_else(|| self.own_reference(offset, holding, me).ok());
+            let reference = reference.or_else(|| {
+                let own = if full {
+                    Err(FamilyError::NoReference)
+                } else {
+                    self.own_reference(offset, holding, me)
+                };
+                full = matches!(own, Err(FamilyError::NoReference));
+                own.ok()
+            });
             reference.is_some_and(|reference| {
                 (holding.reference, holding.owner) = (reference, me);
                 true

@@ -6,6 +6,7 @@
 
 use super::member::{Place, own_place, owner_of};
 use super::{Extents, Family, FamilyError, forks, reclaim};
+use crate::opening;
 use crate::payload::{Block, Message};
 use crate::queue::OpenError;
 use crate::sys::refusals;
@@ -112,6 +113,20 @@ pub(super) fn allocate_error(error: ReferError) -> AllocateError {
     }
 }
 
+/// A reference of this process's: a new one, or, when there is no memory for it, that of the message which brought the
+/// handle.
+fn refer(arena: Arena<Extents>, handle: Handle, me: Owner) -> Result<Handle, ReferError> {
+    let referred = arena.refer(handle, me);
+    match referred {
+        Err(ReferError::Allocate(_)) => opening::adopt(arena, handle).map_or(referred, |adopted| {
+            // What was refused on the way is nobody's error.
+            let _ = refusals::take();
+            Ok(adopted)
+        }),
+        _ => referred,
+    }
+}
+
 impl Family {
     /// Holds a shared structure. The first hold in the family is its maker's.
     ///
@@ -129,12 +144,12 @@ impl Family {
         if let Some(known) = holdings.find(handle) {
             if known.owner != me {
                 // What a fork has copied, and this process has not asked for before.
-                (known.reference, known.owner) = (arena.refer(handle, me)?, me);
+                (known.reference, known.owner) = (refer(arena, handle, me)?, me);
             }
             known.count += 1;
             return Ok(Hold { handle });
         }
-        let reference = arena.refer(handle, me)?;
+        let reference = refer(arena, handle, me)?;
         let holding = Holding { generation: handle.generation, kind, count: 1, reference, owner: me };
         holdings.insert(handle.offset, holding);
         Ok(Hold { handle })

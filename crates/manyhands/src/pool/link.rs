@@ -67,20 +67,14 @@ impl Link {
         Some((self.arena.placed_at::<Seat>(offset)?, offset))
     }
 
-    pub(super) fn seats(&self) -> impl Iterator<Item = &'static Seat> + '_ {
-        (0..self.seat_count()).filter_map(|index| self.seat(index)).map(|(seat, _)| seat)
-    }
-
     /// How many seats the pool has.
     pub(super) fn seat_count(&self) -> usize {
         self.header.seat_count()
     }
 
-    /// Whoever repairs the head of the task ring settles the notes of the worker that died there.
+    /// See [`PoolHeader::settle_seats`].
     pub(super) fn settle_seats(&self, taken_total: u32) {
-        for seat in self.seats() {
-            seat.settle(taken_total);
-        }
+        self.header.settle_seats(self.arena, taken_total);
     }
 
     pub(super) fn dismiss(&self) {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | none | at first; a request has taken the reserve; it was killed; it was sent away | after a request the server forks one, if they pay |
 //! | waits | forked, and watched by its pidfd | a request comes: the reserve becomes that child. None comes in time: it is sent away. The server dies: its socket ends, and the reserve with it |
-//! | sent away | its socket is shut down, so it reads an end whoever has a copy of the server's end | the server collects it, as a child that nobody asked for. The server dies first: it ends all the same |
+//! | sent away | its socket is shut down, so it reads an end, even if others have copies of the server's end | the server collects it, as a child that nobody asked for. The server dies first: it ends all the same |
 //!
 //! The server alone decides, between two requests: no request can be passed on to a reserve that was sent away.
 
