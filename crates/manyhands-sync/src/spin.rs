@@ -10,7 +10,11 @@
 //! | any | the word is looked at for about a microsecond; no clock, no reading |
 //! | one processor allowed | after a few looks: nothing more |
 //! | free | spins for [`LONG`]; for [`SHORT`] once that was in vain several times running, and [`LONG`] now and then |
+//! | free, but this thread has just woken another | spins for [`LONG`]; after two in vain the next 8 waits do not, then 16 |
 //! | loaded | spins for [`SHORT`]; after two spins in vain, or one that lost its processor, the next 8 waits do not, then 16, up to 1,024 |
+//!
+//! A thread that was woken often wants the processor of its waker, though another one is free: so what is learnt of spins
+//! behind a wake is learnt apart. Two partners that wake each other get out of that by the spin after the rest.
 //!
 //! A spin that pays forgets all that. A clock that jumps says that the processor was lost: the spin ends there.
 //!
@@ -34,10 +38,44 @@ const LONG_AGAIN_EVERY: u32 = 8;
 const VAIN_BEFORE_REST: u32 = 2;
 const LEAST_REST: u32 = 8;
 const LONGEST_REST: u32 = 1024;
+const LONGEST_REST_BEHIND_A_WAKE: u32 = 16;
 
 /// What spinning has taught.
 #[derive(Debug, Default)]
-pub struct Learnt(AtomicU32);
+pub struct Learnt {
+    plainly: AtomicU32,
+    behind_a_wake: AtomicU32,
+}
+
+/// What a spin meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scene {
+    OneProcessor,
+    Free,
+    /// As `Free`, but this thread has just woken another one.
+    BehindAWake,
+    Loaded,
+}
+
+impl Scene {
+    fn now(now: Instant) -> Self {
+        match machine::look(now) {
+            Machine::OneProcessor => Self::OneProcessor,
+            Machine::Free if machine::woke_just_now(now) => Self::BehindAWake,
+            Machine::Free => Self::Free,
+            Machine::Loaded => Self::Loaded,
+        }
+    }
+
+    /// How many waits at most go without a spin where spins have failed; `None` where each wait spins.
+    fn longest_rest(self) -> Option<u32> {
+        match self {
+            Self::OneProcessor | Self::Free => None,
+            Self::BehindAWake => Some(LONGEST_REST_BEHIND_A_WAKE),
+            Self::Loaded => Some(LONGEST_REST),
+        }
+    }
+}
 
 /// The word of [`Learnt`], taken apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,14 +98,16 @@ impl Lesson {
     }
 
     /// How long a spin may take; `None` is no spin.
-    fn limit(self, machine: Machine) -> Option<Duration> {
-        match machine {
-            Machine::OneProcessor => None,
-            Machine::Free if self.vain < VAIN_BEFORE_SHORT || self.vain.is_multiple_of(LONG_AGAIN_EVERY) => {
+    fn limit(self, scene: Scene) -> Option<Duration> {
+        let rests = self.left_out > 0;
+        match scene {
+            Scene::OneProcessor => None,
+            Scene::Free if self.vain < VAIN_BEFORE_SHORT || self.vain.is_multiple_of(LONG_AGAIN_EVERY) => {
                 Some(LONG)
             }
-            Machine::Free => Some(SHORT),
-            Machine::Loaded => (self.left_out == 0).then_some(SHORT),
+            Scene::Free => Some(SHORT),
+            Scene::BehindAWake => (!rests).then_some(LONG),
+            Scene::Loaded => (!rests).then_some(SHORT),
         }
     }
 
@@ -77,14 +117,15 @@ impl Lesson {
     }
 
     /// After a spin in vain.
-    fn failed(self, machine: Machine, lost_processor: bool) -> Self {
+    fn failed(self, scene: Scene, lost_processor: bool) -> Self {
         // The count goes round above what is compared with it.
         let vain = if self.vain == 0xff { LONG_AGAIN_EVERY + 1 } else { self.vain + 1 };
-        let tired = lost_processor || machine == Machine::Loaded && vain >= VAIN_BEFORE_REST;
+        let longest = scene.longest_rest();
+        let tired = lost_processor || longest.is_some() && vain >= VAIN_BEFORE_REST;
         if !tired {
             return Self { vain, ..self };
         }
-        let rest = (self.rest * 2).clamp(LEAST_REST, LONGEST_REST);
+        let rest = (self.rest * 2).clamp(LEAST_REST, longest.unwrap_or(LONGEST_REST));
         Self { vain, left_out: rest, rest }
     }
 }
@@ -93,7 +134,7 @@ impl Learnt {
     /// Nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self { plainly: AtomicU32::new(0), behind_a_wake: AtomicU32::new(0) }
     }
 
     /// Spins until `ready` gives something, or spinning does not pay any more. `ready` looks at memory.
@@ -101,7 +142,7 @@ impl Learnt {
         let one = machine::last_seen() == Machine::OneProcessor;
         for _ in 0..if one { LOOKS_ON_ONE_PROCESSOR } else { LOOKS_BEFORE_THE_CLOCK } {
             if let Some(found) = ready() {
-                self.paid();
+                paid(&self.plainly);
                 return Some(found);
             }
             pause();
@@ -116,9 +157,12 @@ impl Learnt {
 
     fn spin_by_the_clock<R>(&self, pauses: u32, mut ready: impl FnMut() -> Option<R>) -> Option<R> {
         let began = Instant::now();
-        let (machine, lesson) = (machine::look(began), self.lesson());
-        let Some(limit) = lesson.limit(machine) else {
-            self.learn(lesson.left_one_out());
+        let scene = Scene::now(began);
+        let word = if scene == Scene::BehindAWake { &self.behind_a_wake } else { &self.plainly };
+        let lesson = Lesson::of(word.load(Ordering::Relaxed));
+        let learn = |lesson: Lesson| word.store(lesson.word(), Ordering::Relaxed);
+        let Some(limit) = lesson.limit(scene) else {
+            learn(lesson.left_one_out());
             return None;
         };
         // Reading the machine takes its time, and is no jump.
@@ -127,7 +171,7 @@ impl Learnt {
         loop {
             (0..pauses).for_each(|_| pause());
             if let Some(found) = ready() {
-                self.paid();
+                paid(word);
                 return Some(found);
             }
             let now = Instant::now();
@@ -136,27 +180,19 @@ impl Learnt {
                 machine::lost_processor(now);
             }
             if lost || now >= end {
-                self.learn(lesson.failed(machine, lost));
+                learn(lesson.failed(scene, lost));
                 return None;
             }
             last = now;
         }
     }
+}
 
-    fn lesson(&self) -> Lesson {
-        Lesson::of(self.0.load(Ordering::Relaxed))
-    }
-
-    fn learn(&self, lesson: Lesson) {
-        self.0.store(lesson.word(), Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn paid(&self) {
-        // Mostly there is nothing to forget, and no line of the cache to be taken from other threads.
-        if self.0.load(Ordering::Relaxed) != 0 {
-            self.learn(Lesson::default());
-        }
+/// Mostly there is nothing to forget, and no line of the cache to be taken from other threads.
+#[inline]
+fn paid(word: &AtomicU32) {
+    if word.load(Ordering::Relaxed) != 0 {
+        word.store(Lesson::default().word(), Ordering::Relaxed);
     }
 }
 
@@ -175,10 +211,10 @@ mod tests {
     fn on_a_loaded_machine_spins_in_vain_are_left_out_more_and_more() {
         let (mut lesson, mut rests) = (Lesson::default(), Vec::new());
         for _ in 0..20_000 {
-            match lesson.limit(Machine::Loaded) {
+            match lesson.limit(Scene::Loaded) {
                 Some(limit) => {
                     assert_eq!(limit, SHORT);
-                    lesson = lesson.failed(Machine::Loaded, false);
+                    lesson = lesson.failed(Scene::Loaded, false);
                     rests.push(lesson.left_out);
                 }
                 None => lesson = lesson.left_one_out(),
@@ -189,30 +225,48 @@ mod tests {
 
     #[test]
     fn a_lost_processor_rests_at_once_and_one_processor_is_never_spun_on() {
-        assert_eq!(Lesson::default().failed(Machine::Free, true).left_out, LEAST_REST);
-        assert_eq!(Lesson::default().limit(Machine::OneProcessor), None);
+        assert_eq!(Lesson::default().failed(Scene::Free, true).left_out, LEAST_REST);
+        assert_eq!(Lesson::default().limit(Scene::OneProcessor), None);
     }
 
     #[test]
     fn on_a_free_machine_every_wait_spins_and_long_spins_get_rare() {
         let (mut lesson, mut long) = (Lesson::default(), 0);
         for _ in 0..800 {
-            let limit = lesson.limit(Machine::Free).expect("a spin");
+            let limit = lesson.limit(Scene::Free).expect("a spin");
             long += u32::from(limit == LONG);
-            lesson = lesson.failed(Machine::Free, false);
+            lesson = lesson.failed(Scene::Free, false);
         }
         assert!((90..130).contains(&long), "{long} of 800 were long");
     }
 
     #[test]
     fn what_comes_is_found_and_forgets_every_failure() {
-        let learnt = Learnt(AtomicU32::new(Lesson { vain: 9, left_out: 900, rest: 1024 }.word()));
+        let tired = Lesson { vain: 9, left_out: 900, rest: 1024 };
+        let learnt = Learnt { plainly: AtomicU32::new(tired.word()), ..Learnt::new() };
         let mut looks = 0;
         let found = learnt.spin(|| {
             looks += 1;
             (looks == 3).then_some(looks)
         });
-        assert_eq!((found, learnt.lesson()), (Some(3), Lesson::default()));
+        assert_eq!(found, Some(3));
+        assert_eq!(Lesson::of(learnt.plainly.load(Ordering::Relaxed)), Lesson::default());
         assert_eq!(learnt.spin(|| None::<()>), None, "a spin has an end");
+    }
+
+    #[test]
+    fn behind_a_wake_spins_in_vain_are_left_out_but_each_17th_wait_spins_long() {
+        let (mut lesson, mut spins) = (Lesson::default(), 0);
+        for _ in 0..1_700 {
+            match lesson.limit(Scene::BehindAWake) {
+                Some(limit) => {
+                    assert_eq!(limit, LONG);
+                    lesson = lesson.failed(Scene::BehindAWake, false);
+                    spins += 1;
+                }
+                None => lesson = lesson.left_one_out(),
+            }
+        }
+        assert!((100..105).contains(&spins), "{spins} spins");
     }
 }

@@ -24,6 +24,8 @@ pub enum Machine {
 const FRESH: Duration = Duration::from_millis(20);
 /// Where the system does not tell: a spinning thread that lost its processor shows a load for so long.
 const JUMP_COUNTS: Duration = Duration::from_millis(200);
+/// A thread that was woken may want the processor of its waker for so long.
+const WAKING: Duration = Duration::from_micros(100);
 /// How many readings go by before the number of processors, and the quota, are asked for again.
 const READINGS_BETWEEN_COUNTS: u32 = 256;
 
@@ -51,6 +53,21 @@ thread_local! {
             quota_of_one: false,
         })
     };
+}
+
+thread_local! {
+    /// When this thread last woke another one.
+    static WOKE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// This thread has woken another one.
+pub fn woke() {
+    WOKE.set(Some(Instant::now()));
+}
+
+/// Whether this thread has woken another one just now.
+pub fn woke_just_now(now: Instant) -> bool {
+    WOKE.get().is_some_and(|then| now.saturating_duration_since(then) < WAKING)
 }
 
 /// What this thread read last, however long ago: no system call, and no clock.

@@ -51,7 +51,11 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Slept {
 
 /// `futex(word, FUTEX_WAKE, count)`: wakes at most `count` sleepers; how many were woken.
 pub fn futex_wake(word: &AtomicU32, count: u32) -> usize {
-    futex::wake(word, futex::Flags::empty(), count).unwrap_or(0)
+    let woken = futex::wake(word, futex::Flags::empty(), count).unwrap_or(0);
+    if woken > 0 {
+        super::machine::woke();
+    }
+    woken
 }
 
 /// Whether this thread is being killed: only a model's thread runs anything then.
