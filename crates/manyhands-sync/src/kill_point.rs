@@ -106,10 +106,16 @@ steps! {
     LockReleased = 74, "lock: the word is free, nobody has been woken";
     LockTakenOver = 75, "lock: it was taken over from a dead holder, which nobody has been told";
     LockKept = 76, "lock: a process that ends has marked this lock of its own, perhaps not the next";
+    LockStamped = 191, "lock: a waiter has waited for long and asks for a turn, and is not asleep";
+    LockReserved = 192, "lock: it is reserved for those who have slept, nobody has been woken";
+    LockWoken = 193, "lock: a waiter was woken and has not tried";
     SemaphoreTaken = 77, "semaphore: one is taken";
     SemaphoreFlagged = 78, "semaphore: a waiter has said that it may be asleep, and is not";
     SemaphoreGiven = 79, "semaphore: one is given back, nobody has been woken";
     SemaphoreCleared = 80, "semaphore: the sleepers' flag is cleared, the second wake has not been made";
+    SemaphoreStamped = 194, "semaphore: a waiter has waited for long and asks for a turn, and is not asleep";
+    SemaphoreReserved = 195, "semaphore: one is given back and reserved for those who have slept, nobody has been woken";
+    SemaphoreWoken = 196, "semaphore: a waiter was woken and has not tried";
     ConditionJoined = 90, "condition: a waiter is counted, and holds the lock still";
     ConditionNotified = 91, "condition: waiters are granted, nobody has been woken";
     ConditionTaken = 92, "condition: a waiter has taken its grant, and not the lock";
