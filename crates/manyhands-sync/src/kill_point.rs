@@ -116,6 +116,9 @@ steps! {
     SemaphoreStamped = 194, "semaphore: a waiter has waited for long and asks for a turn, and is not asleep";
     SemaphoreReserved = 195, "semaphore: one is given back and reserved for those who have slept, nobody has been woken";
     SemaphoreWoken = 196, "semaphore: a waiter was woken and has not tried";
+    TurnstileClosed = 197, "mutex: a waiter has waited for long and keeps others off, and waits still";
+    TurnstilePassed = 198, "mutex: the waiter that keeps others off has the lock";
+    TurnstileOpened = 199, "mutex: others are kept off no more, those that sleep for it have not been woken";
     ConditionJoined = 90, "condition: a waiter is counted, and holds the lock still";
     ConditionNotified = 91, "condition: waiters are granted, nobody has been woken";
     ConditionTaken = 92, "condition: a waiter has taken its grant, and not the lock";

@@ -201,6 +201,12 @@ impl Waiting {
 #[cfg(not(loom))]
 static LEARNT: [crate::spin::Learnt; 16] = [const { crate::spin::Learnt::new() }; 16];
 
+/// Sleeps once, while the word holds `expected`, for at most so long. By itself for the [turnstile](crate::mutex) of a lock that
+/// may be wanted under other locks; everybody else parks.
+pub(crate) fn sleep_once(word: &AtomicU32, expected: u32, limit: Duration) -> Slept {
+    futex_wait(word, expected, limit)
+}
+
 /// Waits on the word, as told at the head of this file. `about_to_sleep` is called at most once, and what it returns is
 /// dropped at the end.
 pub(crate) fn park<R, N>(
@@ -229,7 +235,7 @@ pub(crate) fn park<R, N>(
         if let Some(note) = about_to_sleep.take() {
             _noted = Some(note(waiting));
         }
-        match futex_wait(word, expected, slice) {
+        match sleep_once(word, expected, slice) {
             Slept::Woken => waiting.woken = true,
             Slept::Changed => {}
             Slept::Interrupted => return Parked::Interrupted,
