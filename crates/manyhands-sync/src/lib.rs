@@ -28,4 +28,5 @@ pub mod semaphore;
 #[cfg(not(loom))]
 pub mod spin;
 pub mod taker;
+mod turn;
 pub mod wait_word;

@@ -5,15 +5,20 @@
 //! |---|---|
 //! | 0 | free |
 //! | `KEPT` | locked; its holder has ended in an orderly way and left it so |
+//! | a [reservation](crate::turn) | nobody's: for those who have slept; after 10 ms for anybody |
 //! | anything else | locked by that member: 12 bits of its slot, 19 bits made of the slot's life ([`OwnerName`]) |
-//! | bit 31 | beside one of the last two: somebody may be asleep |
+//! | bit 31 | beside all but the first: somebody may be asleep |
 //!
 //! # Protocol
 //! | who | does | commit |
 //! |---|---|---|
 //! | taker | exchanges 0 for its name, then notes its thread in `holder` | the exchange |
 //! | waiter | sets bit 31, sleeps while the word is unchanged, at most [`LONGEST_SLEEP`] at a time; takes with bit 31 set once it has slept, for it cannot know who else sleeps | |
+//! | waiter that has slept, and waited for long | sets `stamp` before it sleeps again | |
 //! | releaser | of a recursive lock: clears `holder`; then exchanges the word for 0, and wakes one if bit 31 was set | the exchange |
+//! | releaser, where bit 31 and `stamp` are set | exchanges the word for a reservation instead; if its wake finds nobody asleep, exchanges that for 0, and wakes again if bit 31 was set meanwhile | each exchange |
+//! | waiter that has slept | exchanges a reservation for its name and bit 31, then clears `stamp` | the exchange |
+//! | anybody who finds a reservation that is over | as a waiter that has slept | the exchange |
 //! | finder | sees that the named member is gone; exchanges the dead one's name for 0 and wakes, or for its own and keeps the lock, as the lock's maker chose; frees a recursive lock by way of its own name, to clear `holder` | the exchange |
 //! | a member that ends | exchanges its name for `KEPT` in every lock that it has open | each exchange |
 //!
@@ -32,6 +37,8 @@
 //! | a waiter that has set bit 31 (72), or sleeps, or was woken and has not tried | bit 31, or a wake that went with it | one wasted system call; others that sleep look again after their slice |
 //! | a releaser that has not woken (74) | a sleeper that was not woken | it looks again after its slice |
 //! | a finder that has taken over and told nobody (75) | the word is free, or names the finder, dead | the first death is then not told; the second is, if the word names the finder |
+//! | a waiter that has set the stamp (191) | `stamp` | one release reserves the lock, and finds out by its wake whether anybody sleeps |
+//! | a releaser that has reserved the lock and woken nobody (192), or the one that it woke (193) | a reservation | those whose sleep has come to its end take the lock, and after 10 ms anybody who comes by, who wakes another one when it releases: no death is told, for nobody held it |
 //! | one that ends, half way (76) | some of its locks are `KEPT`, the others name a dead member | the others are recovered |
 //!
 //! # What is trusted
@@ -47,6 +54,7 @@ pub use crate::park::{LONGEST_SLEEP, Waiting};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, futex_wake};
 use crate::taker::LIFE_BITS;
 pub use crate::taker::{OwnerName, Taker};
+use crate::turn::{Stamp, is_over, is_reserved, reserved};
 
 const FREE: u32 = 0;
 const SLEEPERS: u32 = 1 << 31;
@@ -157,6 +165,8 @@ pub struct UserLock {
     again: AtomicU32,
     /// How often a holder was killed.
     deaths: AtomicU32,
+    /// Set by waiters that have waited for long; cleared by one that takes what was reserved.
+    stamp: Stamp,
 }
 
 // SAFETY: repr(C), atomics only; any bit pattern is a state that is waited for, recovered or released.
@@ -179,6 +189,7 @@ impl UserLock {
             holder: AtomicU64::new(0),
             again: AtomicU32::new(0),
             deaths: AtomicU32::new(0),
+            stamp: Stamp::new(),
         }
     }
 
@@ -190,11 +201,31 @@ impl UserLock {
     /// Takes the lock if it is free, or held by this thread and recursive; whether it did.
     #[inline]
     pub fn try_take(&self, recursive: bool, me: Taker) -> bool {
-        if self.word.compare_exchange(FREE, me.owner.0, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            self.note_taken(me);
-            return true;
+        match self.word.compare_exchange(FREE, me.owner.0, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => {
+                self.note_taken(me);
+                true
+            }
+            Err(word) if is_reserved(word) => self.take_if_over(word, me),
+            Err(_) => recursive && self.take_again(me),
         }
-        recursive && self.take_again(me)
+    }
+
+    /// Takes a lock whose reservation is over; whether it did.
+    #[cold]
+    fn take_if_over(&self, word: u32, me: Taker) -> bool {
+        is_over(word) && self.take_reserved(word, me)
+    }
+
+    /// Takes a lock that is reserved. Of those who sleep one may have been woken, or none: it is woken at the release.
+    fn take_reserved(&self, word: u32, me: Taker) -> bool {
+        let to = me.owner.0 | SLEEPERS;
+        let taken = self.word.compare_exchange(word, to, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.stamp.clear();
+            self.note_taken(me);
+        }
+        taken
     }
 
     #[inline]
@@ -246,7 +277,7 @@ impl UserLock {
             let taken = self.word.load(Ordering::Relaxed) == FREE && self.try_take(nature.recursive, me);
             taken.then_some(Taken::Yes)
         };
-        let announce = |waiting: &Waiting| self.announce(nature, me, waiting, &is_gone);
+        let announce = |waiting: &mut Waiting| self.announce(nature, me, waiting, &is_gone);
         match park(&self.word, waiting, deadline, free, announce, about_to_sleep) {
             Parked::Done(taken) => taken,
             Parked::TimedOut => Taken::No,
@@ -258,13 +289,19 @@ impl UserLock {
         &self,
         nature: Nature,
         me: Taker,
-        waiting: &Waiting,
+        waiting: &mut Waiting,
         is_gone: impl Fn(OwnerName, Look) -> bool,
     ) -> Announced<Taken> {
+        if waiting.was_woken() {
+            kill_point!(LockWoken);
+        }
         let word = self.word.load(Ordering::Relaxed);
-        if word & !SLEEPERS == FREE {
-            let taken = self.take_from(word, me, waiting.was_woken());
+        if let Some(taken) = self.take_unheld(word, me, waiting) {
             return if taken { Announced::Done(Taken::Yes) } else { Announced::Changed };
+        }
+        if waiting.has_waited_long() {
+            self.stamp.set();
+            kill_point!(LockStamped);
         }
         // First of all: who takes over from the dead must know that others may sleep.
         let expected = word | SLEEPERS;
@@ -277,6 +314,16 @@ impl UserLock {
         }
         kill_point!(LockFlagged);
         Announced::Sleep(expected)
+    }
+
+    /// Takes a lock whose word says that nobody holds it, and whether that succeeded; `None` where somebody does, or the lock
+    /// is not for this waiter.
+    fn take_unheld(&self, word: u32, me: Taker, waiting: &Waiting) -> Option<bool> {
+        if word & !SLEEPERS == FREE {
+            return Some(self.take_from(word, me, waiting.was_woken()));
+        }
+        let its_turn = is_reserved(word) && (waiting.has_slept() || is_over(word));
+        its_turn.then(|| self.take_reserved(word, me))
     }
 
     fn exchange(&self, from: u32, to: u32) -> bool {
@@ -304,7 +351,7 @@ impl UserLock {
         is_gone: impl Fn(OwnerName, Look) -> bool,
     ) -> Option<Taken> {
         let owner = OwnerName(word & !SLEEPERS);
-        let somebody = !matches!(owner.0, FREE | KEPT) && owner != me.owner;
+        let somebody = !matches!(owner.0, FREE | KEPT) && !is_reserved(word) && owner != me.owner;
         if nature.on_owner_death == OnOwnerDeath::Block || !somebody || !is_gone(owner, look) {
             return None;
         }
@@ -326,7 +373,7 @@ impl UserLock {
             return Some(Taken::Recovered);
         }
         if nature.recursive {
-            self.free();
+            let _ = self.free(me);
         } else {
             self.wake(word);
         }
@@ -339,32 +386,54 @@ impl UserLock {
     /// When it is free, or recursive and not this thread's. Nothing has happened then.
     #[inline]
     pub fn release(&self, recursive: bool, me: Taker) -> Result<(), ReleaseError> {
-        if recursive {
-            return self.release_recursive(me);
-        }
+        if recursive { self.release_recursive(me) } else { self.free(me) }
+    }
+
+    /// Frees the lock.
+    #[inline]
+    fn free(&self, me: Taker) -> Result<(), ReleaseError> {
         // The word as it is while nobody waits: one exchange then, and no look before it.
         match self.word.compare_exchange(me.owner.0, FREE, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => {
                 kill_point!(LockReleased);
                 Ok(())
             }
-            Err(word) => self.release_other(word),
+            Err(word) => self.free_other(word),
         }
     }
 
-    /// Releases a lock that somebody waits for, or that another process has taken.
+    /// Frees a lock that somebody waits for, or that another process has taken.
     #[cold]
-    fn release_other(&self, mut word: u32) -> Result<(), ReleaseError> {
+    fn free_other(&self, mut word: u32) -> Result<(), ReleaseError> {
+        let mut turn = None;
         loop {
-            if word & !SLEEPERS == FREE {
+            if word & !SLEEPERS == FREE || is_reserved(word) {
                 return Err(ReleaseError::Free);
             }
-            match self.word.compare_exchange(word, FREE, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => {
-                    self.wake(word);
-                    return Ok(());
-                }
+            if word & SLEEPERS != 0 && turn.is_none() {
+                turn = self.stamp.turn().map(reserved);
+            }
+            let to = turn.unwrap_or(FREE);
+            match self.word.compare_exchange(word, to, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) if turn.is_some() => return Ok(self.wake_for_turn(to)),
+                Ok(_) => return Ok(self.wake(word)),
                 Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Wakes one of those for whom the lock was reserved by that word. Where nobody sleeps any more, it is for everybody.
+    fn wake_for_turn(&self, mut word: u32) {
+        kill_point!(LockReserved);
+        if futex_wake(&self.word, 1) != 0 {
+            return;
+        }
+        loop {
+            match self.word.compare_exchange(word, FREE, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return self.wake(word),
+                // Somebody who has not slept before has gone to sleep.
+                Err(now) if now == word | SLEEPERS => word = now,
+                Err(_) => return,
             }
         }
     }
@@ -380,14 +449,7 @@ impl UserLock {
         }
         self.holder.store(0, Ordering::Relaxed);
         kill_point!(LockCleared);
-        self.free();
-        Ok(())
-    }
-
-    /// Frees a lock that the caller holds.
-    fn free(&self) {
-        let word = self.word.swap(FREE, Ordering::Release);
-        self.wake(word);
+        self.free(me)
     }
 
     fn wake(&self, word: u32) {
@@ -404,7 +466,7 @@ impl UserLock {
             && self.holder.load(Ordering::Relaxed) == me.thread
     }
 
-    /// Whether somebody holds it.
+    /// Whether somebody holds it, or it is reserved: whether somebody who comes now would have to wait.
     #[inline]
     pub fn is_locked(&self) -> bool {
         self.word.load(Ordering::Relaxed) & !SLEEPERS != FREE
@@ -414,6 +476,7 @@ impl UserLock {
     pub fn held_by(&self) -> HeldBy {
         match self.word.load(Ordering::Relaxed) & !SLEEPERS {
             FREE => HeldBy::Nobody,
+            word if is_reserved(word) => HeldBy::Nobody,
             KEPT => HeldBy::Kept,
             owner => {
                 let holder = self.holder.load(Ordering::Relaxed);
@@ -424,10 +487,10 @@ impl UserLock {
 
     /// How often its holder has taken it; at most 1 if it is not recursive.
     pub fn count(&self) -> u32 {
-        match (self.is_locked(), self.nature().recursive) {
-            (false, _) => 0,
-            (true, false) => 1,
-            (true, true) => self.again.load(Ordering::Relaxed).saturating_add(1),
+        match (self.held_by(), self.nature().recursive) {
+            (HeldBy::Nobody, _) => 0,
+            (_, false) => 1,
+            (_, true) => self.again.load(Ordering::Relaxed).saturating_add(1),
         }
     }
 

@@ -23,7 +23,8 @@
 use crate::deadline::Deadline;
 use crate::mutex::assert_none_held;
 use crate::notes::WaitKind;
-use crate::primitive::{AtomicU32, Slept, futex_wait};
+use crate::primitive::{AtomicU32, Slept, futex_wait, microseconds};
+use crate::turn::LONG_WAIT_US;
 use std::time::Duration;
 
 /// The first sleep of a wait is no longer: a signal that came just before it, or a holder that was dead already, is noticed
@@ -100,19 +101,21 @@ pub struct Waiting {
     spun: bool,
     /// Whether it was woken, by a waker that may have had others to wake.
     woken: bool,
+    /// When it was first asked for how long it has waited, in microseconds.
+    began: Option<u32>,
 }
 
 impl Waiting {
     /// A wait of that kind that has not begun.
     #[must_use]
     pub const fn new(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: false, woken: false }
+        Self { kind, since: 0, slices: 0, spun: false, woken: false, began: None }
     }
 
     /// One that sleeps at once, and long: of a thread that nobody waits for.
     #[must_use]
     pub const fn at_leisure(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 1, spun: true, woken: false }
+        Self { kind, since: 0, slices: 1, spun: true, woken: false, began: None }
     }
 
     /// Another wait begins: what the last one was has no meaning for how long this one takes.
@@ -144,6 +147,20 @@ impl Waiting {
     #[must_use]
     pub fn was_woken(&self) -> bool {
         self.woken
+    }
+
+    /// Whether it has slept, until it was woken or the sleep came to its end.
+    #[must_use]
+    pub fn has_slept(&self) -> bool {
+        self.woken || self.slices > 0
+    }
+
+    /// Whether it has slept, and waited for long since it was first asked: so long that it is to have its
+    /// [turn](crate::turn). Asked before each sleep.
+    pub(crate) fn has_waited_long(&mut self) -> bool {
+        let now = microseconds();
+        let began = *self.began.get_or_insert(now);
+        self.has_slept() && now.wrapping_sub(began) >= LONG_WAIT_US
     }
 
     /// What was waited for was found without a park: the next one may spin again.
@@ -184,6 +201,12 @@ impl Waiting {
 #[cfg(not(loom))]
 static LEARNT: [crate::spin::Learnt; 16] = [const { crate::spin::Learnt::new() }; 16];
 
+/// Sleeps once, while the word holds `expected`, for at most so long. By itself for the [turnstile](crate::mutex) of a lock that
+/// may be wanted under other locks; everybody else parks.
+pub(crate) fn sleep_once(word: &AtomicU32, expected: u32, limit: Duration) -> Slept {
+    futex_wait(word, expected, limit)
+}
+
 /// Waits on the word, as told at the head of this file. `about_to_sleep` is called at most once, and what it returns is
 /// dropped at the end.
 pub(crate) fn park<R, N>(
@@ -191,7 +214,7 @@ pub(crate) fn park<R, N>(
     waiting: &mut Waiting,
     deadline: Deadline,
     ready: impl Fn() -> Option<R>,
-    mut announce: impl FnMut(&Waiting) -> Announced<R>,
+    mut announce: impl FnMut(&mut Waiting) -> Announced<R>,
     about_to_sleep: impl FnOnce(&mut Waiting) -> N,
 ) -> Parked<R> {
     if let Some(found) = waiting.spin(&ready) {
@@ -212,7 +235,7 @@ pub(crate) fn park<R, N>(
         if let Some(note) = about_to_sleep.take() {
             _noted = Some(note(waiting));
         }
-        match futex_wait(word, expected, slice) {
+        match sleep_once(word, expected, slice) {
             Slept::Woken => waiting.woken = true,
             Slept::Changed => {}
             Slept::Interrupted => return Parked::Interrupted,

@@ -20,6 +20,8 @@ mod lock;
 mod meeting;
 #[path = "kill_points/moving.rs"]
 mod moving;
+#[path = "kill_points/mutex.rs"]
+mod mutex;
 #[path = "kill_points/notes.rs"]
 mod notes;
 #[path = "kill_points/pins.rs"]
@@ -277,6 +279,7 @@ fn every_step_has_its_test() {
         ARENA,
         seat::POINTS,
         wait_word::POINTS,
+        mutex::POINTS,
         notes::POINTS,
         meeting::POINTS,
         queue::POINTS,

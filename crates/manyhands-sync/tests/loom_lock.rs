@@ -104,6 +104,15 @@ impl Guarded {
     }
 }
 
+/// In how many orders of the models of turns somebody came to the step at which it dies.
+static REACHED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+static REACHED_AT_SEMAPHORES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+fn note_reached(reached: &std::sync::atomic::AtomicU64, died: bool) {
+    reached.fetch_add(died.into(), std::sync::atomic::Ordering::Relaxed);
+}
+
 fn model(name: &'static str, check: impl Fn() + Sync + Send + 'static) {
     let orders = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counted = orders.clone();
@@ -136,6 +145,45 @@ fn three_who_wait_for_each_other_hold_it_one_by_one() {
             assert_eq!(visits(&guarded, 2), 0);
             assert!(!guarded.lock.is_locked());
         });
+    }
+}
+
+#[test]
+fn one_that_has_slept_gets_its_turn_before_one_that_comes() {
+    for recursive in [false, true] {
+        model("a turn", move || {
+            let guarded = guarded(recursive, OnOwnerDeath::Raise);
+            let other = {
+                let guarded = guarded.clone();
+                thread::spawn(move || guarded.visit(1) + guarded.visit(1))
+            };
+            // The other one's second visit, and ours, come while somebody else has the turn.
+            assert_eq!(guarded.visit(2) + guarded.visit(2) + other.join().unwrap(), 0);
+            assert!(!guarded.lock.is_locked());
+        });
+    }
+}
+
+#[test]
+fn a_death_in_the_middle_of_a_turn_keeps_nobody_waiting_and_is_told_to_nobody() {
+    for point in [KillPoint::LockStamped, KillPoint::LockReserved, KillPoint::LockWoken] {
+        let reached = REACHED.load(std::sync::atomic::Ordering::Relaxed);
+        model("a death in a turn", move || {
+            let guarded = guarded(false, OnOwnerDeath::Raise);
+            let dying = guarded.clone();
+            // Who releases twice, or waits twice, is there when somebody is given a turn, or is given one.
+            let dead = killed_at(point, move || {
+                dying.visit(1);
+                dying.visit(1);
+            });
+            let living = guarded.clone();
+            let living = thread::spawn(move || living.visit(2) + living.visit(2));
+            note_reached(&REACHED, dead.join().unwrap());
+            guarded.bury(1);
+            assert_eq!(guarded.visit(3) + living.join().unwrap(), 0);
+            assert!(!guarded.lock.is_locked());
+        });
+        assert!(REACHED.load(std::sync::atomic::Ordering::Relaxed) > reached, "{point:?}");
     }
 }
 
@@ -201,6 +249,7 @@ fn a_releaser_or_a_waiter_that_died_keeps_nobody_waiting() {
     for recursive in [false, true] {
         a_death_at(KillPoint::LockReleased, recursive, OnOwnerDeath::Raise, 0..=0);
         a_death_at(KillPoint::LockFlagged, recursive, OnOwnerDeath::Raise, 0..=0);
+        a_death_at(KillPoint::LockWoken, recursive, OnOwnerDeath::Raise, 0..=0);
     }
 }
 
@@ -290,6 +339,45 @@ fn each_who_waits_for_one_gets_one() {
 }
 
 #[test]
+fn one_that_has_slept_is_served_before_one_that_comes() {
+    for (count, first) in [(1, 1), (2, 2)] {
+        model("a turn at a semaphore", move || {
+            let semaphore = Arc::new(UserSemaphore::new(count, 5));
+            let pass = |semaphore: Arc<UserSemaphore>, times| {
+                for _ in 0..times {
+                    take(&semaphore);
+                    semaphore.give().unwrap();
+                }
+            };
+            let other = semaphore.clone();
+            let other = thread::spawn(move || pass(other, 2));
+            let third = semaphore.clone();
+            let third = thread::spawn(move || pass(third, 1));
+            pass(semaphore.clone(), first);
+            other.join().unwrap();
+            third.join().unwrap();
+            assert_eq!(semaphore.count(), count);
+        });
+    }
+}
+
+#[test]
+fn one_that_is_kept_off_is_not_forgotten() {
+    model("a turn, and two given", || {
+        let semaphore = Arc::new(UserSemaphore::new(0, 5));
+        let takers = [(semaphore.clone(), 1), (semaphore.clone(), 2)]
+            .map(|(s, times)| thread::spawn(move || (0..times).for_each(|_| take(&s))));
+        for _ in 0..3 {
+            semaphore.give().unwrap();
+        }
+        for taker in takers {
+            taker.join().unwrap();
+        }
+        assert_eq!(semaphore.count(), 0);
+    });
+}
+
+#[test]
 fn a_bound_is_never_exceeded() {
     model("two givers, one bound", || {
         let semaphore = Arc::new(UserSemaphore::new(0, 1));
@@ -318,6 +406,7 @@ fn a_giver_a_taker_or_a_waiter_that_died_costs_at_most_what_it_took() {
         (KillPoint::SemaphoreGiven, 0),
         (KillPoint::SemaphoreCleared, 0),
         (KillPoint::SemaphoreFlagged, 0),
+        (KillPoint::SemaphoreWoken, 0),
         (KillPoint::SemaphoreTaken, 1),
     ] {
         model("a death at a semaphore", move || {
@@ -341,5 +430,46 @@ fn a_giver_a_taker_or_a_waiter_that_died_costs_at_most_what_it_took() {
             living.join().unwrap();
             assert_eq!(semaphore.count(), 1);
         });
+    }
+}
+
+#[test]
+fn a_death_in_the_middle_of_a_turn_at_a_semaphore_costs_nothing() {
+    for (point, waiter_dies) in [
+        (KillPoint::SemaphoreStamped, true),
+        (KillPoint::SemaphoreReserved, false),
+        (KillPoint::SemaphoreWoken, true),
+    ] {
+        let reached = REACHED_AT_SEMAPHORES.load(std::sync::atomic::Ordering::Relaxed);
+        model("a death in a turn at a semaphore", move || {
+            // One was taken before.
+            let semaphore = Arc::new(UserSemaphore::new(0, 5));
+            let give_twice = |semaphore: &UserSemaphore| {
+                semaphore.give().unwrap();
+                take(semaphore);
+                semaphore.give().unwrap();
+            };
+            let wait = |semaphore: &UserSemaphore| {
+                take(semaphore);
+                semaphore.give().unwrap();
+            };
+            let dying = semaphore.clone();
+            let dead = killed_at(point, move || if waiter_dies { wait(&dying) } else { give_twice(&dying) });
+            // Time passes only then.
+            let buried = thread::spawn(move || {
+                note_reached(&REACHED_AT_SEMAPHORES, dead.join().unwrap());
+                end_sleeps();
+            });
+            if waiter_dies {
+                give_twice(&semaphore);
+            } else {
+                wait(&semaphore);
+            }
+            buried.join().unwrap();
+            take(&semaphore);
+            semaphore.give().unwrap();
+            assert_eq!(semaphore.count(), 1);
+        });
+        assert!(REACHED_AT_SEMAPHORES.load(std::sync::atomic::Ordering::Relaxed) > reached, "{point:?}");
     }
 }

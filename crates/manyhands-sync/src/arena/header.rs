@@ -16,7 +16,7 @@ pub const MOST_CHUNKS: usize = if cfg!(loom) { 2 } else { 16_384 };
 pub(super) const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"manyhand");
 
 /// Changes whenever any placed structure changes.
-pub const LAYOUT: u32 = 9;
+pub const LAYOUT: u32 = 10;
 
 /// This part of the arena's units is kept for kinds, but at least and at most so many.
 const KINDS_PART: u64 = 64;

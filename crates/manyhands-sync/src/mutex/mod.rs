@@ -12,6 +12,9 @@
 //! A repair that fails (the words of the lock make no sense) leaves a lock that everybody is told is `Corrupted`, never one
 //! that everybody waits for.
 //!
+//! Before it stands a turnstile (`turnstile.rs`), at which those who come keep off for a moment where somebody has waited for long.
+//! Opening it may be a system call under the lock, once in 10 ms at most.
+//!
 //! Rules for every critical section: no allocation, no system call, no call back into the caller's code; short
 //! enough that a waiter may spin; locks are let go in the reverse order. (The arena's `room` lock is held for
 //! milliseconds, while somebody looks through all of the memory: only those wait for it who would do the same.) Members of
@@ -22,6 +25,7 @@
 mod double;
 #[cfg(not(loom))]
 mod pthread;
+mod turnstile;
 #[cfg(not(loom))]
 mod words;
 
@@ -31,6 +35,7 @@ use double::Links;
 pub use double::RobustMutex;
 #[cfg(not(loom))]
 pub use pthread::RobustMutex;
+pub use turnstile::Turnstile;
 #[cfg(not(loom))]
 use words::Links;
 
@@ -131,6 +136,9 @@ impl RobustMutex {
     // What it returns is large: moved, it would be read again before it has been written.
     #[inline(always)]
     pub(crate) fn try_lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        if self.keeps_off() {
+            return Err(LockError::Busy);
+        }
         let links = Links::now();
         let owner_died = self.try_acquire()?;
         self.finish(owner_died, links, repair)
@@ -143,6 +151,7 @@ impl RobustMutex {
     /// `Corrupted` when it cannot be a lock.
     #[inline(always)]
     pub(crate) fn lock(&self, repair: impl FnOnce()) -> Result<Guard<'_>, LockError> {
+        self.pass();
         let links = Links::now();
         let owner_died = match self.try_acquire() {
             Err(LockError::Busy) => self.acquire()?,

@@ -1,20 +1,23 @@
 //! The robust pthread mutex of glibc.
 #![allow(unsafe_code)] // calls into libpthread on a mutex that lives in shared memory
 
+use super::turnstile::Turnstile;
 use super::words::{Links, OWNER_DIED, THREAD};
 use super::{Holder, LockError};
 use crate::memory::Shareable;
+use crate::park::FIRST_SLEEP;
 use crate::primitive::pause;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
+use core::time::Duration;
 
 /// A lock in shared memory; see the module's protocol.
-#[repr(transparent)]
-pub struct RobustMutex(pub(super) UnsafeCell<libc::pthread_mutex_t>);
+#[repr(C)]
+pub struct RobustMutex(pub(super) UnsafeCell<libc::pthread_mutex_t>, Turnstile);
 
 // SAFETY: a pthread mutex with PTHREAD_PROCESS_SHARED is made to be used by many threads and processes at once.
 unsafe impl Sync for RobustMutex {}
-// SAFETY: repr(transparent) over pthread_mutex_t. Any bits may be found in it: no call into glibc is made before the word
+// SAFETY: repr(C), pthread_mutex_t and a word of which any value is a state. Any bits may be found in it: no call into glibc is made before the word
 // that chooses glibc's algorithm was looked at, nor an unlock before the two pointers that it follows were.
 unsafe impl Shareable for RobustMutex {}
 
@@ -31,7 +34,10 @@ impl Default for RobustMutex {
 }
 
 const SPINS: u32 = 40;
-/// So many tenths of a second a waiter sleeps for one and the same holder before it asks whether there is such a thread. The
+/// After this a waiter has waited for long. Not shorter, for the reason that [`FIRST_SLEEP`] has.
+const FIRST_SLICE: Duration = FIRST_SLEEP;
+const SLICE: Duration = Duration::from_millis(100);
+/// So many slices, tenths of a second, a waiter sleeps for one and the same holder before it asks whether there is such a thread. The
 /// kernel tells of a holder that died, so a word that names no thread was damaged; unless the holder may be one that cannot
 /// be seen from here, in a pid namespace of its own, and was stopped: then nobody knows, and the wait goes on.
 const LOST_SLICES: u32 = 50;
@@ -63,13 +69,27 @@ impl RobustMutex {
         // SAFETY: initialised above, not used afterwards.
         unsafe { libc::pthread_mutexattr_destroy(attributes.as_mut_ptr()) };
         // SAFETY: zeroed, then initialised by pthread_mutex_init.
-        Self(UnsafeCell::new(unsafe { mutex.assume_init() }))
+        Self(UnsafeCell::new(unsafe { mutex.assume_init() }), Turnstile::new())
     }
 
     /// Makes an unlocked lock of the zeroed bytes at this place.
     pub(crate) fn lay_out(&'static self) {
         // SAFETY: the caller is the only one who knows this place yet; the cell may be overwritten.
         unsafe { self.0.get().write(Self::new().0.into_inner()) };
+    }
+
+    /// Whether a try finds it busy, because somebody has waited for long.
+    #[inline]
+    pub fn keeps_off(&self) -> bool {
+        !self.1.is_open() && self.1.is_closed()
+    }
+
+    /// Keeps off for a moment where somebody has waited for long.
+    #[inline]
+    pub(super) fn pass(&self) {
+        if !self.1.is_open() {
+            self.1.pass();
+        }
     }
 
     /// Whether the last owner died, once the lock is held.
@@ -93,7 +113,17 @@ impl RobustMutex {
     /// As `try_acquire`, but waits; in slices, because a lost futex wake must not be for ever.
     #[cold]
     pub(super) fn acquire(&self) -> Result<bool, LockError> {
-        let mut lost = 0;
+        let mut closed = false;
+        let acquired = self.acquire_closing(&mut closed);
+        if closed {
+            self.1.open();
+        }
+        acquired
+    }
+
+    /// Notes in `closed` whether it has closed the turnstile.
+    fn acquire_closing(&self, closed: &mut bool) -> Result<bool, LockError> {
+        let (mut lost, mut slice) = (0, FIRST_SLICE);
         loop {
             let word = self.lock_word();
             if !self.has_its_kind() || Self::names_nobody(word, false) {
@@ -102,12 +132,14 @@ impl RobustMutex {
             if lost >= LOST_SLICES && Self::names_nobody(word, true) && !Self::may_name_an_unseen(word) {
                 return Err(LockError::Corrupted);
             }
-            let end = tenth_of_a_second_from_now();
+            let end = from_now(slice);
             // SAFETY: a robust mutex by its kind, looked at just now; `end` lives across the call.
             match unsafe { pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const end) } {
                 0 => return Ok(false),
                 libc::EOWNERDEAD => return Ok(true),
                 libc::ETIMEDOUT => {
+                    slice = SLICE;
+                    *closed |= self.1.close();
                     lost = if word & THREAD == self.lock_word() & THREAD { lost + 1 } else { 0 }
                 }
                 _ => return Err(LockError::Corrupted),
@@ -158,11 +190,11 @@ impl RobustMutex {
     }
 }
 
-fn tenth_of_a_second_from_now() -> libc::timespec {
+fn from_now(slice: Duration) -> libc::timespec {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // By the C library: rustix looks for the kernel's vDSO by itself, and dies where a tool (valgrind) hides it.
     // SAFETY: writes to the place it is given; this clock is always there.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    let nanoseconds = now.tv_nsec + 100_000_000;
+    let nanoseconds = now.tv_nsec + libc::c_long::from(slice.subsec_nanos());
     libc::timespec { tv_sec: now.tv_sec + nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 }
 }

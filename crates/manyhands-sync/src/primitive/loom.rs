@@ -7,6 +7,7 @@
 
 use super::Slept;
 use ::std::cell::Cell;
+use ::std::sync::atomic::AtomicBool;
 use ::std::time::Duration;
 use loom::sync::{Condvar, Mutex};
 use loom::thread::ThreadId;
@@ -31,7 +32,11 @@ pub fn yield_now() {
 
 loom::lazy_static! {
     static ref BUCKET: Bucket =
-        Bucket { sleepers: Mutex::new(Sleepers { list: Vec::new(), over: false }), woken: Condvar::new() };
+        Bucket {
+            sleepers: Mutex::new(Sleepers { list: Vec::new(), over: false }),
+            woken: Condvar::new(),
+            late: AtomicBool::new(false),
+        };
 }
 
 loom::thread_local! {
@@ -42,6 +47,8 @@ loom::thread_local! {
 struct Bucket {
     sleepers: Mutex<Sleepers>,
     woken: Condvar,
+    /// As `over`, for the clock: not one of the model's, so that reading it is no step.
+    late: AtomicBool,
 }
 
 struct Sleepers {
@@ -85,8 +92,14 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _timeout: Duration) -> Slept 
 
 /// Lets time pass: every sleep ends by its limit, and so does each that is begun from now on.
 pub fn end_sleeps() {
+    BUCKET.late.store(true, core::sync::atomic::Ordering::SeqCst);
     BUCKET.sleepers.lock().expect("a model thread panicked").over = true;
     BUCKET.woken.notify_all();
+}
+
+/// The time by the model's clock, which stands still until [`end_sleeps`]: then it is as late as anything may wait for.
+pub fn microseconds() -> u32 {
+    if BUCKET.late.load(core::sync::atomic::Ordering::SeqCst) { 1_000_000 } else { 0 }
 }
 
 /// Wakes at most `count` sleepers of the word, the longest asleep first; how many.

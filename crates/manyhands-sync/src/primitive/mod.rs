@@ -11,10 +11,13 @@ mod std;
 
 #[cfg(loom)]
 pub use self::loom::{
-    AtomicU32, AtomicU64, ByteWord, die, dying, end_sleeps, fence, futex_wait, futex_wake, yield_now,
+    AtomicU32, AtomicU64, ByteWord, die, dying, end_sleeps, fence, futex_wait, futex_wake, microseconds,
+    yield_now,
 };
 #[cfg(not(loom))]
-pub use self::std::{AtomicU32, AtomicU64, ByteWord, dying, fence, futex_wait, futex_wake, pause};
+pub use self::std::{
+    AtomicU32, AtomicU64, ByteWord, dying, fence, futex_wait, futex_wake, microseconds, pause,
+};
 pub use ::core::sync::atomic::Ordering;
 
 /// What a sleep on a futex word ended with.

@@ -5,7 +5,7 @@ use super::support::{arena, placed};
 use super::{die_at, print_deaths, rounds};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint;
-use manyhands_sync::lock::{Look, Nature, OnOwnerDeath, OwnerName, Taken, Taker, UserLock, Waiting};
+use manyhands_sync::lock::{HeldBy, Look, Nature, OnOwnerDeath, OwnerName, Taken, Taker, UserLock, Waiting};
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::process_table::SlotIndex;
 use manyhands_sync::semaphore::UserSemaphore;
@@ -16,13 +16,32 @@ use std::time::{Duration, Instant};
 /// The lock's steps.
 pub(super) const POINTS: &[KillPoint] = {
     use KillPoint::*;
-    &[LockTaken, LockNoted, LockFlagged, LockCleared, LockReleased, LockTakenOver, LockKept]
+    &[
+        LockTaken,
+        LockNoted,
+        LockFlagged,
+        LockCleared,
+        LockReleased,
+        LockTakenOver,
+        LockKept,
+        LockStamped,
+        LockReserved,
+        LockWoken,
+    ]
 };
 
 /// The semaphore's steps.
 pub(super) const SEMAPHORE: &[KillPoint] = {
     use KillPoint::*;
-    &[SemaphoreTaken, SemaphoreFlagged, SemaphoreGiven, SemaphoreCleared]
+    &[
+        SemaphoreTaken,
+        SemaphoreFlagged,
+        SemaphoreGiven,
+        SemaphoreCleared,
+        SemaphoreStamped,
+        SemaphoreReserved,
+        SemaphoreWoken,
+    ]
 };
 
 /// The members that live are 1 to 9, those that die 10 and more.
@@ -33,6 +52,9 @@ fn member(number: u32) -> Taker {
 fn is_dead(name: OwnerName, _: Look) -> bool {
     (1..10).all(|number| member(number).owner != name)
 }
+
+/// The steps of a turn, at which the word names nobody, or somebody who lives.
+const TURN: [KillPoint; 3] = [KillPoint::LockStamped, KillPoint::LockReserved, KillPoint::LockWoken];
 
 const DYING: u32 = 10;
 const FINDER: u32 = 11;
@@ -99,11 +121,37 @@ fn dies(point: KillPoint, lock: &UserLock) {
             assert_eq!(take(lock, DYING), Taken::Yes);
             die_at(point, 1, || lock.keep(member(DYING).owner));
         }
+        KillPoint::LockStamped => {
+            assert_eq!(take(lock, 4), Taken::Yes);
+            die_at(point, 1, || assert_ne!(take(lock, DYING), Taken::No));
+            release(lock, 4);
+        }
+        KillPoint::LockReserved | KillPoint::LockWoken => die_at(point, 1, || give_a_turn(lock)),
         _ => die_at(point, 1, || {
             assert_eq!(take(lock, DYING), Taken::Yes);
             release(lock, DYING);
         }),
     }
+}
+
+/// One thread waits so long that it asks for its turn, and another one, whom nobody takes for dead, gives it that.
+fn give_a_turn(lock: &UserLock) {
+    let sleeps = AtomicU32::new(0);
+    assert_eq!(take(lock, 4), Taken::Yes);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut waiting = Waiting::new(WaitKind::Lock);
+            let about_to_sleep = |_: &mut _| sleeps.fetch_add(1, Ordering::Release);
+            while lock.take(member(FINDER), &mut waiting, Deadline::NEVER, is_dead, about_to_sleep)
+                == Taken::Interrupted
+            {}
+        });
+        // Before the second sleep it has asked.
+        while sleeps.load(Ordering::Acquire) < 2 {
+            std::thread::yield_now();
+        }
+        release(lock, 4);
+    });
 }
 
 fn try_point(point: KillPoint, nature: Nature, told: u32) {
@@ -114,6 +162,18 @@ fn try_point(point: KillPoint, nature: Nature, told: u32) {
         if point == KillPoint::LockKept {
             // Its holder has ended in an orderly way: nobody is told, and the lock stays locked.
             assert_eq!(lock.try_take_looking(member(1), Look::Close, is_dead), Taken::No);
+            release(lock, 1);
+        }
+        if matches!(point, KillPoint::LockReserved | KillPoint::LockWoken) {
+            // Nobody holds it, and it is locked; after a while a try takes it.
+            let began = Instant::now();
+            assert!(lock.is_locked() && matches!(lock.held_by(), HeldBy::Nobody));
+            assert!(lock.release(nature.recursive, member(1)).is_err());
+            while lock.try_take_looking(member(1), Look::Close, is_dead) != Taken::Yes {
+                assert!(began.elapsed() < Duration::from_secs(10), "a reservation has an end");
+                std::thread::yield_now();
+            }
+            println!("{point:?}: taken after {:?}", began.elapsed());
             release(lock, 1);
         }
         assert_eq!(contend(lock), told, "{point:?} {nature:?}");
@@ -131,7 +191,7 @@ fn a_lock_survives_a_death_at_each_step() {
             try_point(point, raising, 1);
             try_point(point, nature(recursive, OnOwnerDeath::Recover), 0);
         }
-        for point in [LockFlagged, LockReleased] {
+        for point in [LockFlagged, LockReleased].into_iter().chain(TURN) {
             try_point(point, raising, 0);
         }
         // A finder that dies takes the news with it; its own death is told where the word named it.
@@ -187,6 +247,23 @@ fn take_one(semaphore: &UserSemaphore) {
     }
 }
 
+/// One thread waits so long that it asks for its turn, and another one gives it that.
+fn give_one_in_turn(semaphore: &UserSemaphore) {
+    let sleeps = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut waiting = Waiting::new(WaitKind::Semaphore);
+            let about_to_sleep = |_: &mut _| sleeps.fetch_add(1, Ordering::Release);
+            while semaphore.take(&mut waiting, Deadline::NEVER, about_to_sleep) != Waited::Ready {}
+        });
+        // Before the second sleep it has asked.
+        while sleeps.load(Ordering::Acquire) < 2 {
+            std::thread::yield_now();
+        }
+        semaphore.give().unwrap();
+    });
+}
+
 fn pass_through(semaphore: &UserSemaphore) {
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -221,6 +298,29 @@ fn a_semaphore_survives_a_death_at_each_step() {
                     take_one(semaphore);
                     die_at(KillPoint::SemaphoreFlagged, 1, || take_one(semaphore));
                     die_at(point, 1, || semaphore.give().unwrap());
+                    semaphore.give().unwrap();
+                    0
+                }
+                KillPoint::SemaphoreStamped => {
+                    take_one(semaphore);
+                    take_one(semaphore);
+                    die_at(point, 1, || take_one(semaphore));
+                    semaphore.give().unwrap();
+                    semaphore.give().unwrap();
+                    0
+                }
+                KillPoint::SemaphoreReserved | KillPoint::SemaphoreWoken => {
+                    take_one(semaphore);
+                    take_one(semaphore);
+                    die_at(point, 1, || give_one_in_turn(semaphore));
+                    let began = Instant::now();
+                    assert_eq!(semaphore.count(), 1);
+                    while !semaphore.try_take() {
+                        assert!(began.elapsed() < Duration::from_secs(10), "a reservation has an end");
+                        std::thread::yield_now();
+                    }
+                    println!("{point:?}: taken after {:?}", began.elapsed());
+                    semaphore.give().unwrap();
                     semaphore.give().unwrap();
                     0
                 }
