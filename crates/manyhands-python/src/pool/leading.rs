@@ -56,6 +56,7 @@ impl PyPool {
     ) -> PyResult<bool> {
         self.check_owner()?;
         let mut waiting = Waiting::new(WaitKind::Answers);
+        let mut following = Waiting::without_spin(WaitKind::Answers);
         loop {
             self.call_back_here(py);
             if done() {
@@ -68,7 +69,14 @@ impl PyPool {
                     if deadline.passed() {
                         return Ok(false);
                     }
-                    py.detach(|| self.leadership.follow(deadline, || self.engine.ring()));
+                    let Some(follower) = self.leadership.follow() else { continue };
+                    // The leader shall see it, if it leads for nobody. Whatever was told before is seen here.
+                    self.engine.ring();
+                    if !done() && !self.callbacks_wait_here() {
+                        let object = self.engine.handle().offset;
+                        py.detach(|| follower.park(object, &mut following, deadline));
+                    }
+                    drop(follower);
                     py.check_signals()?;
                     continue;
                 }
@@ -146,7 +154,7 @@ impl PyPool {
             }
             if any {
                 waiting.start_over();
-                if self.leadership.are_callbacks_due() && self.leadership.calls_back_here() {
+                if self.callbacks_wait_here() {
                     return Ok(Led::CallBack);
                 }
                 // A steady stream of answers must hide neither a death nor a signal.
@@ -226,6 +234,9 @@ impl PyPool {
             let state = self.state();
             (state.workers.watched(), state.retry)
         };
+        if self.is_underfed() {
+            return Ok(Woken::Answers);
+        }
         let deadline = retry.map_or(deadline, |retry| deadline.or_sooner(retry));
         let woken = py.detach(|| {
             let sentinels: Vec<_> = watched.iter().map(|w| w.sentinel()).collect();
