@@ -5,7 +5,7 @@ use super::leadership::{Driver, Errand, Lead};
 use crate::error;
 use manyhands::family;
 use manyhands::pool::Woken;
-use manyhands::{Deadline, WaitKind, Waiting};
+use manyhands::{BlockedSignals, Deadline, Signals, WaitKind, Waiting};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering;
@@ -167,7 +167,7 @@ impl PyPool {
                 }
             } else if deadline.passed() {
                 return Ok(Led::TimedOut);
-            } else if self.sleep(py, waiting, deadline)? == Woken::Interrupted {
+            } else if self.sleep(py, waiting, deadline, None)? == Woken::Interrupted {
                 return Ok(Led::Interrupted);
             }
         }
@@ -176,9 +176,14 @@ impl PyPool {
 
     /// The body of the driver thread: runs callbacks, and leads whenever there is work and nobody else leads.
     pub(super) fn serve(&self, py: Python<'_>) {
+        let mut quiet = Quiet(None);
         loop {
-            match py.detach(|| self.leadership.await_errand(GRACE)) {
-                Errand::End => return,
+            quiet.begin();
+            let errand = py.detach(|| self.leadership.await_errand(GRACE));
+            quiet.end(self.leadership.driver() == Driver::Stopping);
+            match errand {
+                // The thread ends soon, without having heard of any signal.
+                Errand::End => return std::mem::forget(quiet),
                 Errand::CallBack => self.run_callbacks(py),
                 Errand::Lead => {}
             }
@@ -187,7 +192,7 @@ impl PyPool {
                 && !self.leadership.has_followers()
                 && self.leadership.try_lead() == Lead::First
             {
-                let led = self.lead_as_driver(py);
+                let led = self.lead_as_driver(py, &mut quiet);
                 let over = self.is_over();
                 if over {
                     self.destroy();
@@ -208,7 +213,7 @@ impl PyPool {
     }
 
     /// Leads until nothing is outstanding, somebody else wants to, callbacks wait, or the driver must end.
-    fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
+    fn lead_as_driver(&self, py: Python<'_>, quiet: &mut Quiet) -> PyResult<()> {
         let mut waiting = Waiting::new(WaitKind::Answers);
         loop {
             self.look_around(py)?;
@@ -224,12 +229,18 @@ impl PyPool {
             if idle || wanted_elsewhere || self.leadership.driver() == Driver::Stopping {
                 return Ok(());
             }
-            self.sleep(py, &mut waiting, Deadline::NEVER)?;
+            self.sleep(py, &mut waiting, Deadline::NEVER, Some(quiet))?;
         }
     }
 
     /// Sleeps until there may be something to do, and buries the worker whose end it was that woke us.
-    fn sleep(&self, py: Python<'_>, waiting: &mut Waiting, deadline: Deadline) -> PyResult<Woken> {
+    fn sleep(
+        &self,
+        py: Python<'_>,
+        waiting: &mut Waiting,
+        deadline: Deadline,
+        mut quiet: Option<&mut Quiet>,
+    ) -> PyResult<Woken> {
         let (watched, retry) = {
             let state = self.state();
             (state.workers.watched(), state.retry)
@@ -238,10 +249,18 @@ impl PyPool {
             return Ok(Woken::Answers);
         }
         let deadline = retry.map_or(deadline, |retry| deadline.or_sooner(retry));
+        if let Some(quiet) = &mut quiet {
+            quiet.begin();
+        }
         let woken = py.detach(|| {
             let sentinels: Vec<_> = watched.iter().map(|w| w.sentinel()).collect();
             self.engine.wait(&sentinels, waiting, deadline)
         });
+        if let Some(quiet) = quiet {
+            // Another worker may be started at once, by this thread.
+            let ends = matches!(woken, Ok(Woken::Answers)) && self.leadership.driver() == Driver::Stopping;
+            quiet.end(ends);
+        }
         let woken = woken.map_err(error::os)?;
         if let Woken::Exited(place) = woken {
             self.worker_exited(py, watched[place].seat())?;
@@ -254,6 +273,27 @@ impl PyPool {
             self.worker_exited(py, seat)?;
         }
         Ok(())
+    }
+}
+
+/// While the driver sleeps, and from when it is told to end until its thread does, it takes no signals that are sent to the
+/// process. Another thread that forks has them kept away from itself meanwhile: one that is handled in the middle of a fork is
+/// lost, since the interpreter swallows what its hooks raise. (Not for longer: processes that callbacks start inherit the
+/// mask.)
+struct Quiet(Option<BlockedSignals>);
+
+impl Quiet {
+    fn begin(&mut self) {
+        if self.0.is_none() {
+            // It cannot fail; should it, signals come in as ever.
+            self.0 = BlockedSignals::new(Signals::Asynchronous, false).ok();
+        }
+    }
+
+    fn end(&mut self, thread_ends: bool) {
+        if !thread_ends {
+            self.0 = None;
+        }
     }
 }
 
