@@ -123,10 +123,10 @@ def collect(receive: Callable[[], Any], answers: Any) -> None:
     answers.send(got)
 
 
-def hold(lock: Any, held: Any) -> None:
+def hold(lock: Any, held: Any, enough: Any) -> None:
     with lock:
         held.set()
-        time.sleep(600)
+        enough.wait()
 
 
 def busy() -> None:

@@ -24,6 +24,9 @@ use std::time::Duration;
 /// In hand: nothing.
 use super::calls::NO_JOB;
 
+/// A driver that waits for the leader to resign looks after so long by itself.
+const LOOKS_AGAIN: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Default)]
 pub(super) struct Leadership {
     state: Mutex<State>,
@@ -132,6 +135,17 @@ impl Leadership {
 
     /// Stops leading; after the outermost lead, somebody who follows takes over. Whether it was the outermost.
     pub(super) fn resign(&self) -> bool {
+        let outermost = self.resign_for_a_look();
+        if outermost {
+            self.tell_resigned();
+        }
+        outermost
+    }
+
+    /// As [`Leadership::resign`], by one that has slept in vain and leads again at once, but for handlers of signals: nobody is
+    /// woken for that. Should one run, and for long, others take over when they look again by themselves; should it raise,
+    /// [`Leadership::tell_resigned`] follows.
+    pub(super) fn resign_for_a_look(&self) -> bool {
         let mut state = self.state();
         if let Some(before) = state.held.pop() {
             self.in_hand.store(before, Ordering::Relaxed);
@@ -139,6 +153,12 @@ impl Leadership {
         }
         self.in_hand.store(NO_JOB, Ordering::Relaxed);
         state.leader = None;
+        true
+    }
+
+    /// Nobody leads: those who wait for that hear of it.
+    pub(super) fn tell_resigned(&self) {
+        let mut state = self.state();
         let (followed, awaited) = (state.followers > 0, std::mem::take(&mut state.driver_waits));
         drop(state);
         if followed {
@@ -147,7 +167,6 @@ impl Leadership {
         if awaited {
             self.for_driver.tell();
         }
-        true
     }
 
     /// The leader turns to this job.
@@ -376,7 +395,12 @@ impl Leadership {
                 };
                 (self.for_driver.so_far(), lets_lead)
             };
-            let end = lets_lead.map_or(Deadline::NEVER, |_| Deadline::after(grace));
+            let end = match (lets_lead, self.driver()) {
+                (Some(_), _) => Deadline::after(grace),
+                (None, Driver::Idle) => Deadline::NEVER,
+                // A leader that has resigned for a look only tells nobody.
+                (None, _) => Deadline::after(LOOKS_AGAIN),
+            };
             let waited = self.for_driver.park(known, 0, &mut waiting, end);
             if waited == Waited::TimedOut && lets_lead.is_some_and(|terms| self.is_left_alone(terms)) {
                 return Errand::Lead;

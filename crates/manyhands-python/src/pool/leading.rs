@@ -81,12 +81,19 @@ impl PyPool {
                     continue;
                 }
             };
+            if matches!(led, Ok(Led::NothingYet)) {
+                self.resign_for_a_look();
+                self.raise_held().and_then(|()| py.check_signals()).inspect_err(|_| {
+                    self.leadership.tell_resigned();
+                })?;
+                continue;
+            }
             self.resign();
             self.raise_held()?;
             match led? {
                 Led::Done => return Ok(true),
                 Led::TimedOut => return Ok(false),
-                Led::CallBack => {}
+                Led::CallBack | Led::NothingYet => {}
                 // The handler runs with nobody leading: it may use the pool.
                 Led::Interrupted => py.check_signals()?,
             }
@@ -103,7 +110,15 @@ impl PyPool {
 
     /// Leads no more; after the outermost lead, what had to wait for its end is done.
     pub(super) fn resign(&self) {
-        if self.leadership.resign() && self.destroy_wanted.load(Ordering::Acquire) {
+        self.has_resigned(self.leadership.resign());
+    }
+
+    fn resign_for_a_look(&self) {
+        self.has_resigned(self.leadership.resign_for_a_look());
+    }
+
+    fn has_resigned(&self, outermost: bool) {
+        if outermost && self.destroy_wanted.load(Ordering::Acquire) {
             self.destroy();
         }
     }
@@ -167,8 +182,12 @@ impl PyPool {
                 }
             } else if deadline.passed() {
                 return Ok(Led::TimedOut);
-            } else if self.sleep(py, waiting, deadline, None)? == Woken::Interrupted {
-                return Ok(Led::Interrupted);
+            } else {
+                let slept = waiting.slices();
+                if self.sleep(py, waiting, deadline, None)? == Woken::Interrupted {
+                    let in_vain = waiting.slices() != slept;
+                    return Ok(if in_vain { Led::NothingYet } else { Led::Interrupted });
+                }
             }
         }
         Ok(Led::Interrupted)
@@ -305,6 +324,8 @@ enum Led {
     CallBack,
     /// A signal arrived, or what its handler raised.
     Interrupted,
+    /// A sleep has come to its end: a signal may have come outside of it.
+    NothingYet,
 }
 
 /// How often a leader who is kept busy by answers looks at its workers.
