@@ -100,7 +100,7 @@ test:
 demo: build
 	@$(BIN)/python -m manyhands.demo
 
-.PHONY: proofs ## The long versions: 20,000 random kills of a queue, 1,000 of each lock, 100 deaths at each step, 1,000 pools
+.PHONY: proofs ## The long versions: 20,000 random kills of a queue, 1,000 of each lock, 100 deaths at each step, 1,000 pools, Ctrl-Cs
 proofs: build
 	MANYHANDS_RING_KILLS=20000 cargo test -p manyhands --test ring_kill -- --nocapture
 	MANYHANDS_KILL_ROUNDS=100 cargo test -p manyhands-sync --features kill-points --test kill_points -- --nocapture
@@ -114,6 +114,7 @@ proofs: build
 	MANYHANDS_MIXED=1000000 cargo test --release -p manyhands --test mixed_sizes -- --nocapture
 	MANYHANDS_FREED_KILLS=100 $(PYTEST) tests/death/test_freed_memory.py
 	MANYHANDS_SHARED=100000 $(PYTEST) tests/death/test_shared_leftovers.py
+	MANYHANDS_INTERRUPTS=1000 MANYHANDS_ALARMED_GETS=1000000 $(PYTEST) tests/death/test_random_interrupts.py
 
 .PHONY: soak ## Half an hour of starts, deaths, closed descriptors, reapers, full tables and full memory, every value checked
 soak: build

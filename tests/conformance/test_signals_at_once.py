@@ -3,54 +3,18 @@ raises ends the wait and takes nothing with it, one that returns does not distur
 
 from __future__ import annotations
 
+import collections
 import functools
-import random
+import os
 import signal
+import struct
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import targets
-
-#: No wait here ends by itself within this.
-LONG = 120.0
-#: A signal that is lost is noticed at the end of a wait, or never; one that is in time within 10 ms, or half a second
-#: at worst.
-SOON = 20.0
-
-
-class Alarm(Exception):
-    pass
-
-
-@contextmanager
-def alarms(handler: Callable[[int, Any], Any]) -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def raising(number: int, frame: Any) -> None:
-    raise Alarm
-
-
-def interrupted(wait: Callable[[], Any], times: int = 15) -> None:
-    """The wait is ended by an alarm, again and again, each time at another moment of its beginning."""
-    moments = random.Random(13)
-    with alarms(raising):
-        for _ in range(times):
-            delay = moments.uniform(0.00005, 0.004)
-            began = time.monotonic()
-            with pytest.raises(Alarm):  # It may come before the call.
-                signal.setitimer(signal.ITIMER_REAL, delay)
-                wait()
-            assert time.monotonic() - began < SOON
-
+from alarms import LONG, SOON, Alarm, alarms, interrupted, raising
 
 def test_get_and_put(ctx: Any) -> None:
     queue = ctx.Queue(1)
@@ -101,6 +65,41 @@ def test_join_and_recv(ctx: Any) -> None:
         writer.close()
 
 
+def test_a_send_that_waits_for_room(ctx: Any) -> None:
+    for duplex in (True, False):
+        reader, writer = ctx.Pipe(duplex)
+        interrupted(functools.partial(writer.send_bytes, bytes(10_000_000)))
+        reader.close()
+        writer.close()
+
+
+def test_the_rest_of_a_frame_that_does_not_come(ctx: Any) -> None:
+    half = struct.pack("!i", 100) + b"half"
+    # Nothing at all, half of a head, half of a message.
+    for part in (b"", half[:2], half):
+        for duplex in (True, False):
+            for _ in range(3):
+                reader, writer = ctx.Pipe(duplex)
+                os.write(writer.fileno(), part)
+                interrupted(reader.recv_bytes, times=1)
+                reader.close()
+                writer.close()
+
+
+def test_loops_that_run_no_code_of_pythons(ctx: Any) -> None:
+    queue, many = ctx.Queue(), 1_000_000
+    with alarms(raising), pytest.raises(Alarm):
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        collections.deque(map(queue.put, range(many)), maxlen=0)
+    assert queue.qsize() < many, "it was raised when all was put"
+    queue.put_many(range(queue.qsize(), many))
+    queue.put(None)
+    with alarms(raising), pytest.raises(Alarm):
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        collections.deque(iter(queue.get, None), maxlen=0)
+    assert not queue.empty(), "it was raised when all was taken"
+
+
 def test_the_results_of_a_pool(ctx: Any) -> None:
     with ctx.Pool(2) as pool:
         slow = pool.map_async(time.sleep, [LONG] * 2)
@@ -110,6 +109,18 @@ def test_the_results_of_a_pool(ctx: Any) -> None:
         stream = pool.imap(time.sleep, [0, LONG])
         assert stream.next(timeout=LONG) is None
         interrupted(lambda: next(stream))
+
+
+def test_results_while_another_thread_does_the_pools_work(ctx: Any) -> None:
+    with ctx.Pool(2) as pool:
+        slow = pool.map_async(time.sleep, [LONG] * 2)
+        other = threading.Thread(target=slow.wait, args=(LONG,))
+        other.start()
+        time.sleep(0.05)  # Mostly it leads by then; that is not what is tested, but where.
+        interrupted(slow.get)
+        interrupted(functools.partial(slow.wait, LONG))
+        pool.terminate()
+        other.join()
 
 
 def test_a_steady_stream_of_answers_hides_no_signal(ctx: Any) -> None:

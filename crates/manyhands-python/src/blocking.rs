@@ -1,6 +1,9 @@
 //! What a wait of the engine's needs of Python: it runs without the GIL, by `Python::detach` around the whole of it, and
 //! takes the GIL after each sleep that brought nothing, to run the handlers of signals that have come. A handler that returns
 //! does not disturb the wait; one that raises ends it, with nothing taken.
+//!
+//! What need not wait looks, too ([`look_for_signals`]): `list(iter(queue.get, None))` and its like run no Python code between
+//! two calls, and nobody else would look.
 
 use crate::error;
 use manyhands::Deadline;
@@ -24,6 +27,16 @@ pub(crate) fn on_signal() -> PyResult<()> {
 /// hold it.
 pub(crate) fn on_signal_holding(held: impl Fn() -> Result<(), FamilyError>) -> impl FnMut() -> PyResult<()> {
     move || attached(|py| py.check_signals().and_then(|()| held().map_err(error::family)))
+}
+
+/// At the beginning of a call, before anything is taken, and between the items of one: runs the handlers of signals that have
+/// come. With the interpreter, that is two loads when none has.
+///
+/// # Errors
+/// What a handler raised.
+#[inline]
+pub(crate) fn look_for_signals(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
 }
 
 fn attached(look: impl FnOnce(Python<'_>) -> PyResult<()>) -> PyResult<()> {

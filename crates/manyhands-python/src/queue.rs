@@ -1,7 +1,7 @@
 //! The queue that Python sees.
 
 use crate::arguments::{Limit, Truth};
-use crate::blocking::{self, on_signal_holding};
+use crate::blocking::{self, look_for_signals, on_signal_holding};
 use crate::codec;
 use crate::error;
 use crate::offers;
@@ -144,6 +144,7 @@ impl PyQueue {
         r#move: Truth,
     ) -> PyResult<()> {
         let py = slf.py();
+        look_for_signals(py)?;
         Self::check_open(slf, End::Writer)?;
         let limit = Limit::of_semaphore(block.0, timeout)?;
         let this = slf.get();
@@ -164,6 +165,7 @@ impl PyQueue {
         block: Truth,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        look_for_signals(slf.py())?;
         Self::check_open(slf, End::Reader)?;
         slf.get().receive(slf.py(), Limit::of_get(block.0, timeout)?)
     }
@@ -205,6 +207,7 @@ impl PyQueue {
         block: Truth,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
+        look_for_signals(slf.py())?;
         Self::check_open(slf, End::Reader)?;
         let limit = Limit::of_get(block.0, timeout)?;
         let this = slf.get();

@@ -1,7 +1,7 @@
 //! `put_many` and `get_many`: one lock and one wake for many items.
 
 use crate::arguments::{Limit, Timeout};
-use crate::blocking::on_signal_holding;
+use crate::blocking::{look_for_signals, on_signal_holding};
 use crate::error;
 use crate::offers::Offers;
 use crate::pickling;
@@ -66,6 +66,7 @@ impl Sending<'_, '_> {
         let at_hand = items.is_exact_instance_of::<PyList>() || items.is_exact_instance_of::<PyTuple>();
         let mut items = items.try_iter()?;
         loop {
+            look_for_signals(self.py)?;
             let asked = (!at_hand).then(Instant::now);
             match items.next() {
                 None => return self.flush(),

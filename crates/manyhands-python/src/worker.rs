@@ -1,5 +1,6 @@
 //! The worker's loop: take a task, call the function, answer. In Rust, so that a task costs the call and little else.
 
+use crate::blocking::look_for_signals;
 use crate::codec;
 use crate::error;
 use crate::pickling;
@@ -86,11 +87,13 @@ impl PyWorker {
                 Next::Task(task, block) => {
                     self.work(py, task, &arguments, block)?;
                     done += 1;
+                    // Tasks one after the other, of functions that are not Python's, look nowhere else.
+                    between_tasks(py, look_for_signals(py))?;
                 }
                 Next::Nothing => {
                     let worker = &mut self.worker;
                     if py.detach(|| worker.wait()) == Waited::Interrupted {
-                        between_tasks(py, py.check_signals())?;
+                        between_tasks(py, look_for_signals(py))?;
                     }
                 }
                 Next::Leave => return Ok(false),
@@ -181,7 +184,7 @@ impl PyWorker {
             kind::EACH => {
                 for (number, item) in (0u32..).zip(arguments.cast::<PyList>()?) {
                     self.worker.begin_item(number + 1);
-                    let result = call_item(function, &item, star);
+                    let result = look_for_signals(py).and_then(|()| call_item(function, &item, star));
                     self.settle(py, task, number, 1, result)?;
                 }
                 Ok(())
@@ -205,6 +208,7 @@ impl PyWorker {
                 return Ok(None);
             }
             self.worker.begin_item(number);
+            look_for_signals(py)?;
             results.append(call_item(function, &item, star)?)?;
         }
         Ok(Some(results))

@@ -34,6 +34,9 @@ pub const FIRST_SLEEP: Duration = Duration::from_millis(10);
 /// No sleep is longer: the price of a wake-up that died with its waker, and of an idle process (two a second).
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
+/// Nor is one between threads of one process, of which none dies alone, and for which no signal is meant.
+const UNDISTURBED_SLEEP: Duration = Duration::from_secs(3600);
+
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
@@ -118,6 +121,19 @@ impl Waiting {
         Self { kind, since: 0, slices: 1, spun: true, woken: false, began: None }
     }
 
+    /// One that does not spin: others that do have its processor.
+    #[must_use]
+    pub const fn without_spin(kind: WaitKind) -> Self {
+        Self { kind, since: 0, slices: 0, spun: true, woken: false }
+    }
+
+    /// One of a thread that no signal is meant for, and that only threads of its own process wake, which do not die alone: it
+    /// wakes for nothing else.
+    #[must_use]
+    pub const fn undisturbed(kind: WaitKind) -> Self {
+        Self { kind, since: 0, slices: u32::MAX, spun: true, woken: false }
+    }
+
     /// Another wait begins: what the last one was has no meaning for how long this one takes.
     pub fn start_over(&mut self) {
         *self = Self::new(self.kind);
@@ -171,12 +187,18 @@ impl Waiting {
     /// How long the next sleep may be.
     #[must_use]
     pub fn longest_sleep(&self) -> Duration {
-        if self.slices == 0 { FIRST_SLEEP } else { LONGEST_SLEEP }
+        match self.slices {
+            0 => FIRST_SLEEP,
+            u32::MAX => UNDISTURBED_SLEEP,
+            _ => LONGEST_SLEEP,
+        }
     }
 
     /// A sleep has come to its end.
     pub fn end_slice(&mut self) {
-        self.slices = self.slices.saturating_add(1);
+        if self.slices < u32::MAX - 1 {
+            self.slices += 1;
+        }
     }
 
     /// Spins, once a wait, until `ready` gives something: after what was found was lost to somebody else, again.

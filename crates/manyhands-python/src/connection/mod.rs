@@ -6,6 +6,7 @@ mod transfer;
 mod waiting;
 
 use crate::arguments::{Given, Limit};
+use crate::blocking::look_for_signals;
 use crate::error;
 use crate::pickling;
 use manyhands::OsError;
@@ -127,6 +128,7 @@ impl PyConnection {
 
     /// Send an object. See `manyhands.connection.Connection`.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        look_for_signals(obj.py())?;
         self.check_writable()?;
         let (bytes, offers) = pickling::standard_pickle(obj)?;
         // Pickling runs the user's code, which may have closed it.
@@ -144,8 +146,9 @@ impl PyConnection {
         offset: Given<'_>,
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        self.check_writable()?;
         let py = buf.py();
+        look_for_signals(py)?;
+        self.check_writable()?;
         if let Ok(bytes) = buf.cast_exact::<PyBytes>() {
             let bytes = bytes.as_bytes();
             return self.write_frame(py, &bytes[range::part(py, bytes.len(), offset.0, size)?]);
@@ -158,6 +161,7 @@ impl PyConnection {
 
     /// Receive an object. See `manyhands.connection.Connection`.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        look_for_signals(py)?;
         self.check_readable()?;
         let len = self.read_len(py)?.ok_or_else(|| self.give_up())?;
         pickling::standard_unpickle(&self.read_payload(py, len)?)
@@ -170,6 +174,7 @@ impl PyConnection {
         py: Python<'py>,
         maxlength: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        look_for_signals(py)?;
         self.check_readable()?;
         if let Some(most) = maxlength
             && most.lt(0)?
@@ -189,8 +194,9 @@ impl PyConnection {
     /// Receive a message into a buffer. See `manyhands.connection.Connection`.
     #[pyo3(signature = (buf, offset=Given(None)), text_signature = "($self, buf, offset=0)")]
     fn recv_bytes_into(&self, buf: &Bound<'_, PyAny>, offset: Given<'_>) -> PyResult<usize> {
-        self.check_readable()?;
         let py = buf.py();
+        look_for_signals(py)?;
+        self.check_readable()?;
         let mut view = View::to_fill(buf)?;
         let at = range::start(view.len(), offset.0)?;
         view.check_writable(buf)?;
@@ -206,6 +212,7 @@ impl PyConnection {
     /// Whether there is something to receive, or the other end is gone; waits for that at most `timeout` seconds.
     #[pyo3(signature = (timeout=Given(None)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Given<'_>) -> PyResult<bool> {
+        look_for_signals(py)?;
         self.check_readable()?;
         let limit = match &timeout.0 {
             None => Limit::NoWait,

@@ -19,31 +19,25 @@ impl PyConnection {
         let mut left = head.as_bytes().len() + payload.len();
         let mut parts = [IoSlice::new(head.as_bytes()), IoSlice::new(payload)];
         let mut parts = &mut parts[..];
-        let mut waiting = left >= LONG_COPY_BYTES;
-        while left > 0 {
-            let written =
-                if waiting { py.detach(|| self.end.write(parts)) } else { self.end.try_write(parts) };
-            match written {
+        if left < LONG_COPY_BYTES {
+            match self.end.try_write(parts) {
                 Ok(count) => {
                     left -= count;
                     IoSlice::advance_slices(&mut parts, count);
-                    if waiting && left > 0 {
-                        // That is how a call ends that a signal interrupts in the middle.
-                        py.check_signals()?;
-                    }
                 }
-                Err(TransferError::MustWait) => waiting = true,
-                Err(TransferError::Interrupted) => py.check_signals()?,
+                Err(TransferError::MustWait | TransferError::Interrupted) => {}
                 Err(TransferError::Os(error)) => return Err(error::transfer(error)),
             }
         }
-        Ok(())
+        if left == 0 {
+            return Ok(());
+        }
+        sent(py.detach(|| self.end.write_interruptibly(parts, on_signal))?)
     }
 
     /// Reads the head of the next frame: how many bytes follow. `None` when that is no length.
     pub(super) fn read_len(&self, py: Python<'_>) -> PyResult<Option<usize>> {
         let mut source = Source::new(self, py);
-        source.first = true;
         match frame::read_head(memory::filled_array(|to| source.read(to))?) {
             Said::Len(len) => Ok(Some(len)),
             Said::Nonsense => Ok(None),
@@ -81,22 +75,16 @@ impl PyConnection {
 struct Source<'a, 'py> {
     connection: &'a PyConnection,
     py: Python<'py>,
-    /// The first of a frame, which may be long in coming; the rest follows at once.
-    first: bool,
     begun: bool,
 }
 
 impl<'a, 'py> Source<'a, 'py> {
     fn new(connection: &'a PyConnection, py: Python<'py>) -> Self {
-        Self { connection, py, first: false, begun: false }
+        Self { connection, py, begun: false }
     }
 
-    /// How many bytes have come; at least one.
+    /// How many bytes have come: all that there is room for, unless the end comes first; at least one.
     fn read(&mut self, to: &mut [MaybeUninit<u8>]) -> PyResult<usize> {
-        if self.begun {
-            // Less came than was asked for: that is how a call ends, too, that a signal interrupts in the middle.
-            self.py.check_signals()?;
-        }
         match self.read_some(to)? {
             // As the standard library: an end within a part is another error than one between two.
             0 if self.begun => Err(PyOSError::new_err("got end of file during message")),
@@ -110,22 +98,21 @@ impl<'a, 'py> Source<'a, 'py> {
 
     fn read_some(&self, to: &mut [MaybeUninit<u8>]) -> PyResult<usize> {
         let Self { connection: PyConnection { end, .. }, py, .. } = *self;
-        let mut read = Err(TransferError::MustWait);
         if to.len() < LONG_COPY_BYTES {
-            read = end.try_read(to);
-        }
-        if self.first && read == Err(TransferError::MustWait) {
-            read = py.detach(|| end.read_interruptibly(to, on_signal))?;
-        }
-        loop {
-            match read {
-                Ok(count) => return Ok(count),
-                Err(TransferError::MustWait) => {}
-                Err(TransferError::Interrupted) => py.check_signals()?,
-                Err(TransferError::Os(error)) => return Err(error::transfer(error)),
+            match end.try_read(to) {
+                Err(TransferError::MustWait | TransferError::Interrupted) => {}
+                read => return sent(read),
             }
-            // The frame is on its way.
-            read = py.detach(|| end.read(to));
         }
+        sent(py.detach(|| end.fill_interruptibly(to, on_signal))?)
     }
+}
+
+fn sent<T>(transferred: Result<T, TransferError>) -> PyResult<T> {
+    transferred.map_err(|refused| match refused {
+        TransferError::Os(error) => error::transfer(error),
+        TransferError::MustWait | TransferError::Interrupted => {
+            PyOSError::new_err("a transfer has ended neither done nor refused")
+        }
+    })
 }

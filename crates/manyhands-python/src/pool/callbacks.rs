@@ -14,9 +14,14 @@ impl PyPool {
 
     /// Runs the callbacks that wait, if they are this thread's to run.
     pub(super) fn call_back_here(&self, py: Python<'_>) {
-        if self.leadership.are_callbacks_due() && self.leadership.calls_back_here() {
+        if self.callbacks_wait_here() {
             self.run_callbacks(py);
         }
+    }
+
+    /// Whether callbacks wait that are this thread's to run.
+    pub(super) fn callbacks_wait_here(&self) -> bool {
+        self.leadership.are_callbacks_due() && self.leadership.calls_back_here()
     }
 
     /// Runs the callbacks that wait; their jobs are done then.

@@ -342,6 +342,7 @@ impl PyPool {
             if let Err(error) = future::settle(future.bind(py), outcome) {
                 delivered = Err(error);
             }
+            self.leadership.tell_followers();
         }
         self.with_calls(|calls| calls.set_delivering(before));
         self.leadership.tell_followers();

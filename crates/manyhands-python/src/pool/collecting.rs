@@ -12,11 +12,17 @@ use pyo3::types::PyBytes;
 use std::sync::{MutexGuard, PoisonError};
 
 impl PyPool {
+    /// One round of a leader's: takes answers, and goes on with what was not given out; whether there was any of it.
+    pub(super) fn advance(&self, py: Python<'_>) -> PyResult<bool> {
+        let fed = self.feed_the_hungry(py);
+        Ok(self.take_answers(py)? || fed)
+    }
+
     /// WAYPOINT task 9/9: collects answers and gives them to their jobs; whether there were any.
     ///
     /// Answers are taken in one at a time, with no lock held meanwhile: Python code that runs on the way and waits on
     /// this pool takes in the next ones itself.
-    pub(super) fn advance(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(super) fn take_answers(&self, py: Python<'_>) -> PyResult<bool> {
         let mut current: Option<(u32, Py<PyJob>)> = None;
         let any = self.take_in_collected(py, &mut current)?;
         if let Some((_, job)) = current {

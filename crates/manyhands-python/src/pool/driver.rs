@@ -6,10 +6,12 @@
 
 use super::PyPool;
 use super::leadership::{Departure, Leadership};
+use crate::blocking::on_signal;
 use manyhands::pool::Pool;
 use manyhands::{BlockedSignals, Deadline};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -21,8 +23,6 @@ const TO_COME: Duration = Duration::from_secs(5);
 const TO_BE_FORGOTTEN: Duration = Duration::from_millis(500);
 /// How often to look whether the system has forgotten a thread that has left.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(20);
-/// A wait looks at signals this often.
-const SLICE: Duration = Duration::from_millis(50);
 
 /// The pools of this process that have had a driver: a fork concerns them all. Locked only with the GIL held, and so never
 /// at the moment of a fork.
@@ -106,14 +106,7 @@ impl PyPool {
         if self.leadership.drives_here() {
             return Ok(());
         }
-        let end = Deadline::after(SECONDS_TO_END);
-        while let Some(slice) = end.slice(SLICE) {
-            if py.detach(|| await_departure(&self.leadership, Deadline::after(slice))) {
-                break;
-            }
-            py.check_signals()?;
-        }
-        Ok(())
+        py.detach(|| await_departure(&self.leadership, Deadline::after(SECONDS_TO_END), on_signal))
     }
 }
 
@@ -163,9 +156,13 @@ impl Driven {
     }
 }
 
-/// Waits until the driver has left and the system has forgotten its thread; whether it has left.
-fn await_departure(leadership: &Leadership, deadline: Deadline) -> bool {
-    let Departure::Gone(system) = leadership.await_departure(deadline) else { return false };
+/// Waits until the driver has left and the system has forgotten its thread, or the deadline.
+fn await_departure<E>(
+    leadership: &Leadership,
+    deadline: Deadline,
+    on_signal: impl FnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    let Departure::Gone(system) = leadership.await_departure(deadline, on_signal)? else { return Ok(()) };
     let end = Deadline::after(TO_BE_FORGOTTEN);
     if let Some(system) = system {
         let folder = format!("/proc/self/task/{system}");
@@ -173,7 +170,7 @@ fn await_departure(leadership: &Leadership, deadline: Deadline) -> bool {
             std::thread::sleep(BETWEEN_LOOKS);
         }
     }
-    true
+    Ok(())
 }
 
 /// The thread has a name, and is traced as those of `threading` are.
@@ -219,7 +216,7 @@ pub(crate) fn drivers_before_fork(py: Python<'_>) {
     py.detach(|| {
         let end = Deadline::after(SECONDS_TO_END);
         for (leadership, _) in &ending {
-            await_departure(leadership, end);
+            let Ok(()) = await_departure(leadership, end, || Ok::<_, Infallible>(()));
         }
     });
 }

@@ -13,13 +13,67 @@ use manyhands::Message;
 use manyhands::pool::{Answer, Status, Task, TaskBatch};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
+use std::time::{Duration, Instant};
 
 /// Tasks put into the ring at a time.
 const SUBMIT_TOGETHER: usize = 64;
+/// How long tasks are encoded before the handlers of signals have their turn.
+const LONGEST_FEEDING: Duration = Duration::from_millis(5);
 
 impl PyPool {
-    /// WAYPOINT task 3/9: tasks of one job are encoded and submitted, as many as may be ahead.
-    pub(crate) fn feed_job(&self, py: Python<'_>, job: &Bound<'_, PyJob>) {
+    /// Gives out tasks of a job whose items have come, as many as may be ahead. Handlers of signals run meanwhile; what one
+    /// raises is held, and the rest is left to whoever leads next.
+    pub(super) fn feed_new(&self, py: Python<'_>, job: &Bound<'_, PyJob>) {
+        while self.feed_for_a_while(py, job) {
+            if let Err(raised) = py.check_signals() {
+                self.interrupts.hold(raised);
+                self.is_hungry(job);
+                self.engine.ring();
+                return;
+            }
+        }
+    }
+
+    /// Gives out tasks of a job, for a leader, who looks for signals himself: what takes long is left for his next round.
+    pub(super) fn feed_job(&self, py: Python<'_>, job: &Bound<'_, PyJob>) {
+        if self.feed_for_a_while(py, job) {
+            self.is_hungry(job);
+        }
+    }
+
+    fn is_hungry(&self, job: &Bound<'_, PyJob>) {
+        let id = job.get().id();
+        let mut state = self.state();
+        if !state.hungry.contains(&id) {
+            state.hungry.push(id);
+        }
+    }
+
+    /// Whether jobs wait for tasks to be given out.
+    pub(super) fn is_underfed(&self) -> bool {
+        !self.state().hungry.is_empty()
+    }
+
+    /// Goes on with the job whose tasks were not given out for want of time; whether there was one.
+    pub(super) fn feed_the_hungry(&self, py: Python<'_>) -> bool {
+        let next = {
+            let mut state = self.state();
+            if state.hungry.is_empty() {
+                return false;
+            }
+            let id = state.hungry.remove(0);
+            state.jobs.get(&id).map(|job| job.clone_ref(py))
+        };
+        if let Some(job) = next {
+            self.feed_job(py, job.bind(py));
+        }
+        true
+    }
+
+    /// WAYPOINT task 3/9: tasks of one job are encoded and submitted, as many as may be ahead; whether there may be more,
+    /// after so long that signals have to be looked for.
+    fn feed_for_a_while(&self, py: Python<'_>, job: &Bound<'_, PyJob>) -> bool {
+        let mut began = None;
         let this = job.get();
         let mut batch = TaskBatch::default();
         let mut offered = Vec::new();
@@ -35,7 +89,7 @@ impl PyPool {
             };
             let Some((task, arguments)) = next else {
                 if batch.is_empty() {
-                    return;
+                    return false;
                 }
                 // What cannot be submitted may have been split, and is given out again.
                 self.submit(py, job, &mut batch, &mut offered);
@@ -55,8 +109,14 @@ impl PyPool {
                 }
                 Err(refused) => self.task_failed(py, job, task, refused),
             }
-            if batch.len() >= SUBMIT_TOGETHER {
+            // One task alone needs no clock.
+            let takes_long = began.is_some_and(|began: Instant| began.elapsed() >= LONGEST_FEEDING);
+            began = began.or_else(|| Some(Instant::now()));
+            if batch.len() >= SUBMIT_TOGETHER || takes_long {
                 self.submit(py, job, &mut batch, &mut offered);
+            }
+            if takes_long {
+                return true;
             }
         }
     }

@@ -76,6 +76,8 @@ pub(crate) struct Accepted {
     pub(super) items: usize,
     /// The job is complete.
     pub(super) complete: bool,
+    /// It is a stream: somebody may wait for this very result.
+    pub(super) flows: bool,
 }
 
 #[pymethods]
@@ -216,6 +218,7 @@ impl PyJob {
     /// The next result of a stream, or its exception raised.
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        blocking::look_for_signals(py)?;
         let mut until = None;
         loop {
             let taken = self.take_next()?;
@@ -311,10 +314,10 @@ impl PyJob {
             change(stream);
             // An open stream counts as one item, so that a closing pool waits for what may still be pushed.
             let items = usize::from(stream.has_ended());
-            (id, Accepted { items, complete: stream.is_settled() })
+            (id, Accepted { items, complete: stream.is_settled(), flows: true })
         };
         pool.note_submitted(py, count);
-        pool.feed_job(py, slf);
+        pool.feed_new(py, slf);
         pool.after(py, slf, id, accepted);
         pool.look_again();
         Ok(true)

@@ -10,22 +10,30 @@
 //!
 //! Whether there is a driver is said by the driver thread alone: it arrives, and it leaves, whatever ends it. Whoever
 //! starts or stops it waits for that.
+//!
+//! All who wait here wait for news: callers for those of leaders and drivers, the driver for what it is told. News are told
+//! at each change, so no wait looks again by itself: callers wake for signals alone, the driver for nothing.
 
-use manyhands::Deadline;
+use manyhands::{Deadline, News, WaitKind, Waited, Waiting};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-/// Followers look at signals this often.
-const SLICE: Duration = Duration::from_millis(50);
 /// In hand: nothing.
 use super::calls::NO_JOB;
+
+/// A driver that waits for the leader to resign looks after so long by itself.
+const LOOKS_AGAIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Leadership {
     state: Mutex<State>,
-    changed: Condvar,
+    /// For callers: the leader resigns, jobs are done, a driver comes or goes, a callback is over.
+    for_callers: News,
+    /// For the driver: what it is told, callbacks that wait, a leader that resigns.
+    for_driver: News,
     /// The job that the leader is busy with; its own thread alone stores and reads it.
     in_hand: AtomicU32,
     /// Whether callbacks wait to be run, or one is running: mostly not, and then no lock is needed to know.
@@ -127,6 +135,17 @@ impl Leadership {
 
     /// Stops leading; after the outermost lead, somebody who follows takes over. Whether it was the outermost.
     pub(super) fn resign(&self) -> bool {
+        let outermost = self.resign_for_a_look();
+        if outermost {
+            self.tell_resigned();
+        }
+        outermost
+    }
+
+    /// As [`Leadership::resign`], by one that has slept in vain and leads again at once, but for handlers of signals: nobody is
+    /// woken for that. Should one run, and for long, others take over when they look again by themselves; should it raise,
+    /// [`Leadership::tell_resigned`] follows.
+    pub(super) fn resign_for_a_look(&self) -> bool {
         let mut state = self.state();
         if let Some(before) = state.held.pop() {
             self.in_hand.store(before, Ordering::Relaxed);
@@ -134,10 +153,20 @@ impl Leadership {
         }
         self.in_hand.store(NO_JOB, Ordering::Relaxed);
         state.leader = None;
-        if state.followers > 0 || std::mem::take(&mut state.driver_waits) {
-            self.changed.notify_all();
-        }
         true
+    }
+
+    /// Nobody leads: those who wait for that hear of it.
+    pub(super) fn tell_resigned(&self) {
+        let mut state = self.state();
+        let (followed, awaited) = (state.followers > 0, std::mem::take(&mut state.driver_waits));
+        drop(state);
+        if followed {
+            self.for_callers.tell();
+        }
+        if awaited {
+            self.for_driver.tell();
+        }
     }
 
     /// The leader turns to this job.
@@ -163,8 +192,8 @@ impl Leadership {
 
     /// Jobs are done: followers look at theirs.
     pub(super) fn tell_followers(&self) {
-        if self.state().followers > 0 {
-            self.changed.notify_all();
+        if self.has_followers() {
+            self.for_callers.tell();
         }
     }
 
@@ -173,23 +202,13 @@ impl Leadership {
         self.state().followers > 0
     }
 
-    /// Sleeps for a moment, until the leader resigns, jobs are done, or the deadline; `nudge` runs once the leader can
-    /// see the follower.
-    pub(super) fn follow(&self, deadline: Deadline, nudge: impl FnOnce()) {
+    /// From now on this thread follows; `None` when nobody leads. What it waits for may have come just before: it looks once
+    /// more.
+    pub(super) fn follow(&self) -> Option<Following<'_>> {
         let mut state = self.state();
-        if state.leader.is_none() {
-            return;
-        }
+        state.leader?;
         state.followers += 1;
-        drop(state);
-        nudge();
-        let mut state = self.state();
-        if state.leader.is_some()
-            && let Some(slice) = deadline.slice(SLICE)
-        {
-            state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.followers -= 1;
+        Some(Following { leadership: self, known: self.for_callers.so_far() })
     }
 
     /// Tells the driver what to do; whether there is one to hear it.
@@ -200,7 +219,7 @@ impl Leadership {
         }
         if state.driver != what && (state.driver, what) != (Driver::Urgent, Driver::Wanted) {
             state.driver = what;
-            self.changed.notify_all();
+            self.for_driver.tell();
         }
         state.here.is_some()
     }
@@ -215,7 +234,7 @@ impl Leadership {
         let ending = state.driver == Driver::Stopping && state.here.is_some();
         if !wanted && (!ending || after_all) {
             state.driver = Driver::Wanted;
-            self.changed.notify_all();
+            self.for_driver.tell();
         }
         state.here.is_some()
     }
@@ -224,7 +243,7 @@ impl Leadership {
     pub(super) fn stop_driver(&self) -> bool {
         let mut state = self.state();
         state.driver = Driver::Stopping;
-        self.changed.notify_all();
+        self.for_driver.tell();
         state.here.is_some() || state.starting
     }
 
@@ -258,7 +277,7 @@ impl Leadership {
     pub(super) fn arrive(&self, system: i32, refused: bool) -> Option<Presence<'_>> {
         let mut state = self.state();
         state.arrivals = state.arrivals.wrapping_add(1);
-        self.changed.notify_all();
+        self.for_callers.tell();
         if refused || state.retired || state.here.is_some() {
             return None;
         }
@@ -267,27 +286,38 @@ impl Leadership {
     }
 
     /// Waits until there is no driver and nobody starts one, at most until the deadline; the system's number of the one
-    /// that was there.
-    pub(super) fn await_departure(&self, deadline: Deadline) -> Departure {
-        let mut state = self.state();
+    /// that was there. `on_signal` as in all waits.
+    pub(super) fn await_departure<E>(
+        &self,
+        deadline: Deadline,
+        mut on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Departure, E> {
         let mut system = None;
         loop {
-            system = state.here.map(|here| here.system).or(system);
-            if state.here.is_none() && !state.starting {
-                return Departure::Gone(system);
+            let known = {
+                let state = self.state();
+                system = state.here.map(|here| here.system).or(system);
+                if state.here.is_none() && !state.starting {
+                    return Ok(Departure::Gone(system));
+                }
+                self.for_callers.so_far()
+            };
+            if !self.for_callers.wait_interruptibly(known, deadline, &mut on_signal)? {
+                return Ok(Departure::NotYet);
             }
-            let Some(slice) = deadline.slice(SLICE) else { return Departure::NotYet };
-            state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Says whether callbacks wait to be run.
     pub(super) fn set_callbacks_due(&self, due: bool) {
         let mut state = self.state();
-        if std::mem::replace(&mut state.callbacks_due, due) != due && due {
-            self.changed.notify_all();
-        }
+        let come = std::mem::replace(&mut state.callbacks_due, due) != due && due;
         self.note_callbacks(&state);
+        if come {
+            self.for_driver.tell();
+            // Without a driver they are a follower's to run.
+            self.for_callers.tell();
+        }
     }
 
     fn note_callbacks(&self, state: &State) {
@@ -321,7 +351,7 @@ impl Leadership {
         }
         self.note_callbacks(&state);
         if state.followers > 0 {
-            self.changed.notify_all();
+            self.for_callers.tell();
         }
     }
 
@@ -347,31 +377,64 @@ impl Leadership {
     /// Unless it is urgent it gives callers `grace` to lead themselves, and again as long as they do so: a caller who
     /// submits and waits, over and over, does not wake the driver each time.
     pub(super) fn await_errand(&self, grace: Duration) -> Errand {
-        let mut state = self.state();
+        let mut waiting = Waiting::undisturbed(WaitKind::Answers);
         loop {
-            let free = state.leader.is_none();
-            state = match state.driver {
-                Driver::Stopping => return Errand::End,
-                _ if state.callbacks_due => return Errand::CallBack,
-                Driver::Urgent if free => return Errand::Lead,
-                Driver::Wanted if free => {
-                    let terms = state.terms;
-                    let waited = self.changed.wait_timeout(state, grace);
-                    let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-                    let left_alone = state.leader.is_none() && state.terms == terms;
-                    let wanted = state.driver == Driver::Wanted && !state.callbacks_due;
-                    if waited.timed_out() && left_alone && wanted {
-                        return Errand::Lead;
+            let (known, lets_lead) = {
+                let mut state = self.state();
+                let free = state.leader.is_none();
+                let lets_lead = match state.driver {
+                    Driver::Stopping => return Errand::End,
+                    _ if state.callbacks_due => return Errand::CallBack,
+                    Driver::Urgent if free => return Errand::Lead,
+                    Driver::Wanted if free => Some(state.terms),
+                    Driver::Wanted | Driver::Urgent => {
+                        state.driver_waits = true;
+                        None
                     }
-                    state
-                }
-                Driver::Wanted | Driver::Urgent => {
-                    state.driver_waits = true;
-                    self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-                }
-                Driver::Idle => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Driver::Idle => None,
+                };
+                (self.for_driver.so_far(), lets_lead)
             };
+            let end = match (lets_lead, self.driver()) {
+                (Some(_), _) => Deadline::after(grace),
+                (None, Driver::Idle) => Deadline::NEVER,
+                // A leader that has resigned for a look only tells nobody.
+                (None, _) => Deadline::after(LOOKS_AGAIN),
+            };
+            let waited = self.for_driver.park(known, 0, &mut waiting, end);
+            if waited == Waited::TimedOut && lets_lead.is_some_and(|terms| self.is_left_alone(terms)) {
+                return Errand::Lead;
+            }
         }
+    }
+
+    /// Whether the driver is wanted and nobody has led since that many terms.
+    fn is_left_alone(&self, terms: u32) -> bool {
+        let state = self.state();
+        let wanted = state.driver == Driver::Wanted && !state.callbacks_due;
+        wanted && state.leader.is_none() && state.terms == terms
+    }
+}
+
+/// A thread that follows.
+#[derive(Debug)]
+pub(super) struct Following<'a> {
+    leadership: &'a Leadership,
+    /// What was told when it began.
+    known: u32,
+}
+
+impl Following<'_> {
+    /// Parks once, as a wait for `object`: until the leader resigns, jobs are done, the deadline passes, a signal arrives or
+    /// the sleep has come to its end.
+    pub(super) fn park(&self, object: u64, waiting: &mut Waiting, deadline: Deadline) -> Waited {
+        self.leadership.for_callers.park(self.known, object, waiting, deadline)
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.leadership.state().followers -= 1;
     }
 }
 
@@ -394,12 +457,20 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// The thread was made: waits until it has come, for a bounded time. (It comes in any case: later is only later.)
     pub(super) fn await_arrival(&self, deadline: Deadline) {
-        let mut state = self.leadership.state();
-        while state.arrivals == self.arrivals
-            && let Some(slice) = deadline.slice(SLICE)
-        {
-            let waited = self.leadership.changed.wait_timeout(state, slice);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let Leadership { for_callers, .. } = self.leadership;
+        let undisturbed = || Ok::<_, Infallible>(());
+        loop {
+            let known = {
+                let state = self.leadership.state();
+                if state.arrivals != self.arrivals {
+                    return;
+                }
+                for_callers.so_far()
+            };
+            let Ok(told) = for_callers.wait_interruptibly(known, deadline, undisturbed);
+            if !told {
+                return;
+            }
         }
     }
 }
@@ -407,7 +478,7 @@ impl Start<'_> {
 impl Drop for Start<'_> {
     fn drop(&mut self) {
         self.leadership.state().starting = false;
-        self.leadership.changed.notify_all();
+        self.leadership.for_callers.tell();
     }
 }
 
@@ -420,6 +491,6 @@ pub(super) struct Presence<'a> {
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
         self.leadership.state().here = None;
-        self.leadership.changed.notify_all();
+        self.leadership.for_callers.tell();
     }
 }

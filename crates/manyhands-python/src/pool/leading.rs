@@ -5,7 +5,7 @@ use super::leadership::{Driver, Errand, Lead};
 use crate::error;
 use manyhands::family;
 use manyhands::pool::Woken;
-use manyhands::{Deadline, WaitKind, Waiting};
+use manyhands::{BlockedSignals, Deadline, Signals, WaitKind, Waiting};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering;
@@ -56,6 +56,7 @@ impl PyPool {
     ) -> PyResult<bool> {
         self.check_owner()?;
         let mut waiting = Waiting::new(WaitKind::Answers);
+        let mut following = Waiting::without_spin(WaitKind::Answers);
         loop {
             self.call_back_here(py);
             if done() {
@@ -68,17 +69,31 @@ impl PyPool {
                     if deadline.passed() {
                         return Ok(false);
                     }
-                    py.detach(|| self.leadership.follow(deadline, || self.engine.ring()));
+                    let Some(follower) = self.leadership.follow() else { continue };
+                    // The leader shall see it, if it leads for nobody. Whatever was told before is seen here.
+                    self.engine.ring();
+                    if !done() && !self.callbacks_wait_here() {
+                        let object = self.engine.handle().offset;
+                        py.detach(|| follower.park(object, &mut following, deadline));
+                    }
+                    drop(follower);
                     py.check_signals()?;
                     continue;
                 }
             };
+            if matches!(led, Ok(Led::NothingYet)) {
+                self.resign_for_a_look();
+                self.raise_held().and_then(|()| py.check_signals()).inspect_err(|_| {
+                    self.leadership.tell_resigned();
+                })?;
+                continue;
+            }
             self.resign();
             self.raise_held()?;
             match led? {
                 Led::Done => return Ok(true),
                 Led::TimedOut => return Ok(false),
-                Led::CallBack => {}
+                Led::CallBack | Led::NothingYet => {}
                 // The handler runs with nobody leading: it may use the pool.
                 Led::Interrupted => py.check_signals()?,
             }
@@ -95,7 +110,15 @@ impl PyPool {
 
     /// Leads no more; after the outermost lead, what had to wait for its end is done.
     pub(super) fn resign(&self) {
-        if self.leadership.resign() && self.destroy_wanted.load(Ordering::Acquire) {
+        self.has_resigned(self.leadership.resign());
+    }
+
+    fn resign_for_a_look(&self) {
+        self.has_resigned(self.leadership.resign_for_a_look());
+    }
+
+    fn has_resigned(&self, outermost: bool) {
+        if outermost && self.destroy_wanted.load(Ordering::Acquire) {
             self.destroy();
         }
     }
@@ -146,7 +169,7 @@ impl PyPool {
             }
             if any {
                 waiting.start_over();
-                if self.leadership.are_callbacks_due() && self.leadership.calls_back_here() {
+                if self.callbacks_wait_here() {
                     return Ok(Led::CallBack);
                 }
                 // A steady stream of answers must hide neither a death nor a signal.
@@ -159,8 +182,12 @@ impl PyPool {
                 }
             } else if deadline.passed() {
                 return Ok(Led::TimedOut);
-            } else if self.sleep(py, waiting, deadline)? == Woken::Interrupted {
-                return Ok(Led::Interrupted);
+            } else {
+                let slept = waiting.slices();
+                if self.sleep(py, waiting, deadline, None)? == Woken::Interrupted {
+                    let in_vain = waiting.slices() != slept;
+                    return Ok(if in_vain { Led::NothingYet } else { Led::Interrupted });
+                }
             }
         }
         Ok(Led::Interrupted)
@@ -168,9 +195,14 @@ impl PyPool {
 
     /// The body of the driver thread: runs callbacks, and leads whenever there is work and nobody else leads.
     pub(super) fn serve(&self, py: Python<'_>) {
+        let mut quiet = Quiet(None);
         loop {
-            match py.detach(|| self.leadership.await_errand(GRACE)) {
-                Errand::End => return,
+            quiet.begin();
+            let errand = py.detach(|| self.leadership.await_errand(GRACE));
+            quiet.end(self.leadership.driver() == Driver::Stopping);
+            match errand {
+                // The thread ends soon, without having heard of any signal.
+                Errand::End => return std::mem::forget(quiet),
                 Errand::CallBack => self.run_callbacks(py),
                 Errand::Lead => {}
             }
@@ -179,7 +211,7 @@ impl PyPool {
                 && !self.leadership.has_followers()
                 && self.leadership.try_lead() == Lead::First
             {
-                let led = self.lead_as_driver(py);
+                let led = self.lead_as_driver(py, &mut quiet);
                 let over = self.is_over();
                 if over {
                     self.destroy();
@@ -200,7 +232,7 @@ impl PyPool {
     }
 
     /// Leads until nothing is outstanding, somebody else wants to, callbacks wait, or the driver must end.
-    fn lead_as_driver(&self, py: Python<'_>) -> PyResult<()> {
+    fn lead_as_driver(&self, py: Python<'_>, quiet: &mut Quiet) -> PyResult<()> {
         let mut waiting = Waiting::new(WaitKind::Answers);
         loop {
             self.look_around(py)?;
@@ -216,21 +248,38 @@ impl PyPool {
             if idle || wanted_elsewhere || self.leadership.driver() == Driver::Stopping {
                 return Ok(());
             }
-            self.sleep(py, &mut waiting, Deadline::NEVER)?;
+            self.sleep(py, &mut waiting, Deadline::NEVER, Some(quiet))?;
         }
     }
 
     /// Sleeps until there may be something to do, and buries the worker whose end it was that woke us.
-    fn sleep(&self, py: Python<'_>, waiting: &mut Waiting, deadline: Deadline) -> PyResult<Woken> {
+    fn sleep(
+        &self,
+        py: Python<'_>,
+        waiting: &mut Waiting,
+        deadline: Deadline,
+        mut quiet: Option<&mut Quiet>,
+    ) -> PyResult<Woken> {
         let (watched, retry) = {
             let state = self.state();
             (state.workers.watched(), state.retry)
         };
+        if self.is_underfed() {
+            return Ok(Woken::Answers);
+        }
         let deadline = retry.map_or(deadline, |retry| deadline.or_sooner(retry));
+        if let Some(quiet) = &mut quiet {
+            quiet.begin();
+        }
         let woken = py.detach(|| {
             let sentinels: Vec<_> = watched.iter().map(|w| w.sentinel()).collect();
             self.engine.wait(&sentinels, waiting, deadline)
         });
+        if let Some(quiet) = quiet {
+            // Another worker may be started at once, by this thread.
+            let ends = matches!(woken, Ok(Woken::Answers)) && self.leadership.driver() == Driver::Stopping;
+            quiet.end(ends);
+        }
         let woken = woken.map_err(error::os)?;
         if let Woken::Exited(place) = woken {
             self.worker_exited(py, watched[place].seat())?;
@@ -246,6 +295,27 @@ impl PyPool {
     }
 }
 
+/// While the driver sleeps, and from when it is told to end until its thread does, it takes no signals that are sent to the
+/// process. Another thread that forks has them kept away from itself meanwhile: one that is handled in the middle of a fork is
+/// lost, since the interpreter swallows what its hooks raise. (Not for longer: processes that callbacks start inherit the
+/// mask.)
+struct Quiet(Option<BlockedSignals>);
+
+impl Quiet {
+    fn begin(&mut self) {
+        if self.0.is_none() {
+            // It cannot fail; should it, signals come in as ever.
+            self.0 = BlockedSignals::new(Signals::Asynchronous, false).ok();
+        }
+    }
+
+    fn end(&mut self, thread_ends: bool) {
+        if !thread_ends {
+            self.0 = None;
+        }
+    }
+}
+
 /// How a lead ended.
 enum Led {
     Done,
@@ -254,6 +324,8 @@ enum Led {
     CallBack,
     /// A signal arrived, or what its handler raised.
     Interrupted,
+    /// A sleep has come to its end: a signal may have come outside of it.
+    NothingYet,
 }
 
 /// How often a leader who is kept busy by answers looks at its workers.

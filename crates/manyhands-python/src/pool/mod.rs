@@ -107,6 +107,8 @@ struct PoolState {
     workers: Workers,
     functions: Functions,
     next_job: u32,
+    /// Jobs of which tasks are to be given out, but for want of time were not.
+    hungry: Vec<u32>,
     /// Why the pool cannot work.
     broken: Option<Py<PyAny>>,
     /// Why the last worker could not be started, if it could not.
@@ -142,6 +144,7 @@ impl PyPool {
             workers: Workers::new(seats),
             functions: Functions::default(),
             next_job: 0,
+            hungry: Vec::new(),
             broken: None,
             refused: None,
             retry: None,
@@ -243,10 +246,12 @@ impl PyPool {
         if !slf.get().submit_list(job, func, items, star, chunksize)? {
             return Ok(false);
         }
-        if drive {
+        let raised = slf.get().raise_held();
+        // Of one that was interrupted, too, nobody waits for the rest.
+        if drive || raised.is_err() {
             Self::want_driver_of(slf, false);
         }
-        slf.get().raise_held().map(|()| true)
+        raised.map(|()| true)
     }
 
     /// Makes `job` a stream of results; `False` as `submit_map`. Its items are those of the list, behind which comes the
@@ -466,10 +471,10 @@ impl PyPool {
         let map = Map::new(py, items, star, manner, function, workers, chunksize)?;
         let id = self.enlist(py, job, Form::Map(map), used, total)?;
         if total == 0 {
-            let accepted = Accepted { items: 0, complete: job.get().settle_empty(py) };
+            let accepted = Accepted { complete: job.get().settle_empty(py), ..Accepted::default() };
             self.after(py, job, id, accepted);
         }
-        self.feed_job(py, job);
+        self.feed_new(py, job);
         Ok(true)
     }
 
@@ -551,6 +556,9 @@ impl PyPool {
         if accepted.items > 0 {
             let actions = self.state().scheduler.on(Event::Answered { tasks: accepted.items });
             self.carry_out(py, actions);
+        }
+        if accepted.flows {
+            self.leadership.tell_followers();
         }
     }
 

@@ -56,7 +56,7 @@ impl PyJob {
                 let complete = stream.is_settled();
                 drop(state);
                 drop(dropped);
-                Accepted { items, complete }
+                Accepted { items, complete, flows: true }
             }
         }
     }
@@ -111,7 +111,7 @@ impl PyJob {
             return Accepted::default();
         }
         state.outcome = Some(outcome);
-        Accepted { items: 1, complete: true }
+        Accepted { items: 1, complete: true, flows: false }
     }
 
     fn settle_map(&self, py: Python<'_>, items: u32, exception: Option<Py<PyAny>>) -> Accepted {
@@ -129,7 +129,7 @@ impl PyJob {
         }
         drop(state);
         drop(dropped);
-        Accepted { items: items as usize, complete }
+        Accepted { items: items as usize, complete, flows: false }
     }
 
     fn settle_stream(&self, lost: Option<u32>, died: impl FnOnce(Option<u32>) -> Py<PyAny>) -> Accepted {
@@ -140,7 +140,7 @@ impl PyJob {
         if let Some((item, exception)) = exception {
             stream.settle(item, Err(exception));
         }
-        Accepted { items, complete: stream.is_settled() }
+        Accepted { items, complete: stream.is_settled(), flows: true }
     }
 
     /// A map over nothing is complete at once; whether this is one.

@@ -119,7 +119,11 @@ impl PyPool {
         // Its end was seen, so this does not wait; whatever goes wrong with it, the worker is buried.
         let _ = self.interrupts.stubbornly(py, || process.bind(py).call_method0("join"));
         self.engine.settle_answers();
-        while self.advance(py)? {}
+        for _ in 0..self.engine.rounds_of_answers() {
+            if !self.take_answers(py)? {
+                break;
+            }
+        }
         let was_ready = match self.engine.bury(seat) {
             Ok(estate) => {
                 self.settle_estate(py, &process, &estate);
@@ -134,6 +138,8 @@ impl PyPool {
         };
         let actions = self.state().scheduler.on(event);
         self.carry_out(py, actions);
+        // Whoever waits for the last of them.
+        self.leadership.tell_followers();
         Ok(())
     }
 

@@ -5,17 +5,15 @@
 //! [`frame`] describes is all that is on the wire. A peer that dies is seen as the end of what there is to read, or as
 //! `EPIPE`.
 //!
-//! A try does not wait: `MSG_DONTWAIT` on a socket, where one call does it. Of anything else it is not known what waits,
-//! so a try only says that it could not. Callers that hold something while they try, let go of it to wait.
+//! A try does not wait: `MSG_DONTWAIT` on a socket, `RWF_NOWAIT` on a pipe, where one call does it. Of anything else it is
+//! not known what waits, so a try only says that it could not. Callers that hold something while they try, let go of it to
+//! wait, by `waits.rs`: that sleeps only where it can be told of signals in time, and never within a transfer.
 
 pub mod frame;
+mod waits;
 mod watch;
 
 use crate::sys::{OsError, descriptor};
-use crate::waiting::block;
-use manyhands_sync::deadline::Deadline;
-use manyhands_sync::notes::WaitKind;
-use manyhands_sync::park::{Parked, Waited};
 pub use manyhands_sync::spin::Learnt;
 use rustix::io::Errno;
 use std::io::IoSlice;
@@ -57,8 +55,10 @@ pub struct Connection {
 /// Nobody has asked yet.
 const UNKNOWN: u8 = 0;
 const SOCKET: u8 = 1;
-/// A pipe, a terminal, what may be.
-const OTHER: u8 = 2;
+/// A pipe of which the kernel lets one ask without waiting (from Linux 6.4 on).
+const PIPE: u8 = 2;
+/// A terminal, a pipe of an older kernel, what may be.
+const OTHER: u8 = 3;
 
 impl Connection {
     /// The end with that number; a negative one is closed.
@@ -93,23 +93,38 @@ impl Connection {
         if number < 0 { Ok(()) } else { descriptor::close(number).map_err(OsError::new("close")) }
     }
 
-    fn is_socket(&self) -> bool {
+    fn kind(&self) -> u8 {
         match self.kind.load(Ordering::Relaxed) {
             UNKNOWN => {
-                let socket = descriptor::is_socket(self.raw());
-                self.kind.store(if socket { SOCKET } else { OTHER }, Ordering::Relaxed);
-                socket
+                let number = self.raw();
+                let kind = match () {
+                    () if descriptor::is_socket(number) => SOCKET,
+                    () if descriptor::is_pipe(number) => PIPE,
+                    () => OTHER,
+                };
+                self.kind.store(kind, Ordering::Relaxed);
+                kind
             }
-            kind => kind == SOCKET,
+            kind => kind,
         }
     }
 
-    /// What a try of a socket came to. One that is no socket any more is somebody else's by now, who is asked again.
+    /// Whether a try tells what there is.
+    fn can_be_tried(&self) -> bool {
+        self.kind() != OTHER
+    }
+
+    /// What a try came to. One that is no socket any more is somebody else's by now, who is asked again.
     fn tried(&self, call: &'static str, done: Result<usize, Errno>) -> Result<usize, TransferError> {
         match done {
             Err(Errno::AGAIN) => Err(TransferError::MustWait),
             Err(Errno::NOTSOCK) => {
                 self.kind.store(UNKNOWN, Ordering::Relaxed);
+                Err(TransferError::MustWait)
+            }
+            // Not of this file, or not by this kernel.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if self.kind() == PIPE => {
+                self.kind.store(OTHER, Ordering::Relaxed);
                 Err(TransferError::MustWait)
             }
             done => done.map_err(|errno| os(call, errno)),
@@ -122,78 +137,16 @@ impl Connection {
     /// # Errors
     /// `MustWait` also when nobody can tell.
     pub fn try_read(&self, to: &mut [MaybeUninit<u8>]) -> Result<usize, TransferError> {
-        if self.is_socket() {
-            self.tried("recv", descriptor::receive_now(self.raw(), to))
-        } else {
-            Err(TransferError::MustWait)
+        match self.kind() {
+            SOCKET => self.tried("recv", descriptor::receive_now(self.raw(), to)),
+            PIPE => self.tried("read", descriptor::read_now(self.raw(), to)),
+            _ => Err(TransferError::MustWait),
         }
     }
 
-    /// As [`Connection::try_read`], for who has tried just now: looks again for a little while.
-    fn read_soon(&self, to: &mut [MaybeUninit<u8>], watch: &mut Watch) -> Result<usize, TransferError> {
-        if self.is_socket() {
-            let read = self.learnt.spin_on_calls(|| match self.try_read(to) {
-                Err(TransferError::MustWait) => None,
-                read => Some(read),
-            });
-            return read.unwrap_or(Err(TransferError::MustWait));
-        }
-        let came = watch.look().map_err(TransferError::Os)? || watch.spin(&self.learnt);
-        if came { self.read(to) } else { Err(TransferError::MustWait) }
-    }
-
-    /// Reads what comes next, after a try that found nothing: waits for the first byte. `on_signal` is called whenever a
-    /// signal may have come; what it returns as an error ends the wait, and nothing was read then.
-    ///
-    /// # Errors
-    /// What `on_signal` returned; inside, as [`Connection::read`].
-    pub fn read_interruptibly<E>(
-        &self,
-        to: &mut [MaybeUninit<u8>],
-        on_signal: impl FnMut() -> Result<(), E>,
-    ) -> Result<Result<usize, TransferError>, E> {
-        let mut watch = match Watch::new(&[self.raw()]) {
-            Ok(watch) => watch,
-            Err(refused) => return Ok(Err(TransferError::Os(refused))),
-        };
-        match self.read_soon(to, &mut watch) {
-            Err(TransferError::MustWait | TransferError::Interrupted) => {}
-            read => return Ok(read),
-        }
-        let deadline = Deadline::NEVER;
-        let read = block(WaitKind::Connection, 0, deadline, on_signal, |waiting, _| {
-            loop {
-                match watch.park(waiting, deadline) {
-                    Ok(Waited::Ready) => {}
-                    // One that was made not to wait says so by itself; asked once, and not before a wait that is short.
-                    Ok(_) if waiting.slices() == 1 && descriptor::does_not_wait(self.raw()) => {
-                        return Parked::Done(self.read(to));
-                    }
-                    Ok(_) => return Parked::Interrupted,
-                    Err(refused) => return Parked::Done(Err(TransferError::Os(refused))),
-                }
-                let read = if self.is_socket() { self.try_read(to) } else { self.read(to) };
-                match read {
-                    // Somebody else was faster, or it is another file by now.
-                    Err(TransferError::MustWait) => {}
-                    Err(TransferError::Interrupted) => return Parked::Interrupted,
-                    read => return Parked::Done(read),
-                }
-            }
-        })?;
-        Ok(read.unwrap_or(Err(TransferError::MustWait)))
-    }
-
-    /// Reads, waiting for the first byte; of a socket for all of them.
-    ///
-    /// # Errors
-    /// `MustWait` never: a descriptor that was made not to wait refuses with `EAGAIN`.
-    pub fn read(&self, to: &mut [MaybeUninit<u8>]) -> Result<usize, TransferError> {
-        if self.is_socket() {
-            descriptor::receive_all(self.raw(), to).map_err(|errno| os("recv", errno))
-        } else {
-            descriptor::read(self.raw(), to).map_err(|errno| os("read", errno))
-        }
+    /// Reads, waiting for the first byte in the kernel: for one of which it is known that it need not wait, or will not.
+    fn read(&self, to: &mut [MaybeUninit<u8>]) -> Result<usize, TransferError> {
+        descriptor::read(self.raw(), to).map_err(|errno| os("read", errno))
     }
 
     /// Writes what there is room for, without waiting.
@@ -201,18 +154,15 @@ impl Connection {
     /// # Errors
     /// As [`Connection::try_read`].
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
-        if self.is_socket() {
-            self.tried("sendmsg", descriptor::send_now(self.raw(), parts))
-        } else {
-            Err(TransferError::MustWait)
+        match self.kind() {
+            SOCKET => self.tried("sendmsg", descriptor::send_now(self.raw(), parts)),
+            PIPE => self.tried("writev", descriptor::write_now(self.raw(), parts)),
+            _ => Err(TransferError::MustWait),
         }
     }
 
-    /// Writes, waiting until all is written; less when a signal arrives.
-    ///
-    /// # Errors
-    /// As [`Connection::read`].
-    pub fn write(&self, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
+    /// Writes, waiting in the kernel until all is written: as [`Connection::read`].
+    fn write(&self, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
         descriptor::write(self.raw(), parts).map_err(|errno| os("writev", errno))
     }
 }
@@ -266,25 +216,75 @@ mod tests {
             let mut watch = Watch::new(&[reader.raw()]).expect("open");
             assert_eq!(reader.read_soon(&mut room, &mut watch), Err(TransferError::MustWait));
             assert_eq!(reader.read_interruptibly(&mut room, || Err("a signal")), Err("a signal"));
-            assert_eq!(writer.write(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]), Ok(4));
+            let mut parts = [IoSlice::new(b"ab"), IoSlice::new(b"cd")];
+            assert_eq!(writer.write_interruptibly(&mut parts, || Err(())), Ok(Ok(())));
             assert_eq!(reader.read_interruptibly(&mut room[..3], || Err(())), Ok(Ok(3)));
-            assert_eq!(reader.read(&mut room[..1]), Ok(1));
+            assert_eq!(reader.try_read(&mut room[..1]), Ok(1));
             close((reader, writer));
         }
     }
 
     #[test]
-    fn a_full_socket_makes_a_try_wait() {
-        let [(first, second), others] = pairs();
-        let piece = [7; 4096];
-        let mut written = 0;
-        while let Ok(count) = first.try_write(&[IoSlice::new(&piece)]) {
-            written += count;
+    fn one_that_is_full_makes_a_try_wait_and_a_wait_ask_for_signals() {
+        for (reader, writer) in pairs() {
+            let piece = [7; 4096];
+            let mut written = 0;
+            while let Ok(count) = writer.try_write(&[IoSlice::new(&piece)]) {
+                written += count;
+            }
+            assert!(written >= piece.len());
+            assert_eq!(writer.try_write(&[IoSlice::new(&piece)]), Err(TransferError::MustWait));
+            // As a kernel does it that knows no tries of pipes, too.
+            for kind in [UNKNOWN, OTHER] {
+                writer.kind.store(kind, Ordering::Relaxed);
+                let mut asked = 0;
+                let third_time = || {
+                    asked += 1;
+                    if asked < 3 { Ok(()) } else { Err("a signal") }
+                };
+                assert_eq!(
+                    writer.write_interruptibly(&mut [IoSlice::new(&piece)], third_time),
+                    Err("a signal")
+                );
+            }
+            close((reader, writer));
         }
-        assert!(written >= piece.len());
-        assert_eq!(first.try_write(&[IoSlice::new(&piece)]), Err(TransferError::MustWait));
-        close((first, second));
-        close(others);
+    }
+
+    #[test]
+    fn all_of_it_goes_through_whatever_is_known_of_the_file() {
+        for kind in [UNKNOWN, OTHER] {
+            for (reader, writer) in pairs() {
+                reader.kind.store(kind, Ordering::Relaxed);
+                writer.kind.store(kind, Ordering::Relaxed);
+                let sent: Vec<u8> = (0..1_000_000u32).map(|at| (at % 251) as u8).collect();
+                let mut room = vec![MaybeUninit::uninit(); sent.len() + 5];
+                let filled = std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let mut parts = [IoSlice::new(&sent[..7]), IoSlice::new(&sent[7..])];
+                        assert_eq!(writer.write_interruptibly(&mut parts, || Ok::<_, ()>(())), Ok(Ok(())));
+                        writer.close().expect("open");
+                    });
+                    reader.fill_interruptibly(&mut room, || Ok::<_, ()>(()))
+                });
+                assert_eq!(filled, Ok(Ok(sent.len())), "less at the end alone");
+                // SAFETY: so many were filled.
+                #[allow(unsafe_code)]
+                let same = sent.iter().zip(&room).all(|(sent, came)| *sent == unsafe { came.assume_init() });
+                assert!(same);
+                reader.close().expect("open");
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_message_that_does_not_come_asks_for_signals() {
+        for (reader, writer) in pairs() {
+            writer.write_interruptibly(&mut [IoSlice::new(b"half")], || Ok::<_, ()>(())).expect("no signal").expect("room");
+            let mut room = [MaybeUninit::uninit(); 8];
+            assert_eq!(reader.fill_interruptibly(&mut room, || Err("a signal")), Err("a signal"));
+            close((reader, writer));
+        }
     }
 
     #[test]

@@ -24,6 +24,12 @@ impl Watch {
         watched.map(Self).map_err(OsError::new("poll"))
     }
 
+    /// Watches one that is to be written to: until there is room, or something is wrong with it.
+    pub(super) fn for_room(number: i32) -> Result<Self, OsError> {
+        let watched = descriptor::watched_for_room(number).map_err(OsError::new("poll"))?;
+        Ok(Self(vec![watched]))
+    }
+
     /// Whether one is ready now.
     ///
     /// # Errors

@@ -320,6 +320,12 @@ impl Pool {
         self.link.tasks.len() as usize
     }
 
+    /// How often [`Pool::collect`] has to be called until what lies there now is collected, and what was before.
+    #[must_use]
+    pub fn rounds_of_answers(&self) -> usize {
+        2 + self.link.results.len() as usize / MOST_COLLECTED
+    }
+
     /// Rings the bell: whoever sleeps in [`Pool::wait`] comes back.
     pub fn ring(&self) {
         if let Some(bell) = self.own_bell() {

@@ -29,9 +29,34 @@ pub(crate) fn receive_now(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usi
     rustix::net::recv(named(number)?, to, RecvFlags::DONTWAIT).map(|((read, _), _)| read.len())
 }
 
-/// As [`read`], by `recv(MSG_WAITALL)`: less than asked for only at the end, or when a signal arrives.
-pub(crate) fn receive_all(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
-    rustix::net::recv(named(number)?, to, RecvFlags::WAITALL).map(|((read, _), _)| read.len())
+/// As [`read`], by `preadv2(RWF_NOWAIT)`; EOPNOTSUPP where the kernel knows that for no file of the kind (pipes: before 6.4).
+pub(crate) fn read_now(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    let part = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
+    // SAFETY: the kernel writes at most `to.len()` bytes to `to`, which is borrowed for the call; a number that is no
+    // descriptor is refused.
+    let count = unsafe { libc::preadv2(number, &raw const part, 1, WHERE_IT_IS, libc::RWF_NOWAIT) };
+    usize::try_from(count).map_err(|_| last_errno())
+}
+
+/// As an offset: none, as `read` and `write` have none.
+const WHERE_IT_IS: libc::off_t = -1;
+
+fn last_errno() -> Errno {
+    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// `fstat`: whether it is a pipe, or a FIFO.
+pub(crate) fn is_pipe(number: i32) -> bool {
+    let found = named(number).and_then(rustix::fs::fstat);
+    found.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+}
+
+/// How many bytes a pipe takes at once that has room at all: all it can hold when it is empty, else what is written as a
+/// whole. Of another file it cannot be known, so that is little, too.
+pub(crate) fn room(number: i32) -> usize {
+    let empty = |fd| rustix::io::ioctl_fionread(fd).is_ok_and(|unread| unread == 0);
+    let size = named(number).ok().filter(|fd| empty(*fd)).and_then(|fd| rustix::pipe::fcntl_getpipe_size(fd).ok());
+    size.map_or(rustix::pipe::PIPE_BUF, |size| size.max(rustix::pipe::PIPE_BUF))
 }
 
 /// `getsockopt(SO_TYPE)`: whether it is a socket.
@@ -48,6 +73,11 @@ pub(crate) fn does_not_wait(number: i32) -> bool {
 /// `writev`.
 pub(crate) fn write(number: i32, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
     rustix::io::writev(named(number)?, parts)
+}
+
+/// As [`write`], by `pwritev2(RWF_NOWAIT)`; EOPNOTSUPP as for [`read_now`].
+pub(crate) fn write_now(number: i32, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    rustix::io::pwritev2(named(number)?, parts, u64::MAX, rustix::io::ReadWriteFlags::NOWAIT)
 }
 
 /// `sendmsg(MSG_DONTWAIT)`.
@@ -76,6 +106,11 @@ pub(crate) type Watched = polling::Watched<'static>;
 /// A descriptor that somebody wants to read from.
 pub(crate) fn watched(number: i32) -> Result<Watched, Errno> {
     named(number).map(polling::Watched::readable)
+}
+
+/// A descriptor that somebody wants to write to.
+pub(crate) fn watched_for_room(number: i32) -> Result<Watched, Errno> {
+    named(number).map(|fd| polling::Watched::new(fd, rustix::event::PollFlags::OUT))
 }
 
 /// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)`.
