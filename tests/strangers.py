@@ -36,7 +36,8 @@ def put_each_size(queue: Any) -> None:
         queue.put(bytes(size))
 
 
-def wait_for(event: Any) -> None:
+def wait_for(event: Any, began: Any) -> None:
+    began.set()
     event.wait(60)
 
 

@@ -112,9 +112,11 @@ def run_program(tmp_path: Path, ctx: BaseContext, body: str) -> str:
 def test_another_member_s_descriptor_of_the_memory_will_do(ctx: Any, tmp_path: Path) -> None:
     body = """
 strangers.give_up_privileges()
-event = ctx.Event()
-forked = manyhands.get_context("fork").Process(target=strangers.wait_for, args=(event,))
+event, began = ctx.Event(), ctx.Event()
+forked = manyhands.get_context("fork").Process(target=strangers.wait_for, args=(event, began))
 forked.start()
+# It is a member of the family only now.
+began.wait(20)
 os.closerange(3, strangers.OUT_OF_REACH)
 queue = ctx.Queue()
 process = ctx.Process(target=strangers.put_each_size, args=(queue,))
