@@ -124,14 +124,14 @@ impl Waiting {
     /// One that does not spin: others that do have its processor.
     #[must_use]
     pub const fn without_spin(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: true, woken: false }
+        Self { kind, since: 0, slices: 0, spun: true, woken: false, began: None }
     }
 
     /// One of a thread that no signal is meant for, and that only threads of its own process wake, which do not die alone: it
     /// wakes for nothing else.
     #[must_use]
     pub const fn undisturbed(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: u32::MAX, spun: true, woken: false }
+        Self { kind, since: 0, slices: u32::MAX, spun: true, woken: false, began: None }
     }
 
     /// Another wait begins: what the last one was has no meaning for how long this one takes.
