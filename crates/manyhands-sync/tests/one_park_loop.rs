@@ -65,8 +65,14 @@ fn only_the_blocking_loop_and_the_pools_leader_have_waits_of_their_own() {
     ];
     assert_eq!(begun, known);
     // Callers that follow a leader, and the drivers of pools.
-    assert_eq!(users_of("Waiting::without_spin(", "manyhands-sync/"), ["manyhands-python/src/pool/leading.rs"]);
-    assert_eq!(users_of("Waiting::undisturbed(", "manyhands-sync/"), ["manyhands-python/src/pool/leadership.rs"]);
+    assert_eq!(
+        users_of("Waiting::without_spin(", "manyhands-sync/"),
+        ["manyhands-python/src/pool/leading.rs"]
+    );
+    assert_eq!(
+        users_of("Waiting::undisturbed(", "manyhands-sync/"),
+        ["manyhands-python/src/pool/leadership.rs"]
+    );
 }
 
 #[test]

@@ -280,7 +280,10 @@ mod tests {
     #[test]
     fn the_rest_of_a_message_that_does_not_come_asks_for_signals() {
         for (reader, writer) in pairs() {
-            writer.write_interruptibly(&mut [IoSlice::new(b"half")], || Ok::<_, ()>(())).expect("no signal").expect("room");
+            writer
+                .write_interruptibly(&mut [IoSlice::new(b"half")], || Ok::<_, ()>(()))
+                .expect("no signal")
+                .expect("room");
             let mut room = [MaybeUninit::uninit(); 8];
             assert_eq!(reader.fill_interruptibly(&mut room, || Err("a signal")), Err("a signal"));
             close((reader, writer));

@@ -55,7 +55,8 @@ pub(crate) fn is_pipe(number: i32) -> bool {
 /// whole. Of another file it cannot be known, so that is little, too.
 pub(crate) fn room(number: i32) -> usize {
     let empty = |fd| rustix::io::ioctl_fionread(fd).is_ok_and(|unread| unread == 0);
-    let size = named(number).ok().filter(|fd| empty(*fd)).and_then(|fd| rustix::pipe::fcntl_getpipe_size(fd).ok());
+    let size =
+        named(number).ok().filter(|fd| empty(*fd)).and_then(|fd| rustix::pipe::fcntl_getpipe_size(fd).ok());
     size.map_or(rustix::pipe::PIPE_BUF, |size| size.max(rustix::pipe::PIPE_BUF))
 }
 
