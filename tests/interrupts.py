@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 #: Sends SIGINT after each delay that it reads, and says when it did, by the clock that all processes share.
 SENDER = """
 import os, signal, sys, time
@@ -51,7 +53,9 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        before = [(number, signal.signal(number, self._handler)) for number in (signal.SIGINT, signal.SIGALRM)]
+        before = [
+            (number, signal.signal(number, self._handler)) for number in (signal.SIGINT, signal.SIGALRM)
+        ]
         try:
             yield
         finally:
@@ -71,10 +75,11 @@ class Interrupts:
 
     def interrupt(self, name: str, call: Callable[[], Any]) -> None:
         """Calls it, which is to take longer than any delay: one signal, one exception, which is no other's context."""
-        assert self.sender.stdin is not None and self.sender.stdout is not None
+        assert self.sender.stdin is not None
+        assert self.sender.stdout is not None
         delay, by_alarm = self.delay(), self.moments.random() < 0.5
         self.handled.clear()
-        try:
+        with pytest.raises(KeyboardInterrupt) as raised:
             try:
                 if by_alarm:
                     sent = time.monotonic() + delay
@@ -85,10 +90,7 @@ class Interrupts:
                 call()
             finally:
                 arrived = time.monotonic()
-        except KeyboardInterrupt as raised:
-            assert raised.__context__ is None and raised.__cause__ is None
-        else:
-            raise AssertionError(f"{name} has returned")
+        assert (raised.value.__context__, raised.value.__cause__) == (None, None), name
         if not by_alarm:
             sent = float(self.sender.stdout.readline())
         assert len(self.handled) == 1

@@ -16,6 +16,7 @@ import pytest
 import targets
 from alarms import LONG, SOON, Alarm, alarms, interrupted, raising
 
+
 def test_get_and_put(ctx: Any) -> None:
     queue = ctx.Queue(1)
     interrupted(queue.get)
