@@ -223,7 +223,7 @@ def _is_standard(bootstrap: Any) -> bool:
 
 
 def note_status(code: int) -> int:
-    """The status with which a forked child ends that has this exit code, noted for a parent that cannot have it from the
+    """The status with which a forked child of this exit code ends, noted for a parent that cannot have it from the
     kernel. The standard library's `os._exit` raises for what is no C int, and the child ends with status 1.
     """
     if not -1 << 31 <= code < 1 << 31:
@@ -359,8 +359,8 @@ def _bootstrap(process_obj: Any, parent_sentinel: int | None) -> int:
     return code
 
 
-#: Whether a forked child's end runs the functions that were registered with `atexit` in it. Up to 3.12 it does not, and a
-#: process ends what it has started before it waits for its threads; later, `atexit` does that.
+#: Whether a forked child's end runs the functions that were registered with `atexit` in it. Up to 3.12 it does not, and
+#: a process ends what it has started before it waits for its threads; later, `atexit` does that.
 RUNS_AT_EXIT = sys.version_info >= (3, 13)
 
 

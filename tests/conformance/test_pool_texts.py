@@ -23,7 +23,7 @@ def test_a_result_that_is_not_there_is_not_ready(ctx: Any, file_gate: Path, how:
     with ctx.Pool(1) as pool:
         items = (str(file_gate),)
         result = getattr(pool, how)(targets.until_gone, items if how != "starmap_async" else [items])
-        with pytest.raises(ValueError, match="^<.* object at 0x[0-9a-f]+> not ready$") as raised:
+        with pytest.raises(ValueError, match=r"^<.* object at 0x[0-9a-f]+> not ready$") as raised:
             result.successful()
         assert str(raised.value) == f"{result!r} not ready"
         file_gate.unlink()
@@ -59,7 +59,7 @@ def test_a_refused_result_is_shown_with_its_chunk(ctx: Any, how: str, chunksize:
 
 def test_a_refused_result_of_a_call_is_shown_itself(ctx: Any) -> None:
     with ctx.Pool(1) as pool:
-        with pytest.raises(encoding_error(ctx), match="^Error sending result: '<refused 1>'. "):
+        with pytest.raises(encoding_error(ctx), match=r"^Error sending result: '<refused 1>'. "):
             pool.apply(targets.refused, (1,))
         with pytest.raises(encoding_error(ctx), match=r"^Error sending result: '\[<refused 1>\]'. "):
             pool.starmap(targets.refused, [(1,)])
@@ -70,11 +70,11 @@ def test_a_refused_result_of_a_call_is_shown_itself(ctx: Any) -> None:
 def test_a_function_that_raises_stop_iteration_fails(ctx: Any, chunksize: int) -> None:
     """In the standard library the rest of its chunk is missing in the list."""
     with ctx.Pool(1) as pool:
-        with pytest.raises(StopIteration, match="^2$"):
+        with pytest.raises(StopIteration, match=r"^2$"):
             pool.map(targets.stop_at_two, range(4), chunksize)
         results = pool.imap(targets.stop_at_two, range(4), chunksize)
         assert [next(results), next(results)] == [0, 1]
-        with pytest.raises(StopIteration, match="^2$"):
+        with pytest.raises(StopIteration, match=r"^2$"):
             next(results)
         assert list(results) == [3]
 
@@ -83,5 +83,5 @@ def test_stop_iteration_ends_who_reads_one_by_one(ctx: Any) -> None:
     with ctx.Pool(1) as pool:
         for how in (pool.imap, pool.imap_unordered):
             assert list(how(targets.stop_at_two, range(4))) == [0, 1]
-        with pytest.raises(StopIteration, match="^2$"):
+        with pytest.raises(StopIteration, match=r"^2$"):
             pool.apply(targets.stop_at_two, (2,))

@@ -106,7 +106,9 @@ class TestExitCode:
 
     # The standard library's forked child goes on with its parent's program here, since it cannot end.
     @pytest.mark.ours_only
-    @pytest.mark.parametrize(("code", "spawned"), [(1 << 40, 0), (5 + (1 << 32), 5), (1 << 70, 255)], ids=repr)
+    @pytest.mark.parametrize(
+        ("code", "spawned"), [(1 << 40, 0), (5 + (1 << 32), 5), (1 << 70, 255)], ids=repr
+    )
     def test_sys_exit_with_more_than_an_int(self, ctx: Any, code: int, spawned: int) -> None:
         expected = spawned if ctx.get_start_method() == "spawn" else 1
         assert run(ctx, targets.leave, code).exitcode == expected
