@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import time
@@ -40,3 +41,8 @@ def log_to_the_end(connection: Any) -> None:
     logger = multiprocessing.get_logger()
     logger.setLevel(logging.INFO)
     logger.addHandler(Handler())
+
+
+def leave_an_exit_handler(connection: Any) -> None:
+    atexit.register(connection.send, "at exit")
+    connection.send("returned")

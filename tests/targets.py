@@ -520,3 +520,26 @@ def outcome_of(queue: Any, method: str, args: tuple[Any, ...], answers: Any) -> 
 def put_after_a_while(queue: Any, item: Any, seconds: float) -> None:
     time.sleep(seconds)
     queue.put(item)
+
+
+class Refused:
+    """Cannot be pickled."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"<refused {self.number}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("not pickled")
+
+
+def refused(number: int) -> Refused:
+    return Refused(number)
+
+
+def stop_at_two(number: int) -> int:
+    if number == 2:
+        raise StopIteration(number)
+    return number

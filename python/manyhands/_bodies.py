@@ -20,7 +20,7 @@ from typing import Any
 from . import _enumerations, _fingerprints, _identities
 from ._manyhands import Block
 
-__all__ = ["Body", "bases_of", "look", "made_of", "names_of", "put_bases_on", "put_on", "state_of"]
+__all__ = ["Body", "bases_of", "look", "made_of", "put_bases_on", "put_members_on", "put_on", "state_of"]
 
 #: A shorter one goes with each message.
 _SHORT = 256
@@ -148,9 +148,12 @@ def put_on(cls: Any, body: bytes | Block, beside: list[Any], before: frozenset[A
     return names
 
 
-def names_of(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[Any]:
-    """What `put_on` would set."""
-    return _names_in(_put_of(cls, body, beside)[1])
+def put_members_on(cls: Any, body: bytes | Block, beside: list[Any]) -> frozenset[Any]:
+    """Of what `put_on` sets, only what members of an enumeration have and this class's do not; all the names."""
+    state = _put_of(cls, body, beside)[1]
+    for name, has in state[1].items():
+        _enumerations.give(cls._member_map_[name], has)
+    return _names_in(state)
 
 
 def _names_in(state: Any) -> frozenset[Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copyreg
 import functools
 import importlib
-import sys
 import types
 import typing
 import weakref
@@ -22,6 +21,7 @@ import cloudpickle
 
 from . import (
     _bodies,
+    _brought,
     _descriptors,
     _enumerations,
     _fingerprints,
@@ -30,8 +30,8 @@ from . import (
     _marks,
     _pickler,
     _sources,
+    _type_parameters,
     _typed_in,
-    _unguarded,
 )
 from ._manyhands import Sink
 
@@ -78,6 +78,9 @@ class _Reducers:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    #: Whether what type parameters refer to goes along with them.
+    _tells_all = True
+
     def __init__(self, sink: Sink, sendable: _Sendable | None = None, carries: bool = False) -> None:
         self.dispatch_table = _Reducers({} if sink.is_standard else _pickler.own_reducers)
         super().__init__(sink, buffer_callback=sink.keep)
@@ -106,6 +109,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _make_cell, ()
         if kind is _Cached and _found_by_name.has_no_name(obj):
             return self._reduce_cached(obj)
+        if kind in _type_parameters.KINDS and _pickler.registered(kind) is None:
+            return _type_parameters.reduce(obj, self._tells_all)
         return NotImplemented
 
     # --- functions ---
@@ -118,6 +123,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         cells = function.__closure__
         self._cells.update((id(cell), cell) for cell in cells or ())
         slots["__closure__"] = None
+        if getattr(function, "__type_params__", ()):
+            slots["__type_params__"] = function.__type_params__  # type: ignore[attr-defined]
         slots["__module__"] = _fingerprints.main_named(slots["__module__"])
         used = slots["__globals__"]
         module = _found_by_name.module_of(function)
@@ -204,8 +211,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 class _BodyPickler(_Pickler):
     """One of the two pickles of a class's body: other classes without names go beside it."""
 
-    def __init__(self, sink: Sink, cls: type, sendable: _Sendable | None) -> None:
+    def __init__(self, sink: Sink, cls: type, sendable: _Sendable | None, tells_all: bool) -> None:
         super().__init__(sink, sendable)
+        self._tells_all = tells_all
         self._cls = cls
         self.beside: list[Any] = []
         self.names: dict[str, None] = {}
@@ -251,9 +259,10 @@ def _make_body(cls: type, sendable: _Sendable | None) -> _bodies.Body | None:
     pickles: list[bytes] = []
     beside: list[list[Any]] = []
     names: dict[str, None] = {}
-    for what in (made, (set_state, state)):
+    # What a class's own type parameters refer to may be the class itself: it is told when that is there.
+    for what, tells_all in ((made, False), ((set_state, state), True)):
         sink = Sink(True)
-        pickler = _BodyPickler(sink, cls, sendable)
+        pickler = _BodyPickler(sink, cls, sendable, tells_all)
         pickler.dump(what)
         pickles.append(sink.pickle())
         beside.append(pickler.beside)
@@ -274,6 +283,12 @@ def _as_it_is_named(cls: Any, make: Any, arguments: Any) -> tuple[Any, Any]:
         if "__orig_bases__" in more and not typing.is_typeddict(cls):
             bases = cls.__bases__
         more["__module__"] = _fingerprints.main_named(cls.__module__)
+        if typing.is_typeddict(cls) and "__orig_bases__" not in more:
+            # Before 3.12 those of one that is derived are not known any more; what it has of them is its own.
+            make, bases = (
+                _make_typed_dict,
+                (typing.TypedDict, *(base for base in bases if base is typing.Generic)),
+            )
         first = [kind, name, bases, more]
     return make, (*first, None, extra)
 
@@ -321,36 +336,11 @@ def _make_code(arguments: tuple[Any, ...], file: str, text: list[str]) -> types.
 # --- other things with names ---
 
 
-def _reduce_variable(variable: Any) -> Any:
-    """A type variable or `typing.NewType`: the main module's by name, if the receiver has that module."""
-    name, module = variable.__name__, _fingerprints.main_named(variable.__module__)
-    found = vars(sys.modules[variable.__module__]).get(name) if variable.__module__ in sys.modules else None
-    if found is variable and (module != "__main__" or not _by_value_in_main(name)):
-        return str(name)
-    return _make_variable, (module, name, type(variable), *_parameters_of(variable))
-
-
-def _by_value_in_main(name: str) -> bool:
-    return _pickler.main_by_value() or name in _pickler.names_below()
-
-
-def _parameters_of(variable: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(variable, typing.NewType):
-        return (variable.__supertype__,), {}
-    if not isinstance(variable, (typing.TypeVar, typing.ParamSpec)):
-        return (), {}
-    named = {key: getattr(variable, f"__{key}__") for key in ("bound", "covariant", "contravariant")}
-    return getattr(variable, "__constraints__", ()), {key: each for key, each in named.items() if each}
-
-
 _REDUCERS: dict[Any, Any] = {
     types.CodeType: _code_by_value,
     functools.cached_property: lambda each: (_make_cached_property, (each.func, each.attrname)),
     weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
     weakref.WeakValueDictionary: lambda each: (type(each), (dict(each),)),
-    **dict.fromkeys(
-        (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType), _reduce_variable
-    ),
 }
 
 
@@ -388,7 +378,7 @@ def _set_state(function: types.FunctionType, state: Any) -> None:
     set_state, own, held, used, said = state
     header = _identities.Header._make(said)
     if used:
-        _bring(used)
+        _brought.bring(used)
     record = _identities.record_of(function)
     if not record.is_complete:
         set_state(function, own)
@@ -396,7 +386,7 @@ def _set_state(function: types.FunctionType, state: Any) -> None:
             if value:
                 cell.cell_contents = value[0]
         record.is_complete, record.version = True, header.state
-    _bring_by_its_name(function, header)
+    _brought.bring_by_its_name(function, header)
 
 
 def _make_class(said: tuple[Any, ...], body: Any, beside: list[Any]) -> Any:
@@ -414,24 +404,28 @@ def _make_class(said: tuple[Any, ...], body: Any, beside: list[Any]) -> Any:
     return cls
 
 
+def _make_typed_dict(kind: Any, name: str, bases: Any, more: dict[str, Any], *_unused: Any) -> Any:
+    return kind(name, types.resolve_bases(bases), dict(more))
+
+
 def _complete_class(cls: Any, state: Any) -> None:
     said, body, beside, used = state
     header = _identities.Header._make(said)
     if used:
-        _bring(used)
+        _brought.bring(used)
     record = _identities.record_of(cls)
     if record.version == header.state or (record.is_own and not record.follows(header)):
         pass
     elif record.is_like_parents:
-        # Only a later one differs.
+        # Only a later one differs; but for what members of an enumeration have been given.
         record.is_like_parents = False
-        record.names, record.version = _bodies.names_of(cls, body, beside[1]), header.state
+        record.names, record.version = _bodies.put_members_on(cls, body, beside[1]), header.state
     else:
         if record.version is not None:
             _bodies.put_bases_on(cls, body, beside[0])
         record.names = _bodies.put_on(cls, body, beside[1], record.names)
         record.version = header.state
-    _bring_by_its_name(cls, header)
+    _brought.bring_by_its_name(cls, header)
 
 
 def _make_cached(said: tuple[Any, ...], wrapped: Any, maxsize: Any, typed: bool) -> Any:
@@ -439,7 +433,7 @@ def _make_cached(said: tuple[Any, ...], wrapped: Any, maxsize: Any, typed: bool)
     cached = _identities.find_cached(header)
     if cached is None:
         cached = _identities.note_received(functools.lru_cache(maxsize, typed)(wrapped), header)
-    _bring_by_its_name(cached, header)
+    _brought.bring_by_its_name(cached, header)
     return cached
 
 
@@ -447,47 +441,3 @@ def _make_cached_property(function: Any, name: str | None) -> Any:
     made: functools.cached_property[Any] = functools.cached_property(function)
     made.attrname = name
     return made
-
-
-def _make_variable(module: str, name: str, kind: Any, parameters: Any, named: Any) -> Any:
-    found = _found_by_name.main_globals().get(name) if module == "__main__" else None
-    if type(found) is kind and _parameters_of(found) == (parameters, named):
-        return found
-    made = kind(name, *parameters, **named)
-    made.__module__ = module
-    if module == "__main__":
-        _bring({name: (made, None)})
-    return made
-
-
-#: What came with functions and classes into the main module, by the names there.
-_brought: dict[str, object] = {}
-_NOTHING = object()
-
-
-def _bring_by_its_name(obj: Any, header: _identities.Header) -> None:
-    if header.is_named and header.module == "__main__" and "." not in header.qualname:
-        _bring({header.qualname: (obj, None)})
-
-
-def _bring(used: dict[str, Any]) -> None:
-    """Names that this main module does not have, or has from an earlier message, or only because this process began as
-    a copy of one, or in the middle of the module: unless the program here has bound them anew since, or the sender has
-    what it had last.
-    """
-    main = _found_by_name.main_globals()
-    for name, (value, mark) in used.items():
-        before = main.get(name, _NOTHING)
-        earlier = (_brought.get(name, _NOTHING), _unguarded.names.get(name, _NOTHING))
-        if (
-            before is _NOTHING
-            or any(before is each for each in earlier)
-            or (before is not None and _pickler.was_there(name, before))
-        ):
-            if before is not _NOTHING and _marks.are_same(_marks.last.get(name), mark):
-                # What it holds here may be this process's own doing.
-                continue
-            main[name] = _brought[name] = value
-            _marks.last[name] = mark
-            if _pickler.is_named(value):
-                _pickler.note_came(name)

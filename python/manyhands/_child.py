@@ -41,7 +41,10 @@ def spawned(place: int, family: int, job: int, life: int, tracker: int, main: in
     process_obj = read_job(job, lambda data: _prepare(data, main))
     gc.freeze()
     gc.enable()
-    sys.exit(run(process_obj, life))
+    code = run(process_obj, life)
+    # The interpreter's end makes a C long of it, or -1.
+    _manyhands.note_exit((code if -1 << 63 <= code < 1 << 63 else -1) & 0xFF)
+    sys.exit(code)
 
 
 def read_job(job: int, prepare: Callable[[dict[str, Any]], None]) -> Any:
@@ -137,15 +140,13 @@ def _tell_start_method(context: Any) -> None:
 
 
 def run(process_obj: Any, life: int) -> int:
-    """Run the process; its exit status."""
+    """Run the process; its exit code."""
     from . import _manyhands, process
 
     if process.dies_with_parent(process_obj) and not _manyhands.die_with_parent(life):
         return 1
     _manyhands.note_label(process.label(process_obj))
-    code = process.run(process_obj, life)
-    _manyhands.note_exit(code)
-    return code
+    return process.run(process_obj, life)
 
 
 def _prepare(data: dict[str, Any], compiled: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-__all__ = ["attributes", "is_one", "make", "parts", "set_state", "state"]
+__all__ = ["attributes", "give", "is_one", "make", "parts", "set_state", "state"]
 
 #: What the metaclass gives each member.
 _OF_EVERY_MEMBER = ("_value_", "_name_", "__objclass__", "_sort_order_")
@@ -68,6 +68,24 @@ def attributes(member: Any) -> dict[str, Any]:
 
 
 # --- in the receiver ---
+
+
+def give(member: Any, has: dict[str, Any]) -> None:
+    """The program's attributes, and no others; those that are the same already stay the objects that they are."""
+    own = attributes(member)
+    for name in own.keys() - has.keys():
+        del vars(member)[name]
+    for name, value in has.items():
+        if name not in own or not _are_same(own[name], value):
+            vars(member)[name] = value
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:
+        # They compare themselves as they like; arrays do not say.
+        return False
 
 
 def make(kind: Any, name: str, bases: Any, qualname: str, module: str, members: list[Any]) -> Any:

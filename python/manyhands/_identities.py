@@ -14,12 +14,25 @@ import os
 import sys
 import types
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from . import _fingerprints, _pickler, _unguarded
 
-__all__ = ["Header", "Record", "find_class", "find_function", "header_of", "note_received", "record_of"]
+__all__ = [
+    "Header",
+    "Record",
+    "find_class",
+    "find_function",
+    "header_of",
+    "is_another",
+    "known_by",
+    "note_received",
+    "note_variable",
+    "record_of",
+    "tokens_of",
+]
 
 
 class Header(NamedTuple):
@@ -52,6 +65,9 @@ class Header(NamedTuple):
 #: By identity: classes need not be hashable.
 _records: dict[int, Record] = {}
 _by_token: dict[bytes, Record] = {}
+#: Of the last objects to which there are no weak references, what forgets them.
+_kept: deque[Callable[[Any], None]] = deque()
+_MOST_KEPT = 512
 
 
 class Record:
@@ -99,7 +115,15 @@ class Record:
                 if by_token.get(each) is self:
                     del by_token[each]
 
-        self.ref = weakref.ref(obj, forget)
+        self.ref: Callable[[], Any]
+        try:
+            self.ref = weakref.ref(obj, forget)
+        except TypeError:
+            # What ``type X = ...`` makes.
+            self.ref = lambda: obj
+            _kept.append(forget)
+            if len(_kept) > _MOST_KEPT:
+                _kept.popleft()(None)
 
     def follows(self, header: Header) -> bool:
         """Whether what that message says of a class of this process's own is news of its parent's."""
@@ -148,13 +172,13 @@ def note_received(obj: Any, header: Header) -> Any:
         return known
     record.header = header
     _records[id(obj)] = record
-    _note_tokens(record, header)
+    _note_tokens(record, header.tokens)
     return obj
 
 
 def note_copy(function: Any, header: Header) -> Any:
     """It was made for a message, in which the function that the token means has another state than it has here."""
-    before = _known(header)
+    before = _known(header.tokens)
     if before is None or not before.is_own:
         record = _by_token[header.tokens[0]] = Record(function, header.tokens[0], False)
         record.header = header
@@ -173,7 +197,7 @@ def _adopt(obj: Any, header: Header) -> Any:
         # Nobody knows it by a token of this process's so far.
         _records[id(obj)] = _new(obj, header.tokens[0], True)
     record = record_of(obj)
-    _note_tokens(record, header)
+    _note_tokens(record, header.tokens)
     if not header.is_named and _is_named(header, obj):
         # There the name means another one: from here it goes by value, too.
         _pickler.note_came(header.qualname.partition(".")[0])
@@ -184,19 +208,47 @@ def _adopt(obj: Any, header: Header) -> Any:
     return obj
 
 
-def _note_tokens(record: Record, header: Header) -> None:
-    for token in header.tokens:
+def _note_tokens(record: Record, tokens: tuple[bytes, ...]) -> None:
+    for token in tokens:
         if token not in record.tokens and len(record.tokens) < _MOST_TOKENS:
             record.tokens[token] = None
             _by_token[token] = record
 
 
-def _known(header: Header) -> Record | None:
-    for token in header.tokens:
+def _known(tokens: tuple[bytes, ...]) -> Record | None:
+    for token in tokens:
         record = _by_token.get(token)
         if record is not None and record.ref() is not None:
             return record
     return None
+
+
+# --- what has a name and no code ---
+
+
+def tokens_of(variable: Any) -> tuple[bytes, ...]:
+    """A type variable's and the like."""
+    return tuple(record_of(variable).tokens)
+
+
+def known_by(tokens: tuple[bytes, ...]) -> Any:
+    record = _known(tokens)
+    return record.ref() if record is not None else None
+
+
+def note_variable(variable: Any, tokens: tuple[bytes, ...], body: Any = None, is_own: bool = False) -> Any:
+    """It was made for a message, or is this process's own and what the tokens mean; or the one that another thread has
+    made meanwhile."""
+    record = _records.get(id(variable)) if is_own else None
+    if record is None or record.ref() is not variable:
+        record = _new(variable, tokens[0], is_own)
+        known = record.ref()
+        if known is not variable and known is not None:
+            return known
+        record.body, record.is_complete = body, record.is_complete or body is None
+        _records[id(variable)] = record
+    _note_tokens(record, tokens)
+    return variable
 
 
 # --- in the sender ---
@@ -367,7 +419,7 @@ def _all_of(obj: Any) -> bytes | None:
 
 def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
     """The class of this process's that the message means; ``None`` if it has none. ``bases`` tells its bases."""
-    record = _known(header)
+    record = _known(header.tokens)
     known = record.ref() if record is not None else None
     if known is not None:
         return known
@@ -395,13 +447,16 @@ def find_class(header: Header, bases: Callable[[], Iterable[Any]]) -> Any:
 
 
 def _may_be(cls: type, header: Header) -> bool:
-    record = _records.get(id(cls))
-    if record is not None and record.ref() is cls:
-        # The process that gave both tokens knows that they are two classes.
-        origins = {token[:8] for token in record.tokens}
-        if any(token[:8] in origins for token in header.tokens):
-            return False
-    return _fits(cls, header)
+    return not is_another(cls, header.tokens) and _fits(cls, header)
+
+
+def is_another(obj: Any, tokens: tuple[bytes, ...]) -> bool:
+    """Whether it is known not to be what the tokens mean: the process that gave both knows that they are two."""
+    record = _records.get(id(obj))
+    if record is None or record.ref() is not obj:
+        return False
+    origins = {token[:8] for token in record.tokens}
+    return any(token[:8] in origins for token in tokens)
 
 
 def _is_own(cls: type) -> bool:
@@ -424,7 +479,7 @@ def find_function(header: Header) -> Any:
     for each in _candidates(header):
         if type(each) is types.FunctionType and _fits(each, header) and not _is_outdated(each, header):
             return _adopt(each, header)
-    record = _known(header)
+    record = _known(header.tokens)
     known = record.ref() if record is not None else None
     if record is None or known is None:
         return None
@@ -450,5 +505,5 @@ def find_cached(header: Header) -> Any:
     for each in _candidates(header):
         if hasattr(each, "cache_parameters") and _fits(each.__wrapped__, header):
             return _adopt(each, header)
-    record = _known(header)
+    record = _known(header.tokens)
     return record.ref() if record is not None else None

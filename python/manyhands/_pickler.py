@@ -49,6 +49,7 @@ __all__ = [
     "note_lacking_names",
     "registered",
     "standard_dumps",
+    "used_of_main",
     "was_there",
 ]
 
@@ -384,6 +385,24 @@ def _names_below_for(sink: Sink) -> set[str]:
         if not all(map(is_, map(names.get, known, repeat(_met)), map(call, known.values()))):
             return _looked_again(names)
     return _below
+
+
+def used_of_main(obj: Any) -> tuple[dict[str, Any], list[tuple[str, object]]] | None:
+    """The main module's names, and those of its functions and classes that one uses which was pickled by its name,
+    itself included, with what they mean. ``None`` for what is of other modules, or while no child has the main module.
+    """
+    if getattr(obj, "__module__", None) not in ("__main__", "__mp_main__"):
+        return None
+    top = obj.__qualname__.partition(".")[0]
+    known = _used_by.get(top)
+    if known is None and top in _met:
+        try:
+            known = _note_used_by(top)
+        except (OSError, ImportError):
+            # As above.
+            return None
+    names = vars(sys.modules["__main__"])
+    return None if known is None else (names, [(name, each()) for name, each in known.items()])
 
 
 def _looked_again(names: dict[str, Any]) -> set[str]:

@@ -18,7 +18,7 @@ from . import _child, _install, _manyhands, _unguarded, forkserver
 from . import _worker as _worker
 from . import context as _context  # noqa: F401
 from . import queues as _queues  # noqa: F401
-from .process import end
+from .process import RUNS_AT_EXIT, end, note_status
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ def _fork_reserve(server: _manyhands.Zygote, life: int, handlers: dict[signal.Si
 def _be_a_child(server: _manyhands.Zygote, life: int, handlers: dict[signal.Signals, Any]) -> NoReturn:
     code = 1
     try:
-        atexit._clear()
-        atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
+        if RUNS_AT_EXIT:
+            atexit._clear()
+            atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
         os.close(life)
         request = server.in_child()
         if request is None:
@@ -122,7 +123,8 @@ def _be_a_child(server: _manyhands.Zygote, life: int, handlers: dict[signal.Sign
         sys.excepthook(type(error), error, error.__traceback__)
         sys.stderr.flush()
     finally:
-        atexit._run_exitfuncs()
+        if RUNS_AT_EXIT:
+            atexit._run_exitfuncs()
         _manyhands.keep_locks()
         os._exit(code)
 
@@ -135,7 +137,7 @@ def _serve(job: int, life: int, passed: list[int]) -> int:
     process_obj = _child.read_job(job, lambda data: _unguarded.import_main(lambda: spawn.prepare(data)))
     if not getattr(process_obj, "_is_pool_worker", False):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    return _child.run(process_obj, life)
+    return note_status(_child.run(process_obj, life))
 
 
 def _import(preload: list[str], on_error: str, data: dict[str, Any]) -> None:

@@ -203,7 +203,9 @@ class Pool(_StandardPool):
 
     def __repr__(self) -> str:
         cls = self.__class__
-        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+        # The standard library's pool keeps the processes that have left it when it was closed.
+        size = len(self._pool) if self._state == RUN else self._processes
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>"
 
     @_standard.Seen
     def _pool(self) -> list[Any]:

@@ -11,7 +11,16 @@ from multiprocessing import process, util
 
 from . import _manyhands
 from .context import _force_start_method
-from .process import dies_with_parent, end, flush_std_streams, label, make_stdin, run
+from .process import (
+    RUNS_AT_EXIT,
+    dies_with_parent,
+    end,
+    flush_std_streams,
+    label,
+    make_stdin,
+    note_status,
+    run,
+)
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
@@ -102,9 +111,10 @@ def _live(process_obj: Any, start: _manyhands.Start, dies: bool, name: str, inhe
     code = 1
     try:
         start.let_signals_in()
-        # In the child at-exit functions of the parent's are not ours to run.
-        atexit._clear()
-        atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
+        if RUNS_AT_EXIT:
+            # In the child at-exit functions of the parent's are not ours to run.
+            atexit._clear()
+            atexit.register(end, util, util._exit_function)  # type: ignore[attr-defined]
         if inherited is not None:
             inherited.note_forked()
         life = start.in_child()
@@ -113,10 +123,10 @@ def _live(process_obj: Any, start: _manyhands.Start, dies: bool, name: str, inhe
         else:
             _force_start_method(process_obj._start_method)
             _manyhands.note_label(name)
-            code = run(process_obj, life)
-            _manyhands.note_exit(code)
+            code = note_status(run(process_obj, life))
     finally:
-        atexit._run_exitfuncs()
+        if RUNS_AT_EXIT:
+            atexit._run_exitfuncs()
         _manyhands.keep_locks()
         os._exit(code)
 

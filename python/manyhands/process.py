@@ -222,6 +222,17 @@ def _is_standard(bootstrap: Any) -> bool:
     return getattr(bootstrap, "__globals__", None) is vars(_std)
 
 
+def note_status(code: int) -> int:
+    """The status with which a forked child of this exit code ends, noted for a parent that cannot have it from the
+    kernel. The standard library's `os._exit` raises for what is no C int, and the child ends with status 1.
+    """
+    if not -1 << 31 <= code < 1 << 31:
+        print("OverflowError: Python int too large to convert to C int", file=sys.stderr, flush=True)
+        code = 1
+    _manyhands.note_exit(code & 0xFF)
+    return code
+
+
 def end(util: Any, at_exit: Callable[[], object]) -> None:
     """Calls ``at_exit``, the at-exit function of ``util`` or somebody else's in its place.
 
@@ -339,7 +350,7 @@ def _bootstrap(process_obj: Any, parent_sentinel: int | None) -> int:
         sys.stderr.write(f"Process {process_obj.name}:\n")
         traceback.print_exc()
     finally:
-        if util is not None and _EXITS_EARLY:
+        if util is not None and not RUNS_AT_EXIT:
             util._exit_function()
         threading._shutdown()  # type: ignore[attr-defined]
         if util is not None and util._logger is not None:
@@ -348,8 +359,9 @@ def _bootstrap(process_obj: Any, parent_sentinel: int | None) -> int:
     return code
 
 
-#: Up to 3.12 a process ends what it has started before it waits for its threads; later, `atexit` does it.
-_EXITS_EARLY = sys.version_info < (3, 13)
+#: Whether a forked child's end runs the functions that were registered with `atexit` in it. Up to 3.12 it does not, and
+#: a process ends what it has started before it waits for its threads; later, `atexit` does that.
+RUNS_AT_EXIT = sys.version_info >= (3, 13)
 
 
 def _become(process_obj: Any, parent_sentinel: int | None) -> Any:

@@ -191,3 +191,24 @@ class TestFunctions:
             assert pool.apply(echo, (kind,)) is kind
             kind.register(str, lambda _value: "str")
             assert pool.map(kind, [1, value, "x"], chunksize=1) == ["int", "point", "str"]
+
+
+def test_what_a_member_was_given_before_its_first_message_goes_along(made_and_pool: Any) -> None:
+    made, pool = made_and_pool
+    red = made["Colour"].RED
+    red.note = ["first"]
+    assert pool.apply(lambda: red.note) == ["first"]
+    assert pool.apply(lambda: type(red).RED is red)
+    assert pool.apply(lambda: red) is red
+    red.note = "second"
+    assert pool.apply(lambda: red.note) == "second"
+    del red.note
+    assert pool.apply(lambda: hasattr(red, "note")) is False
+
+
+def test_what_a_member_lost_before_its_first_message_is_lost(made_and_pool: Any) -> None:
+    made, pool = made_and_pool
+    earth = made["Planet"].EARTH
+    del earth.mass
+    earth.radius = 7
+    assert pool.apply(lambda: (hasattr(earth, "mass"), earth.radius)) == (False, 7)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from multiprocessing import util
 from typing import Any
 
@@ -32,6 +34,23 @@ def test_a_target_that_stands_for_nothing_is_called(ctx: Any) -> None:
 
 def test_finalizers_run_at_the_end(ctx: Any) -> None:
     assert answers(ctx, targets.leave_a_finalizer, 2) == ["returned", "finalized"]
+
+
+def test_exit_handlers_run_where_the_standard_library_runs_them(ctx: Any) -> None:
+    """Before 3.13 a forked child ends without them."""
+    ours, theirs = ctx.Pipe()
+    process = ctx.Process(target=targets.leave_an_exit_handler, args=(theirs,))
+    process.start()
+    theirs.close()
+    received = []
+    with contextlib.suppress(EOFError):
+        while True:
+            received.append(ours.recv())
+    process.join()
+    ours.close()
+    runs = ctx.get_start_method() == "spawn" or sys.version_info >= (3, 13)
+    assert received == ["returned", *["at exit"] * runs]
+    assert process.exitcode == 0
 
 
 def test_daemons_end_with_their_parent(ctx: Any) -> None:

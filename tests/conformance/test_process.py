@@ -100,6 +100,19 @@ class TestExitCode:
     def test_sys_exit(self, ctx: Any, code: Any, expected: int) -> None:
         assert run(ctx, targets.leave, code).exitcode == expected
 
+    @pytest.mark.parametrize(("code", "expected"), [(-1, 255), (256, 0), (300, 44), (-300, 212)])
+    def test_sys_exit_with_more_than_a_byte(self, ctx: Any, code: int, expected: int) -> None:
+        assert run(ctx, targets.leave, code).exitcode == expected
+
+    # The standard library's forked child goes on with its parent's program here, since it cannot end.
+    @pytest.mark.ours_only
+    @pytest.mark.parametrize(
+        ("code", "spawned"), [(1 << 40, 0), (5 + (1 << 32), 5), (1 << 70, 255)], ids=repr
+    )
+    def test_sys_exit_with_more_than_an_int(self, ctx: Any, code: int, spawned: int) -> None:
+        expected = spawned if ctx.get_start_method() == "spawn" else 1
+        assert run(ctx, targets.leave, code).exitcode == expected
+
     def test_sys_exit_with_a_text_prints_it(self, output_of: Any) -> None:
         assert "goodbye to all that" in output_of(targets.leave, "goodbye to all that")[1]
 

@@ -31,6 +31,8 @@ pub(crate) mod kind {
     pub(crate) const WATCHED: u32 = 16;
     /// Added to the others: arguments that cannot be read are told in the executor's words.
     pub(crate) const OF_EXECUTOR: u32 = 32;
+    /// Added to [`ITEM`]: it is a list's only item, which is what is shown of a result that cannot be pickled.
+    pub(crate) const OF_LIST: u32 = 64;
 }
 
 /// Functions a worker remembers; a forgotten one is read again.
@@ -165,7 +167,7 @@ impl PyWorker {
         arguments: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let star = task.kind & kind::STAR != 0;
-        match task.kind & !(kind::STAR | kind::WATCHED | kind::OF_EXECUTOR) {
+        match task.kind & !(kind::STAR | kind::WATCHED | kind::OF_EXECUTOR | kind::OF_LIST) {
             kind::CALL | kind::WHOLE => {
                 self.worker.begin_item(1);
                 let result = call_with(function, arguments);
@@ -266,7 +268,12 @@ impl PyWorker {
                 self.raised(py, task, offset, items, full)
             }
             Err(error) if error.is_instance_of::<PyException>(py) || task.kind & kind::OF_EXECUTOR != 0 => {
-                let bytes = self.encode_result_error.bind(py).call1((error.value(py), object))?;
+                let refused = if task.kind & kind::OF_LIST == 0 {
+                    object
+                } else {
+                    PyList::new(py, [object])?.into_any()
+                };
+                let bytes = self.encode_result_error.bind(py).call1((error.value(py), refused))?;
                 self.answer(task, offset, items, Status::Raised, bytes.cast::<PyBytes>()?.as_bytes(), &[])
             }
             Err(error) => self.raised(py, task, offset, items, error),

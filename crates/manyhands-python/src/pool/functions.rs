@@ -1,7 +1,8 @@
 //! The functions of a pool's jobs: each is sent once, and withdrawn when it is not needed any more.
 //!
 //! A function whose pickle is nothing but its name is the same for every call: it stays published for later jobs, while
-//! there are not too many of them. Anything else (a partial, a bound method, a function that travels by value) may
+//! there are not too many of them, and while all that it uses of the main module's functions and classes is what it was
+//! (else it may go by value now; the names are looked up at each call, which costs some 20 ns each). Anything else (a partial, a bound method, a function that travels by value) may
 //! change from call to call: it is published for one job and withdrawn with it.
 
 use super::PyPool;
@@ -11,7 +12,9 @@ use crate::pickling;
 use manyhands::pool::Function;
 use manyhands::{Handle, Message};
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// In a task that carries its function with its arguments.
 pub(super) const NO_FUNCTION: Function = Function::none(u32::MAX);
@@ -26,14 +29,16 @@ pub(super) enum Used {
     Nothing,
     /// A function that was published for this job alone.
     Own(Function),
-    /// A function that is known by this key.
-    Known(usize),
+    /// A function that is known by this key, with its number.
+    Known(usize, u32),
 }
 
 /// The functions that pickle by name, by their identity.
 #[derive(Debug, Default)]
 pub(super) struct Functions {
     known: HashMap<usize, Known>,
+    /// Those that use something else by now, while jobs have them yet.
+    outdated: Vec<Known>,
     next: u32,
 }
 
@@ -43,18 +48,65 @@ pub(super) struct Known {
     pub(super) object: Py<PyAny>,
     function: Function,
     users: usize,
+    /// Of one of the main module's.
+    uses: Option<Arc<Uses>>,
+}
+
+/// What a function of the main module uses there, itself included.
+#[derive(Debug)]
+struct Uses {
+    /// The module's names.
+    names: Py<PyAny>,
+    used: Vec<(Py<PyString>, Py<PyAny>)>,
+}
+
+impl Uses {
+    /// `None` for what is not of the main module.
+    fn of(func: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Self>>> {
+        let pickler = func.py().import("manyhands._pickler")?;
+        let found = pickler.call_method1("used_of_main", (func,))?;
+        if found.is_none() {
+            return Ok(None);
+        }
+        let (names, used) = found.extract()?;
+        Ok(Some(Arc::new(Self { names, used })))
+    }
+
+    /// Whether the names mean what they meant. To be asked with no lock held: keys of others' may run Python code.
+    fn are_the_same(&self, py: Python<'_>) -> PyResult<bool> {
+        let names = self.names.bind(py).cast::<PyDict>()?;
+        for (name, object) in &self.used {
+            if !names.get_item(name.bind(py))?.is_some_and(|now| now.is(object)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl Functions {
-    fn begin_use(&mut self, key: usize) -> Option<Function> {
+    fn begin_use(&mut self, key: usize) -> Option<(Function, Option<Arc<Uses>>)> {
         let known = self.known.get_mut(&key)?;
         known.users += 1;
-        Some(known.function)
+        Some((known.function, known.uses.clone()))
     }
 
-    fn end_use(&mut self, key: usize) {
-        if let Some(known) = self.known.get_mut(&key) {
+    /// What is to be withdrawn, and dropped with no lock held.
+    fn end_use(&mut self, key: usize, number: u32) -> Option<Known> {
+        if let Some(known) = self.known.get_mut(&key).filter(|known| known.function.id == number) {
             known.users = known.users.saturating_sub(1);
+            return None;
+        }
+        let at = self.outdated.iter().position(|known| known.function.id == number)?;
+        let known = self.outdated.get_mut(at)?;
+        known.users = known.users.saturating_sub(1);
+        (known.users == 0).then(|| self.outdated.swap_remove(at))
+    }
+
+    /// No later call has that one, which the caller uses.
+    fn outdate(&mut self, key: usize, number: u32) {
+        if self.known.get(&key).is_some_and(|known| known.function.id == number) {
+            self.outdated.extend(self.known.remove(&key));
         }
     }
 
@@ -74,12 +126,17 @@ impl Functions {
 
     /// All of them.
     pub(super) fn take_all(&mut self) -> Vec<Known> {
-        self.known.drain().map(|(_, known)| known).collect()
+        self.known.drain().map(|(_, known)| known).chain(self.outdated.drain(..)).collect()
     }
 
     /// The objects, for the garbage collector.
     pub(super) fn objects(&self) -> impl Iterator<Item = &Py<PyAny>> {
-        self.known.values().map(|known| &known.object)
+        self.known.values().chain(&self.outdated).flat_map(|known| {
+            let uses = known.uses.iter().flat_map(|uses| {
+                std::iter::once(&uses.names).chain(uses.used.iter().map(|(_, object)| object))
+            });
+            std::iter::once(&known.object).chain(uses)
+        })
     }
 }
 
@@ -87,8 +144,8 @@ impl PyPool {
     /// A function that pickles by name, for a single call; nothing for any other, which travels with its arguments.
     pub(super) fn function_for_call(&self, func: &Bound<'_, PyAny>) -> PyResult<(Function, Used)> {
         let key = func.as_ptr() as usize;
-        if let Some(function) = self.state().functions.begin_use(key) {
-            return Ok((function, Used::Known(key)));
+        if let Some(function) = self.known_for(func.py(), key)? {
+            return Ok((function, Used::Known(key, function.id)));
         }
         if !may_pickle_by_name(func)? {
             return Ok((NO_FUNCTION, Used::Nothing));
@@ -98,14 +155,26 @@ impl PyPool {
             return Ok((NO_FUNCTION, Used::Nothing));
         }
         let function = self.publish_known(func, pickled.as_bytes())?;
-        Ok((function, Used::Known(key)))
+        Ok((function, Used::Known(key, function.id)))
+    }
+
+    /// A function that is published already, while it is what it was; the caller is a user of it.
+    fn known_for(&self, py: Python<'_>, key: usize) -> PyResult<Option<Function>> {
+        let Some((function, uses)) = self.state().functions.begin_use(key) else { return Ok(None) };
+        let same = uses.map_or(Ok(true), |uses| uses.are_the_same(py));
+        if matches!(same, Ok(true)) {
+            return Ok(Some(function));
+        }
+        self.state().functions.outdate(key, function.id);
+        self.release(Used::Known(key, function.id));
+        same.map(|_| None)
     }
 
     /// As [`PyPool::function_for_call`], for an executor's calls: the function stays published as long as the executor is
     /// there.
     pub(super) fn function_of_calls(&self, func: &Bound<'_, PyAny>) -> PyResult<Option<Function>> {
         Ok(match self.function_for_call(func)? {
-            (function, Used::Known(_)) => Some(function),
+            (function, Used::Known(..)) => Some(function),
             _ => None,
         })
     }
@@ -119,8 +188,8 @@ impl PyPool {
         own: bool,
     ) -> PyResult<Option<(Function, Used)>> {
         let key = func.as_ptr() as usize;
-        if !own && let Some(function) = self.state().functions.begin_use(key) {
-            return Ok(Some((function, Used::Known(key))));
+        if !own && let Some(function) = self.known_for(func.py(), key)? {
+            return Ok(Some((function, Used::Known(key, function.id))));
         }
         let (pickled, noted) = pickling::dumps_for_many(func)?;
         if !noted.offers.is_empty() {
@@ -128,7 +197,7 @@ impl PyPool {
         }
         if !own && may_pickle_by_name(func)? && is_a_name(pickled.as_bytes()) {
             let function = self.publish_known(func, pickled.as_bytes())?;
-            return Ok(Some((function, Used::Known(key))));
+            return Ok(Some((function, Used::Known(key, function.id))));
         }
         let function = self.publish(pickled.as_bytes(), &noted.handles)?;
         Ok(Some((function, Used::Own(function))))
@@ -137,16 +206,17 @@ impl PyPool {
     /// Publishes a function for all jobs; the caller is its first user.
     fn publish_known(&self, func: &Bound<'_, PyAny>, pickled: &[u8]) -> PyResult<Function> {
         let key = func.as_ptr() as usize;
+        let uses = Uses::of(func)?;
         let function = self.publish(pickled, &[])?;
         let mut state = self.state();
-        if let Some(before) = state.functions.begin_use(key) {
+        if let Some((before, _uses)) = state.functions.begin_use(key) {
             // Another thread was faster, while pickling ran Python code.
             drop(state);
             self.engine.withdraw(function);
             return Ok(before);
         }
         let idle = state.functions.take_idle();
-        state.functions.known.insert(key, Known { object: func.clone().unbind(), function, users: 1 });
+        state.functions.known.insert(key, Known { object: func.clone().unbind(), function, users: 1, uses });
         drop(state);
         for known in idle {
             self.engine.withdraw(known.function);
@@ -165,7 +235,12 @@ impl PyPool {
         match used {
             Used::Nothing => {}
             Used::Own(function) => self.engine.withdraw(function),
-            Used::Known(key) => self.state().functions.end_use(key),
+            Used::Known(key, number) => {
+                let outdated = self.state().functions.end_use(key, number);
+                if let Some(known) = outdated {
+                    self.engine.withdraw(known.function);
+                }
+            }
         }
     }
 

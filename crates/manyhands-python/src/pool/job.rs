@@ -187,11 +187,11 @@ impl PyJob {
     }
 
     /// Whether the call completed without raising; `ValueError` when it has not completed.
-    fn successful(&self, py: Python<'_>) -> PyResult<bool> {
-        if !self.ready(py)? {
-            return Err(PyValueError::new_err("the result is not ready yet"));
+    fn successful(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        if !slf.get().ready(slf.py())? {
+            return Err(PyValueError::new_err(format!("{} not ready", slf.repr()?)));
         }
-        Ok(matches!(self.state().outcome, Some(Ok(_))))
+        Ok(matches!(slf.get().state().outcome, Some(Ok(_))))
     }
 
     /// Waits until the call has completed, or for `timeout` seconds.

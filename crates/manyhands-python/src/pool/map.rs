@@ -1,6 +1,7 @@
 //! A list in, a list out: `map`, `starmap` and their asynchronous forms.
 
 use super::job::{Manner, Outcome, task_kind};
+use crate::worker::kind;
 use manyhands::pool::{Answer, ChunkPlan, Function, Task};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -97,7 +98,8 @@ impl Map {
         let chunk = self.again.pop_front().or_else(|| self.plan.next_chunk())?;
         let items = chunk.len();
         // Answers of their own for items whose exceptions are kept: then each item's outcome outlives its worker.
-        let kind = task_kind(items, self.star, self.manner.keep, self.manner.fail_fast);
+        let of_list = if items == 1 && !self.manner.keep { kind::OF_LIST } else { 0 };
+        let kind = task_kind(items, self.star, self.manner.keep, self.manner.fail_fast) | of_list;
         let task =
             Task { job, index: chunk.start as u32, items: items as u32, kind, function: self.function };
         self.pending.insert(task.index, Pending { left: task.items, items: task.items });
