@@ -2,6 +2,7 @@
 
 mod memory;
 mod range;
+mod room;
 mod transfer;
 mod waiting;
 
@@ -128,10 +129,10 @@ impl PyConnection {
     /// Send an object. See `manyhands.connection.Connection`.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check_writable()?;
-        let (bytes, offers) = pickling::standard_pickle(obj)?;
+        let (pieces, offers) = pickling::standard_pickle(obj)?;
         // Pickling runs the user's code, which may have closed it.
         self.check_writable()?;
-        self.write_frame(obj.py(), bytes.as_bytes())?;
+        self.write_pieces(obj.py(), &pieces)?;
         offers.sent();
         Ok(())
     }
@@ -160,7 +161,7 @@ impl PyConnection {
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.check_readable()?;
         let len = self.read_len(py)?.ok_or_else(|| self.give_up())?;
-        pickling::standard_unpickle(&self.read_payload(py, len)?)
+        self.read_object(py, len)
     }
 
     /// Receive a message as bytes. See `manyhands.connection.Connection`.

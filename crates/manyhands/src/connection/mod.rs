@@ -5,8 +5,9 @@
 //! [`frame`] describes is all that is on the wire. A peer that dies is seen as the end of what there is to read, or as
 //! `EPIPE`.
 //!
-//! A try does not wait: `MSG_DONTWAIT` on a socket, where one call does it. Of anything else it is not known what waits,
-//! so a try only says that it could not. Callers that hold something while they try, let go of it to wait.
+//! A try does not wait: `MSG_DONTWAIT` on a socket, `RWF_NOWAIT` where a pipe is read and the kernel knows that. Of anything
+//! else it is not known what waits, so a try only says that it could not. Callers that hold something while they try, let
+//! go of it to wait.
 
 pub mod frame;
 mod watch;
@@ -57,8 +58,15 @@ pub struct Connection {
 /// Nobody has asked yet.
 const UNKNOWN: u8 = 0;
 const SOCKET: u8 = 1;
-/// A pipe, a terminal, what may be.
-const OTHER: u8 = 2;
+/// No socket; it may be that it can be read from without waiting.
+const PIPE: u8 = 2;
+/// A terminal, what may be; or the kernel is too old.
+const OTHER: u8 = 3;
+
+/// Longer payloads are better written by a call of their own, see [`Connection::longest_behind_its_head`]. Of a pipe this is
+/// the standard library's limit: up to there a message is written by one call, which those who share an end may rely on.
+const LONGEST_BEHIND_HEAD_IN_PIPE: usize = 16 << 10;
+const LONGEST_BEHIND_HEAD_IN_SOCKET: usize = (128 << 10) - 1;
 
 impl Connection {
     /// The end with that number; a negative one is closed.
@@ -97,7 +105,7 @@ impl Connection {
         match self.kind.load(Ordering::Relaxed) {
             UNKNOWN => {
                 let socket = descriptor::is_socket(self.raw());
-                self.kind.store(if socket { SOCKET } else { OTHER }, Ordering::Relaxed);
+                self.kind.store(if socket { SOCKET } else { PIPE }, Ordering::Relaxed);
                 socket
             }
             kind => kind == SOCKET,
@@ -123,10 +131,17 @@ impl Connection {
     /// `MustWait` also when nobody can tell.
     pub fn try_read(&self, to: &mut [MaybeUninit<u8>]) -> Result<usize, TransferError> {
         if self.is_socket() {
-            self.tried("recv", descriptor::receive_now(self.raw(), to))
-        } else {
-            Err(TransferError::MustWait)
+            return self.tried("recv", descriptor::receive_now(self.raw(), to));
         }
+        if self.kind.load(Ordering::Relaxed) == PIPE {
+            match descriptor::read_now(self.raw(), to) {
+                Ok(count) => return Ok(count),
+                Err(Errno::AGAIN) => {}
+                // Whatever it is, the call that waits is told, too.
+                Err(_) => self.kind.store(OTHER, Ordering::Relaxed),
+            }
+        }
+        Err(TransferError::MustWait)
     }
 
     /// As [`Connection::try_read`], for who has tried just now: looks again for a little while.
@@ -194,6 +209,14 @@ impl Connection {
         } else {
             descriptor::read(self.raw(), to).map_err(|errno| os("read", errno))
         }
+    }
+
+    /// The longest payload that is best written by the same call as its head. The kernel cuts what it copies at pages, and
+    /// into pieces of its own: behind a head of four bytes each is copied across the processor's words, on both ways, and a
+    /// pipe has no page left for the last four bytes of 64 KiB. For shorter ones a call more costs as much.
+    #[must_use]
+    pub fn longest_behind_its_head(&self) -> usize {
+        if self.is_socket() { LONGEST_BEHIND_HEAD_IN_SOCKET } else { LONGEST_BEHIND_HEAD_IN_PIPE }
     }
 
     /// Writes what there is room for, without waiting.

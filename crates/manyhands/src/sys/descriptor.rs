@@ -29,6 +29,18 @@ pub(crate) fn receive_now(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usi
     rustix::net::recv(named(number)?, to, RecvFlags::DONTWAIT).map(|((read, _), _)| read.len())
 }
 
+/// As [`read`], by `preadv2(RWF_NOWAIT)`: of what is no socket. Pipes know it since Linux 6.4; most other files, and older
+/// kernels, refuse it with `EOPNOTSUPP`.
+pub(crate) fn read_now(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    named(number)?;
+    let part = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
+    // rustix's function takes memory only that was set before.
+    // SAFETY: one part, whose bytes are the caller's to be written.
+    let read = unsafe { libc::preadv2(number, &raw const part, 1, -1, libc::RWF_NOWAIT) };
+    usize::try_from(read)
+        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
 /// As [`read`], by `recv(MSG_WAITALL)`: less than asked for only at the end, or when a signal arrives.
 pub(crate) fn receive_all(number: i32, to: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
     rustix::net::recv(named(number)?, to, RecvFlags::WAITALL).map(|((read, _), _)| read.len())
