@@ -14,11 +14,14 @@ use std::ops::RangeInclusive;
 use std::sync::Mutex;
 
 const STEP: usize = 64 << 10;
-/// Messages of so many bytes are received here, a pickle of 1 MiB among them. Shorter ones cost no pages; for longer ones
-/// nothing is kept.
-pub(super) const LENGTHS: RangeInclusive<usize> = STEP..=(1 << 20) + STEP;
+/// Messages of so many bytes are received here. Shorter ones cost no pages.
+pub(super) const LENGTHS: RangeInclusive<usize> = STEP..=(16 << 20);
+/// The longest that is kept; a pickle of 1 MiB fits. Room for a longer message has twice its length, half of which nobody
+/// ever touches: the C library gives memory back when it has twice as much as the longest that it ever freed, and the
+/// message and its object are twice as much as the message.
+const MOST_KEPT: usize = (1 << 20) + STEP;
 
-/// The one that is kept, while nobody uses it. Locked under the GIL for a moment, so never by another thread while a process
+/// What is kept, while nobody uses it. Locked under the GIL for a moment, so never by another thread while a process
 /// forks.
 static KEPT: Mutex<Option<Py<PyByteArray>>> = Mutex::new(None);
 
@@ -36,7 +39,8 @@ impl<'py> Room<'py> {
         {
             return Ok(Self { bytes: kept, len });
         }
-        let size = ffi::Py_ssize_t::try_from(len.next_multiple_of(STEP))?;
+        let room = if len > MOST_KEPT { len * 2 } else { len.next_multiple_of(STEP) };
+        let size = ffi::Py_ssize_t::try_from(room)?;
         // SAFETY: attached to the interpreter; a null pointer asks for an object whose bytes are not set.
         let made = unsafe { ffi::PyByteArray_FromStringAndSize(std::ptr::null(), size) };
         // SAFETY: a new reference, or null with an exception set.
@@ -67,7 +71,7 @@ impl<'py> Room<'py> {
         drop(message);
         // SAFETY: an object that is held here.
         let holders = unsafe { ffi::Py_REFCNT(self.bytes.as_ptr()) };
-        if holders == 1 {
+        if holders == 1 && self.bytes.len() <= MOST_KEPT {
             // Of two threads' one is kept.
             drop(exchange(Some(self.bytes.unbind())));
         }

@@ -173,7 +173,7 @@ impl<'a, 'py> Source<'a, 'py> {
                 Err(TransferError::Os(error)) => return Err(error::transfer(error)),
             }
             // The frame is on its way.
-            read = py.detach(|| end.read(to));
+            read = py.detach(|| end.read_on(to));
         }
     }
 }
