@@ -87,23 +87,25 @@ impl<'py> Dumped<'py> {
     }
 }
 
-/// The pickle of an object, for somebody who knows nothing of the codec, and what it offers. What that would have encoded
-/// asks no reducer.
-pub(crate) fn standard_pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Offers)> {
+/// The pickle of an object, for somebody who knows nothing of the codec, as pieces that lie one behind the other, and what it
+/// offers. What the codec would have encoded asks no reducer.
+pub(crate) fn standard_pickle<'py>(
+    object: &Bound<'py, PyAny>,
+) -> PyResult<(Vec<Bound<'py, PyBytes>>, Offers)> {
     let py = object.py();
     if codec::encode(object).is_none() {
         let sink = Bound::new(py, PySink::new(Way::Standard))?;
         let dump = pickling(py)?.dump_into.bind(py);
         let (_, noted) = carrying(|| dump.call1((object, &sink)))?;
-        return Ok((sink.borrow_mut().pack(py)?.bytes, noted.offers));
+        return Ok((sink.borrow_mut().pieces(py)?, noted.offers));
     }
     let plain = pickling(py)?.plain_dumps.bind(py).call1((object,))?.cast_into::<PyBytes>()?;
-    Ok((plain, Offers::default()))
+    Ok((vec![plain], Offers::default()))
 }
 
 /// The object of a pickle that may come from somebody who knows nothing of the codec, or who means harm by naming what
 /// only this family has.
-pub(crate) fn standard_unpickle<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn standard_unpickle<'py>(bytes: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     pickling(bytes.py())?.loads.bind(bytes.py()).call1((bytes,))
 }
 

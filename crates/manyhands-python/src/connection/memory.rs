@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// Fills memory bit by bit: `read` says how many bytes it has put at the beginning of what it was given, as
 /// [`manyhands::connection::Connection::read`] does, and never none.
-fn fill(
+pub(super) fn fill(
     mut rest: &mut [MaybeUninit<u8>],
     mut read: impl FnMut(&mut [MaybeUninit<u8>]) -> PyResult<usize>,
 ) -> PyResult<()> {

@@ -2,6 +2,7 @@
 
 mod memory;
 mod range;
+mod room;
 mod transfer;
 mod waiting;
 
@@ -130,10 +131,10 @@ impl PyConnection {
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         look_for_signals(obj.py())?;
         self.check_writable()?;
-        let (bytes, offers) = pickling::standard_pickle(obj)?;
+        let (pieces, offers) = pickling::standard_pickle(obj)?;
         // Pickling runs the user's code, which may have closed it.
         self.check_writable()?;
-        self.write_frame(obj.py(), bytes.as_bytes())?;
+        self.write_pieces(obj.py(), &pieces)?;
         offers.sent();
         Ok(())
     }
@@ -164,7 +165,7 @@ impl PyConnection {
         look_for_signals(py)?;
         self.check_readable()?;
         let len = self.read_len(py)?.ok_or_else(|| self.give_up())?;
-        pickling::standard_unpickle(&self.read_payload(py, len)?)
+        self.read_object(py, len)
     }
 
     /// Receive a message as bytes. See `manyhands.connection.Connection`.

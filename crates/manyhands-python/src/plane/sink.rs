@@ -238,6 +238,14 @@ impl PySink {
         Ok(())
     }
 
+    /// The pickle as the pieces that were written, none of which was copied; of a sink that takes no buffers.
+    pub(crate) fn pieces<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        if self.copied.is_some() || !self.parts.is_empty() {
+            return Ok(vec![self.pack(py)?.bytes]);
+        }
+        Ok(std::mem::take(self).pieces.into_iter().map(|piece| piece.into_bound(py)).collect())
+    }
+
     /// The pickle, complete.
     pub(crate) fn pack<'py>(&mut self, py: Python<'py>) -> PyResult<Packed<'py>> {
         let this = std::mem::take(self);

@@ -1,5 +1,6 @@
 //! The consumers' side of a ring.
 
+use super::crowd::CONSUMERS;
 use super::segment::{FRAME_HEADER_BYTES, Mark, Segment, frame_bytes};
 use super::{Locking, MOST_INLINE_BYTES, Ring, TakeError, free_segment};
 use crate::arena::{Arena, Backing};
@@ -60,10 +61,7 @@ impl<B: Backing> Ring<B> {
         settle: impl FnOnce(u32),
     ) -> Result<Taking<'_, B>, TakeError> {
         let repair = || self.repair_and_settle(settle);
-        let guard = match locking {
-            Locking::Try => self.header.consumers.lock.try_lock(repair)?,
-            Locking::Wait => self.header.consumers.lock.lock(repair)?,
-        };
+        let guard = self.header.consumers.enter(locking, &CONSUMERS, repair)?;
         kill_point!(RingTakeLocked);
         let mut left = None;
         match self.segment_with_frames(&mut left) {

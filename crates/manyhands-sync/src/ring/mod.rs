@@ -2,6 +2,7 @@
 //! may touch which word, and what happens to whom are in `README.md` beside this file.
 
 mod consumer;
+mod crowd;
 mod moving;
 mod producer;
 mod segment;

@@ -1,5 +1,6 @@
 //! The producers' side of a ring.
 
+use super::crowd::PRODUCERS;
 use super::segment::{FRAME_HEADER_BYTES, LARGEST_CAPACITY, Mark, SMALLEST_CAPACITY, Segment, frame_bytes};
 use super::{Locking, MOST_INLINE_BYTES, PutError, Ring, free_segment, new_segment};
 use crate::arena::{AllocateError, Backing};
@@ -26,10 +27,7 @@ impl<B: Backing> Ring<B> {
     #[inline(always)]
     pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
         let repair = || self.repair_tail_and_say();
-        let guard = match locking {
-            Locking::Try => self.header.producers.lock.try_lock(repair)?,
-            Locking::Wait => self.header.producers.lock.lock(repair)?,
-        };
+        let guard = self.header.producers.enter(locking, &PRODUCERS, repair)?;
         kill_point!(RingPutLocked);
         let segment = self.tail_segment().ok_or(PutError::Corrupted)?;
         let tail = segment.tail();

@@ -60,6 +60,13 @@ const PIPE: u8 = 2;
 /// A terminal, a pipe of an older kernel, what may be.
 const OTHER: u8 = 3;
 
+/// Longer payloads are better written by a call of their own, see [`Connection::longest_behind_its_head`]. Of a pipe this is
+/// the standard library's limit: up to there a message is written by one call, which those who share an end may rely on.
+const LONGEST_BEHIND_HEAD_IN_PIPE: usize = 16 << 10;
+const LONGEST_BEHIND_HEAD_IN_SOCKET: usize = (128 << 10) - 1;
+/// The kernel takes no more parts at once (`IOV_MAX`).
+const MOST_PARTS: usize = 1024;
+
 impl Connection {
     /// The end with that number; a negative one is closed.
     #[must_use]
@@ -149,11 +156,20 @@ impl Connection {
         descriptor::read(self.raw(), to).map_err(|errno| os("read", errno))
     }
 
+    /// The longest payload that is best written by the same call as its head. The kernel cuts what it copies at pages, and
+    /// into pieces of its own: behind a head of four bytes each is copied across the processor's words, on both ways, and a
+    /// pipe has no page left for the last four bytes of 64 KiB. For shorter ones a call more costs as much.
+    #[must_use]
+    pub fn longest_behind_its_head(&self) -> usize {
+        if self.kind() == SOCKET { LONGEST_BEHIND_HEAD_IN_SOCKET } else { LONGEST_BEHIND_HEAD_IN_PIPE }
+    }
+
     /// Writes what there is room for, without waiting.
     ///
     /// # Errors
     /// As [`Connection::try_read`].
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
+        let parts = &parts[..parts.len().min(MOST_PARTS)];
         match self.kind() {
             SOCKET => self.tried("sendmsg", descriptor::send_now(self.raw(), parts)),
             PIPE => self.tried("writev", descriptor::write_now(self.raw(), parts)),
@@ -163,6 +179,7 @@ impl Connection {
 
     /// Writes, waiting in the kernel until all is written: as [`Connection::read`].
     fn write(&self, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
+        let parts = &parts[..parts.len().min(MOST_PARTS)];
         descriptor::write(self.raw(), parts).map_err(|errno| os("writev", errno))
     }
 }
