@@ -308,7 +308,8 @@ impl UserLock {
         if word != expected && !self.exchange(word, expected) {
             return Announced::Changed;
         }
-        let look = if waiting.slices() == 0 { Look::Quick } else { Look::Close };
+        // A waiter that was woken and looks closely each time is late for each turn.
+        let look = if waiting.take_ended() { Look::Close } else { Look::Quick };
         if let Some(taken) = self.take_over_if_gone(expected, nature, me, look, is_gone) {
             return Announced::Done(taken);
         }

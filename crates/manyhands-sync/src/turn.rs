@@ -23,7 +23,7 @@ use crate::taker::LIFE_BITS;
 /// So long a waiter waits before it asks for a turn.
 pub(crate) const LONG_WAIT_US: u32 = if cfg!(loom) { 0 } else { 1_000 };
 /// So long after a turn there is no other one.
-const BETWEEN_TURNS_US: u32 = if cfg!(loom) { 0 } else { 1_000 };
+const BETWEEN_TURNS_US: u32 = if cfg!(loom) { 0 } else { 1_500 };
 /// So long only those who have slept take what is reserved.
 pub(crate) const RESERVED_FOR_US: u32 = 10_000;
 
