@@ -44,7 +44,7 @@ def test_who_wants_it_all_the_time_gets_it_about_as_often_as_others(ctx: Any, ki
 
 @pytest.mark.deadline(90)
 def test_each_who_gets_from_one_queue_gets_its_share(ctx: Any) -> None:
-    queue, items = ctx.Queue(), 20_000
+    queue, items = ctx.Queue(), 2_000
     processes, ends = crew(ctx, turns.get_until_the_end, queue)
     for number in range(items):
         queue.put(number)
@@ -55,7 +55,8 @@ def test_each_who_gets_from_one_queue_gets_its_share(ctx: Any) -> None:
     for process in processes:
         process.join()
     print(f"queue: {times}")
-    assert sum(times) == items and min(times) > 0, times
+    assert sum(times) == items
+    assert min(times) * 4 >= max(times), times
 
 
 @pytest.mark.deadline(90)
