@@ -416,10 +416,14 @@ impl UserLock {
             }
             let to = turn.unwrap_or(FREE);
             match self.word.compare_exchange(word, to, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) if turn.is_some() => return Ok(self.wake_for_turn(to)),
-                Ok(_) => return Ok(self.wake(word)),
-                Err(now) => word = now,
+                Ok(_) if turn.is_some() => self.wake_for_turn(to),
+                Ok(_) => self.wake(word),
+                Err(now) => {
+                    word = now;
+                    continue;
+                }
             }
+            return Ok(());
         }
     }
 
