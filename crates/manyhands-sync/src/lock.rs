@@ -308,7 +308,8 @@ impl UserLock {
         if word != expected && !self.exchange(word, expected) {
             return Announced::Changed;
         }
-        let look = if waiting.slices() == 0 { Look::Quick } else { Look::Close };
+        // A waiter that was woken and looks closely each time is late for each turn.
+        let look = if waiting.take_ended() { Look::Close } else { Look::Quick };
         if let Some(taken) = self.take_over_if_gone(expected, nature, me, look, is_gone) {
             return Announced::Done(taken);
         }
@@ -415,10 +416,14 @@ impl UserLock {
             }
             let to = turn.unwrap_or(FREE);
             match self.word.compare_exchange(word, to, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) if turn.is_some() => return Ok(self.wake_for_turn(to)),
-                Ok(_) => return Ok(self.wake(word)),
-                Err(now) => word = now,
+                Ok(_) if turn.is_some() => self.wake_for_turn(to),
+                Ok(_) => self.wake(word),
+                Err(now) => {
+                    word = now;
+                    continue;
+                }
             }
+            return Ok(());
         }
     }
 

@@ -104,6 +104,8 @@ pub struct Waiting {
     spun: bool,
     /// Whether it was woken, by a waker that may have had others to wake.
     woken: bool,
+    /// Whether a sleep has come to its end since it was last asked.
+    ended: bool,
     /// When it was first asked for how long it has waited, in microseconds.
     began: Option<u32>,
 }
@@ -112,26 +114,26 @@ impl Waiting {
     /// A wait of that kind that has not begun.
     #[must_use]
     pub const fn new(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: false, woken: false, began: None }
+        Self { kind, since: 0, slices: 0, spun: false, woken: false, ended: false, began: None }
     }
 
     /// One that sleeps at once, and long: of a thread that nobody waits for.
     #[must_use]
     pub const fn at_leisure(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 1, spun: true, woken: false, began: None }
+        Self { kind, since: 0, slices: 1, spun: true, woken: false, ended: false, began: None }
     }
 
     /// One that does not spin: others that do have its processor.
     #[must_use]
     pub const fn without_spin(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: true, woken: false, began: None }
+        Self { kind, since: 0, slices: 0, spun: true, woken: false, ended: false, began: None }
     }
 
     /// One of a thread that no signal is meant for, and that only threads of its own process wake, which do not die alone: it
     /// wakes for nothing else.
     #[must_use]
     pub const fn undisturbed(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: u32::MAX, spun: true, woken: false, began: None }
+        Self { kind, since: 0, slices: u32::MAX, spun: true, woken: false, ended: false, began: None }
     }
 
     /// Another wait begins: what the last one was has no meaning for how long this one takes.
@@ -163,6 +165,11 @@ impl Waiting {
     #[must_use]
     pub fn was_woken(&self) -> bool {
         self.woken
+    }
+
+    /// Whether a sleep has come to its end since this was last asked: once for each of them there is time for a closer look.
+    pub(crate) fn take_ended(&mut self) -> bool {
+        std::mem::take(&mut self.ended)
     }
 
     /// Whether it has slept, until it was woken or the sleep came to its end.
@@ -199,6 +206,7 @@ impl Waiting {
         if self.slices < u32::MAX - 1 {
             self.slices += 1;
         }
+        self.ended = true;
     }
 
     /// Spins, once a wait, until `ready` gives something: after what was found was lost to somebody else, again.

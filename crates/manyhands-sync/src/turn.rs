@@ -23,7 +23,7 @@ use crate::taker::LIFE_BITS;
 /// So long a waiter waits before it asks for a turn.
 pub(crate) const LONG_WAIT_US: u32 = if cfg!(loom) { 0 } else { 1_000 };
 /// So long after a turn there is no other one.
-const BETWEEN_TURNS_US: u32 = if cfg!(loom) { 0 } else { 1_000 };
+const BETWEEN_TURNS_US: u32 = if cfg!(loom) { 0 } else { 1_500 };
 /// So long only those who have slept take what is reserved.
 pub(crate) const RESERVED_FOR_US: u32 = 10_000;
 
@@ -157,7 +157,8 @@ mod tests {
     fn a_reservation_is_over_after_a_while_whatever_it_says() {
         let word = reserved(microseconds());
         assert!(!is_over(word));
-        assert!(is_over(word.wrapping_add(1 << LIFE_BITS) & (UPPER << 1) - 1 | UPPER), "of the future");
+        let later = (word >> LIFE_BITS).wrapping_add(1) & TIMES;
+        assert!(is_over(later << LIFE_BITS | UPPER), "of the future");
         std::thread::sleep(Duration::from_micros(u64::from(RESERVED_FOR_US) + 2_000));
         assert!(is_over(word) && is_over(word | 1 << 31));
     }
