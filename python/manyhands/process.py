@@ -237,19 +237,19 @@ def end(util: Any, at_exit: Callable[[], object]) -> None:
 def reduce_standard(process_obj: Any) -> tuple[Any, ...]:
     """How an object of one of the standard library's own process classes is sent to the child that it starts.
 
-    By its class's name the child would import the module of the contexts, and all that this imports.
+    By its class's name the child would import the module of the contexts, and all that this imports. The state is no
+    argument: what leads back to the object (its target's owner, which keeps it) finds it in the pickler's memo.
     """
-    return stand_for, (type(process_obj).__name__, vars(process_obj))
+    return stand_for, (type(process_obj).__name__,), vars(process_obj)
 
 
-def stand_for(name: str, state: dict[str, Any]) -> Any:
+def stand_for(name: str) -> Any:
     """An object of the standard library's class of that name; of ours until the module of that class has run here."""
     kind: Any = vars(sys.modules.get("multiprocessing.context") or _std).get(name)
     stands = kind is None
     if stands:
         kind = globals()[name]
     process_obj = object.__new__(kind)
-    vars(process_obj).update(state)
     if stands:
         from . import _imports
 
