@@ -50,6 +50,7 @@ __all__ = [
     "MapResult",
     "MaybeEncodingError",
     "Pool",
+    "ThreadPool",
 ]
 
 S = TypeVar("S")
@@ -174,7 +175,9 @@ class Pool(_StandardPool):
             raise TypeError("initializer must be a callable")
         if not context:
             context = default_context()
-        # Nobody looks at the arguments of no initializer.
+        # For those who look at the standard library's insides.
+        self._initializer, self._initargs = initializer, initargs
+        # The engine looks at no arguments of no initializer.
         initargs = tuple(initargs) if initializer is not None else ()
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild

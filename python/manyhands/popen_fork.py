@@ -113,7 +113,7 @@ def _live(process_obj: Any, start: _manyhands.Start, dies: bool, name: str, inhe
         else:
             _force_start_method(process_obj._start_method)
             _manyhands.note_label(name)
-            code = run(process_obj, life)
+            code = run(process_obj, life, is_fork=True)
             _manyhands.note_exit(code)
     finally:
         atexit._run_exitfuncs()
