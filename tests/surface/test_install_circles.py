@@ -1,4 +1,4 @@
-"""Where manyhands is installed, what a process is given may lead back to the process, of the standard library's class."""
+"""Under install, what a process is given may lead back to the process, which is of the standard library's class."""
 
 from __future__ import annotations
 
