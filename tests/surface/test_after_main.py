@@ -27,6 +27,11 @@ def use():
             pool.apply(int, ("x",))
         except ValueError as error:
             print(error)
+    pool = KIND
+    assert pool.apply_async(abs, (-3,)).get() == 3
+    assert list(pool.imap(abs, [-1])) == [1]
+    pool.close()
+    pool.join()
     print("well")
 
 
