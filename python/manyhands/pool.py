@@ -531,8 +531,8 @@ class _Workers(Workers):
 def _shut_down(core: _manyhands.Pool) -> None:
     """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL. Waits for nobody else."""
     # Not by its pid: a forked child in a pid namespace of its own may have its parent's.
-    # A pool that an at-exit function has made may be garbage only when the interpreter is no longer there for the engine;
-    # its workers die with this process.
+    # One that an at-exit function has made may be garbage when the interpreter is gone, which the engine needs; its
+    # workers die with this process.
     if core.is_ours and not sys.is_finalizing():
         # At the interpreter's end nobody needs to be told, and daemonic threads that wait would write tracebacks.
         core.shut_down(not util.is_exiting(), _TERM_GRACE)
