@@ -50,6 +50,7 @@ __all__ = [
     "MapResult",
     "MaybeEncodingError",
     "Pool",
+    "ThreadPool",
 ]
 
 S = TypeVar("S")
@@ -174,7 +175,9 @@ class Pool(_StandardPool):
             raise TypeError("initializer must be a callable")
         if not context:
             context = default_context()
-        # Nobody looks at the arguments of no initializer.
+        # For those who look at the standard library's insides.
+        self._initializer, self._initargs = initializer, initargs
+        # The engine looks at no arguments of no initializer.
         initargs = tuple(initargs) if initializer is not None else ()
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
@@ -530,7 +533,9 @@ class _Workers(Workers):
 def _shut_down(core: _manyhands.Pool) -> None:
     """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL. Waits for nobody else."""
     # Not by its pid: a forked child in a pid namespace of its own may have its parent's.
-    if core.is_ours:
+    # One that an at-exit function has made may be garbage when the interpreter is gone, which the engine needs; its
+    # workers die with this process.
+    if core.is_ours and not sys.is_finalizing():
         # At the interpreter's end nobody needs to be told, and daemonic threads that wait would write tracebacks.
         core.shut_down(not util.is_exiting(), _TERM_GRACE)
 
