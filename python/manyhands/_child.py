@@ -230,7 +230,11 @@ def _main_code(path: str, compiled: int | None) -> CodeType:
     code = _compile(source, path)
     known = key + marshal.dumps(code)
     head = _imp.source_hash(_HASH_KEY, known) + len(known).to_bytes(8, "little")
-    os.pwrite(compiled, head + known, 0)
+    try:
+        os.pwrite(compiled, head + known, 0)
+    except OSError:
+        # Beyond a limit of files' sizes, say: the next child compiles it again. What was written of it does not fit its hash.
+        pass
     return code
 
 
