@@ -83,7 +83,9 @@ pub(crate) fn me() -> Owner {
     let Ok(own) = own() else { return Owner::Shared };
     let Some(family) = Family::existing() else { return Owner::Shared };
     let known = place_in(own.member.load(Ordering::Relaxed));
-    let Some(place) = known.or_else(|| family.take_own_place(Looks::AtTimes).ok()) else { return Owner::Shared };
+    let Some(place) = known.or_else(|| family.take_own_place(Looks::AtTimes).ok()) else {
+        return Owner::Shared;
+    };
     if own.holds.swap(1, Ordering::Relaxed) == 0 {
         family.process_table().note_holds(place);
     }

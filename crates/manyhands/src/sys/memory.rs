@@ -265,7 +265,8 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), OsEr
 /// with the last descriptor.
 pub(crate) fn file_of(name: &str, bytes: &[u8]) -> Result<OwnedFd, OsError> {
     let fd = create_memfd(name, MemfdFlags::empty())?;
-    let allowed = FileSize::up_to(bytes.len() as u64).ok_or(OsError { call: TOO_LARGE, errno: libc::EFBIG })?;
+    let allowed =
+        FileSize::up_to(bytes.len() as u64).ok_or(OsError { call: TOO_LARGE, errno: libc::EFBIG })?;
     write_all(fd.as_fd(), bytes)?;
     drop(allowed);
     rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0)).map_err(OsError::new("lseek"))?;
