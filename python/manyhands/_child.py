@@ -233,8 +233,8 @@ def _main_code(path: str, compiled: int | None) -> CodeType:
     try:
         os.pwrite(compiled, head + known, 0)
     except OSError:
-        # Beyond a limit of files' sizes, say: the next child compiles it again. What was written of it does not fit its hash.
-        pass
+        # Beyond a limit of files' sizes, say. What was written of it does not fit its hash: the next child compiles again.
+        return code
     return code
 
 

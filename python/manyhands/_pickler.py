@@ -510,7 +510,7 @@ def _by_value_instead(obj: object, sink: Sink, carries: bool = True) -> None:
 
 
 def _module_by_value() -> Any:
-    """The module that sends by value; ``ModuleNotFoundError``, the same each time, where cloudpickle cannot be imported."""
+    """The module that sends by value; without cloudpickle ``ModuleNotFoundError``, the same each time."""
     try:
         from . import _by_value
     except ImportError:

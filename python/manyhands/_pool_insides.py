@@ -6,7 +6,6 @@ into the pool's task queue is submitted as the pool submits its own calls.
 
 from __future__ import annotations
 
-
 from . import _worker
 
 TYPE_CHECKING = False  # as typing's, without importing it

@@ -1,4 +1,4 @@
-"""A task that forks, and of which both processes come back to the worker's loop: the copy ends, and the worker goes on."""
+"""A task that forks, and both processes come back to the worker's loop: the copy ends, and the worker goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import copies
 import pytest
-
 from manyhands.futures import ProcessPoolExecutor
 
 pytestmark = pytest.mark.deadline(120)

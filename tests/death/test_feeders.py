@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 import threading
@@ -10,7 +11,6 @@ from typing import Any
 
 import pytest
 import targets
-
 from manyhands import pool as pools
 
 
@@ -109,10 +109,8 @@ def test_exceptions_while_feeders_start(ctx: Any) -> None:
 
         def guarded() -> None:
             while not ended.is_set():
-                try:
+                with contextlib.suppress(Stop):
                     user()
-                except Stop:
-                    pass
 
         thread = threading.Thread(target=guarded, daemon=True)
         thread.start()

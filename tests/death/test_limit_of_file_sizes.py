@@ -58,4 +58,5 @@ def test_a_soft_limit(ctx: Any, tmp_path: Path, size: int) -> None:
 def test_a_hard_limit_is_named(tmp_path: Path) -> None:
     told = run(tmp_path, "fork", str(1 << 20), "hard")
     assert told.startswith("27 ")
-    assert "RLIMIT_FSIZE" in told and "ulimit" in told
+    assert "RLIMIT_FSIZE" in told
+    assert "ulimit" in told
