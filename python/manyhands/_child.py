@@ -233,7 +233,7 @@ def _main_code(path: str, compiled: int | None) -> CodeType:
     try:
         os.pwrite(compiled, head + known, 0)
     except OSError:
-        # Beyond a limit of files' sizes, say. What was written of it does not fit its hash: the next child compiles again.
+        # Beyond a limit of files' sizes, say. What was written does not fit its hash: the next child compiles again.
         return code
     return code
 

@@ -536,8 +536,8 @@ def _feeder(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> 
     """What a thread calls that pushes the items of an iterable of unknown length, as they come, until the pool ends.
 
     It stands inside its `try` already: an exception that other code raises in the thread at its first step
-    (``PyThreadState_SetAsyncExc``) is told to the stream, too. All of it is Python's: the interpreter's end finds no frame
-    of ours to unwind.
+    (``PyThreadState_SetAsyncExc``) is told to the stream, too. All of it is Python's: the interpreter's end finds no
+    frame of ours to unwind.
     """
     feeding = _feed(job, iterable, chunksize)
     next(feeding)
@@ -568,8 +568,8 @@ def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> It
     except BaseException as error:
         job.push_error(error)
     finally:
-        # Threads that were not made by `threading` stay on its list, on some versions. (What was not begun is dropped by
-        # the thread that has made it.)
+        # Threads that were not made by `threading` stay on its list, on some versions. (What was not begun is dropped
+        # by the thread that has made it.)
         if begun:
             threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
     # The thread has called for one step, and ends with it.
