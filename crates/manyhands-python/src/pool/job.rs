@@ -2,6 +2,7 @@
 
 use super::PyPool;
 use super::driver;
+use super::fed_by::FedBy;
 use super::functions::Used;
 use super::map::Map;
 use super::stream::Stream;
@@ -10,7 +11,7 @@ use crate::blocking;
 use crate::worker::kind;
 use manyhands::Deadline;
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -24,7 +25,7 @@ pub(super) type Outcome = Result<Py<PyAny>, Py<PyAny>>;
 #[pyclass(name = "Job", module = "manyhands._manyhands", subclass, frozen)]
 #[derive(Debug)]
 pub(crate) struct PyJob {
-    pool: Py<PyPool>,
+    pub(super) pool: Py<PyPool>,
     pub(super) done: AtomicBool,
     state: Mutex<JobState>,
 }
@@ -260,43 +261,6 @@ pub(super) struct Source<'py> {
     pub(super) feeder: Option<Bound<'py, PyAny>>,
 }
 
-/// Goes with the thread that feeds a stream, and is dropped with it: whatever ends the thread, the stream ends too.
-///
-/// Nothing but the thread's own start holds it: no frame, which a traceback might keep.
-#[pyclass(name = "_FedBy", module = "manyhands._manyhands", frozen)]
-#[derive(Debug)]
-struct FedBy(Py<PyJob>);
-
-impl FedBy {
-    /// What calls the feeder, and holds this. If it cannot be made, the stream has ended.
-    fn thread<'py>(job: &Bound<'py, PyJob>, feeder: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = job.py();
-        let held = Bound::new(py, Self(job.clone().unbind()))?;
-        let thread = py.import("functools")?.getattr("partial")?.call1((feeder,))?;
-        thread.setattr("fed_by", held)?;
-        Ok(thread)
-    }
-}
-
-impl Drop for FedBy {
-    fn drop(&mut self) {
-        // At the interpreter's end nobody waits any more.
-        Python::try_attach(|py| {
-            let job = self.0.bind(py);
-            let open = matches!(&job.get().state().form, Form::Stream(stream) if !stream.has_ended());
-            if !open || job.get().pool.get().check_owner().is_err() {
-                return;
-            }
-            let pending = PyErr::take(py);
-            let text = "the thread that reads the iterable was ended before the iterable was at its end";
-            PyJob::end_with(job, PyRuntimeError::new_err(text));
-            if let Some(pending) = pending {
-                pending.restore(py);
-            }
-        });
-    }
-}
-
 pub(super) enum Taken {
     Outcome(Outcome),
     NotYet,
@@ -334,7 +298,7 @@ impl PyJob {
     }
 
     /// The stream ends with this error; unless it has ended, or the pool has, and the stream with it.
-    fn end_with(slf: &Bound<'_, Self>, reason: PyErr) {
+    pub(super) fn end_with(slf: &Bound<'_, Self>, reason: PyErr) {
         let reason = reason.into_value(slf.py()).into_any();
         let _ = Self::pushed(slf, 0, |stream| stream.push_error(reason));
     }
