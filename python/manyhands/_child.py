@@ -231,7 +231,11 @@ def _main_code(path: str, compiled: int | None) -> CodeType:
     code = _compile(source, path)
     known = key + marshal.dumps(code)
     head = _imp.source_hash(_HASH_KEY, known) + len(known).to_bytes(8, "little")
-    os.pwrite(compiled, head + known, 0)
+    try:
+        os.pwrite(compiled, head + known, 0)
+    except OSError:
+        # Beyond a limit of files' sizes, say. What was written does not fit its hash: the next child compiles again.
+        return code
     return code
 
 

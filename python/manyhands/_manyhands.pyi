@@ -653,7 +653,7 @@ class Pool:
         chunksize: int,
         items: list[Any] | None = None,
         error: Exception | None = None,
-        feeder: Callable[[], None] | None = None,
+        feeder: Callable[[], object] | None = None,
     ) -> bool:
         """Makes ``job`` a stream of results; `False` as `submit_map`. It has these items, behind which comes the error,
         if there is one; or the feeder, called in a thread of its own, pushes them. When this raises, the stream has

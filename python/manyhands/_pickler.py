@@ -212,10 +212,9 @@ def _is_sent_by_value_after(error: Exception, obj: object, sink: Sink, carries: 
     if not _is_of_naming(error):
         return False
     try:
-        from . import _by_value
-
+        by_value = _module_by_value()
         sink.clear()
-        _by_value.dump_into(obj, sink, carries)
+        by_value.dump_into(obj, sink, carries)
     except Exception as second:
         # In the standard library the first error is the only one.
         error.add_note(f"It cannot be sent by value either: {type(second).__name__}: {second}")
@@ -521,11 +520,23 @@ def _lacks_main(sink: Sink) -> bool:
 
 
 def _by_value_instead(obj: object, sink: Sink, carries: bool = True) -> None:
-    from . import _by_value
-
     sink.clear()
     try:
-        _by_value.dump_into(obj, sink, carries)
+        _module_by_value().dump_into(obj, sink, carries)
     except Exception as error:
         error.add_note("It is sent by value because child processes cannot import this main module.")
         raise
+
+
+def _module_by_value() -> Any:
+    """The module that sends by value; without cloudpickle ``ModuleNotFoundError``, the same each time."""
+    try:
+        from . import _by_value
+    except ImportError:
+        try:
+            import cloudpickle  # noqa: F401
+        except ImportError as error:
+            text = f"what children cannot import by name is sent by value, which needs cloudpickle: {error}"
+            raise ModuleNotFoundError(text, name="cloudpickle") from error
+        raise
+    return _by_value

@@ -6,8 +6,6 @@ into the pool's task queue is submitted as the pool submits its own calls.
 
 from __future__ import annotations
 
-import functools
-
 from . import _worker
 
 TYPE_CHECKING = False  # as typing's, without importing it
@@ -73,9 +71,9 @@ def number_left(job: Any) -> int:
 class TaskQueue:
     """A pool's ``_taskqueue``."""
 
-    def __init__(self, pool: Any, feed: Callable[[Any, Iterable[Any], int], None]) -> None:
+    def __init__(self, pool: Any, feeder: Callable[[Any, Iterable[Any], int], Callable[[], object]]) -> None:
         self._pool = pool
-        self._feed = feed
+        self._feeder = feeder
 
     def qsize(self) -> int:
         """How many calls are not done and have no worker to themselves."""
@@ -97,7 +95,7 @@ class TaskQueue:
         job = set_length.__self__
         calls = (tuple(task[2:5]) for task in tasks)
         # As the standard library's handler of tasks, a thread takes them from where they come from.
-        feeder = functools.partial(self._feed, job, calls, 1)
+        feeder = self._feeder(job, calls, 1)
         self._pool._core.submit_stream(job, _worker.call_task, job._is_ordered, 1, feeder=feeder)
 
     def _put_one(self, tasks: Iterable[tuple[Any, ...]]) -> None:

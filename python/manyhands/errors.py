@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import signal
-from concurrent.futures.process import BrokenProcessPool
+
+TYPE_CHECKING = False  # as typing's, without importing it
+if TYPE_CHECKING:
+    from concurrent.futures.process import BrokenProcessPool
+else:
+    try:
+        from concurrent.futures.process import BrokenProcessPool
+    except RuntimeError:
+        # That module registers something with `threading`, which takes nothing once the main thread has ended. A
+        # program that has not imported it by then never can, and so has no handler that asks for this class.
+        from concurrent.futures import BrokenExecutor as BrokenProcessPool
 
 __all__ = ["OwnerDied", "TaskError", "WorkerDied"]
 

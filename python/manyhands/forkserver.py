@@ -19,10 +19,12 @@ from . import _install, _manyhands, _unguarded, spawn
 
 TYPE_CHECKING = False  # as typing's, without importing it
 if TYPE_CHECKING:
+    from multiprocessing.forkserver import connect_to_new_process as connect_to_new_process
     from typing import Any, Literal
 
 __all__ = [
     "ForkServer",
+    "connect_to_new_process",
     "ensure_running",
     "get_inherited_fds",
     "set_forkserver_preload",

@@ -7,7 +7,6 @@ fork and is started again afterwards. See ``docs/journeys.md`` for the way of a 
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import threading
@@ -50,6 +49,7 @@ __all__ = [
     "MapResult",
     "MaybeEncodingError",
     "Pool",
+    "ThreadPool",
 ]
 
 S = TypeVar("S")
@@ -174,7 +174,9 @@ class Pool(_StandardPool):
             raise TypeError("initializer must be a callable")
         if not context:
             context = default_context()
-        # Nobody looks at the arguments of no initializer.
+        # For those who look at the standard library's insides.
+        self._initializer, self._initargs = initializer, initargs
+        # The engine looks at no arguments of no initializer.
         initargs = tuple(initargs) if initializer is not None else ()
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
@@ -221,7 +223,7 @@ class Pool(_StandardPool):
     @_standard.Seen
     def _taskqueue(self) -> _pool_insides.TaskQueue:
         """Where recipes put tasks of their own, and look how many calls no worker is at."""
-        return _pool_insides.TaskQueue(self, _feed)
+        return _pool_insides.TaskQueue(self, _feeder)
 
     def _map_async(
         self,
@@ -430,9 +432,9 @@ class Pool(_StandardPool):
                 self._core.submit_stream(job, _worker.call_with, ordered, chunksize, items, error)
         else:
             # It may wait for something that the caller does with earlier results, so it gets a thread of its own.
-            feeder = functools.partial(_feed, job, iterable, chunksize)
+            feeder = _feeder(job, iterable, chunksize)
             if not self._core.submit_stream(job, func, ordered, chunksize, feeder=feeder):
-                feeder = functools.partial(_feed, job, each_with(func, iterable), chunksize)
+                feeder = _feeder(job, each_with(func, iterable), chunksize)
                 self._core.submit_stream(job, _worker.call_with, ordered, chunksize, feeder=feeder)
         return job
 
@@ -530,35 +532,55 @@ class _Workers(Workers):
 def _shut_down(core: _manyhands.Pool) -> None:
     """End a pool's workers: SIGTERM, then, for those who do not heed it, SIGKILL. Waits for nobody else."""
     # Not by its pid: a forked child in a pid namespace of its own may have its parent's.
-    if core.is_ours:
+    # One that an at-exit function has made may be garbage when the interpreter is gone, which the engine needs; its
+    # workers die with this process.
+    if core.is_ours and not sys.is_finalizing():
         # At the interpreter's end nobody needs to be told, and daemonic threads that wait would write tracebacks.
         core.shut_down(not util.is_exiting(), _TERM_GRACE)
 
 
-def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> None:
-    """Push the items of an iterable of unknown length, as they come, until the pool ends: the life of a thread.
+def _feeder(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> Callable[[], object]:
+    """What a thread calls that pushes the items of an iterable of unknown length, as they come, until the pool ends.
 
-    All of it is Python's: the interpreter's end finds no frame of ours to unwind.
+    It stands inside its `try` already: an exception that other code raises in the thread at its first step
+    (``PyThreadState_SetAsyncExc``) is told to the stream, too. All of it is Python's: the interpreter's end finds no
+    frame of ours to unwind.
     """
+    feeding = _feed(job, iterable, chunksize)
+    next(feeding)
+    return feeding.__next__
+
+
+def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> Iterator[None]:
+    begun = False
     try:
+        yield
+        begun = True
         threading.current_thread().name = "PoolFeeder"
         if (trace := threading.gettrace()) is not None:
             sys.settrace(trace)
         if (profile := threading.getprofile()) is not None:
             sys.setprofile(profile)
         chunk = []
+        going = True
         for item in iterable:
             chunk.append(item)
             if len(chunk) >= chunksize:
-                if not job.push(chunk, False):
-                    return
+                going = job.push(chunk, False)
+                if not going:
+                    break
                 chunk = []
-        job.push(chunk, True)
+        if going:
+            job.push(chunk, True)
     except BaseException as error:
         job.push_error(error)
     finally:
-        # Threads that were not made by `threading` stay on its list, on some versions.
-        threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
+        # Threads that were not made by `threading` stay on its list, on some versions. (What was not begun is dropped
+        # by the thread that has made it.)
+        if begun:
+            threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
+    # The thread has called for one step, and ends with it.
+    yield
 
 
 def _usable_processors() -> int:

@@ -123,7 +123,7 @@ def _live(process_obj: Any, start: _manyhands.Start, dies: bool, name: str, inhe
         else:
             _force_start_method(process_obj._start_method)
             _manyhands.note_label(name)
-            code = note_status(run(process_obj, life))
+            code = note_status(run(process_obj, life, is_fork=True))
     finally:
         if RUNS_AT_EXIT:
             atexit._run_exitfuncs()

@@ -99,6 +99,10 @@ class _Process(BaseProcess):
         )
 
 
+# The standard library's text of a call with wrong arguments.
+_Process.__init__.__qualname__ = BaseProcess.__init__.__qualname__
+
+
 class ForkProcess(_Process):
     """A process that begins as a copy of this one."""
 
@@ -208,13 +212,15 @@ def dies_with_parent(process_obj: Any) -> bool:
     return bool(process_obj.daemon or getattr(process_obj, "_die_with_parent", False))
 
 
-def run(process_obj: Any, life: int) -> int:
+def run(process_obj: Any, life: int, is_fork: bool = False) -> int:
     """Run the process in itself, to its end; its exit status. ``life`` is readable once the parent is gone."""
     original: Any = BaseProcess._bootstrap  # type: ignore[attr-defined]
     given = getattr(process_obj._bootstrap, "__func__", None)
     if (given is original or given is _Process._bootstrap) and _is_standard(original):
         return _bootstrap(process_obj, life)
-    return process_obj._bootstrap(parent_sentinel=life)  # type: ignore[no-any-return]
+    # Called as the standard library does, of which only the forked child names the argument.
+    code: int = process_obj._bootstrap(parent_sentinel=life) if is_fork else process_obj._bootstrap(life)
+    return code
 
 
 def _is_standard(bootstrap: Any) -> bool:
@@ -248,19 +254,19 @@ def end(util: Any, at_exit: Callable[[], object]) -> None:
 def reduce_standard(process_obj: Any) -> tuple[Any, ...]:
     """How an object of one of the standard library's own process classes is sent to the child that it starts.
 
-    By its class's name the child would import the module of the contexts, and all that this imports.
+    By its class's name the child would import the module of the contexts, and all that this imports. The state is no
+    argument: what leads back to the object (its target's owner, which keeps it) finds it in the pickler's memo.
     """
-    return stand_for, (type(process_obj).__name__, vars(process_obj))
+    return stand_for, (type(process_obj).__name__,), vars(process_obj)
 
 
-def stand_for(name: str, state: dict[str, Any]) -> Any:
+def stand_for(name: str) -> Any:
     """An object of the standard library's class of that name; of ours until the module of that class has run here."""
     kind: Any = vars(sys.modules.get("multiprocessing.context") or _std).get(name)
     stands = kind is None
     if stands:
         kind = globals()[name]
     process_obj = object.__new__(kind)
-    vars(process_obj).update(state)
     if stands:
         from . import _imports
 

@@ -11,9 +11,12 @@ import threading
 from multiprocessing import context, resource_tracker, spawn, util
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.spawn import (
+    _main,
     freeze_support,
+    get_command_line,
     get_executable,
     get_preparation_data,
+    import_main_path,
     set_executable,
 )
 from types import BuiltinFunctionType
@@ -28,7 +31,15 @@ if TYPE_CHECKING:
 
     StartsProgram = Callable[[str, list[str], list[int]], int]
 
-__all__ = ["freeze_support", "get_executable", "get_preparation_data", "set_executable"]
+__all__ = [
+    "_main",
+    "freeze_support",
+    "get_command_line",
+    "get_executable",
+    "get_preparation_data",
+    "import_main_path",
+    "set_executable",
+]
 
 
 if not TYPE_CHECKING:

@@ -213,6 +213,9 @@ class Condition(_manyhands.Condition):
     _wait_semaphore = property(lambda self: _Count(0))
 
 
+# For programs that ask for the signature.
+Condition.__new__.__wrapped__ = Condition.__init__  # type: ignore[attr-defined]
+
 #: What refuses to be pickled in an event or a barrier of the standard library's, by whose name it is refused here.
 A_CONDITION = Condition.__new__(Condition)
 

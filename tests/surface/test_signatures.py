@@ -3,6 +3,8 @@ the same."""
 
 from __future__ import annotations
 
+import inspect
+import multiprocessing.synchronize
 import sys
 from decimal import Decimal
 from fractions import Fraction
@@ -10,6 +12,7 @@ from typing import Any
 
 import alike
 import manyhands
+import manyhands.synchronize
 import numpy
 import pytest
 
@@ -57,3 +60,22 @@ def test_arguments_that_only_we_have_are_taken_alike(ctx: Any) -> None:
     with ctx.Pool(1) as pool:
         results = pool.map(int, ["1", "x"], return_exceptions=1, fail_fast=[])
         assert (results[0], type(results[1])) == (1, ValueError)
+
+
+@pytest.mark.parametrize(
+    "name", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
+)
+def test_who_asks_for_the_signature_sees_the_standard_librarys_arguments(name: str) -> None:
+    theirs = inspect.signature(getattr(multiprocessing.synchronize, name)).parameters
+    ours = inspect.signature(getattr(manyhands.synchronize, name)).parameters
+    for each, parameter in theirs.items():
+        assert ours[each].kind is parameter.kind
+        assert each == "ctx" or ours[each].default == parameter.default
+
+
+@pytest.mark.methods("fork")
+def test_a_pool_shows_what_it_was_given_to_make_workers_ready(ctx: Any) -> None:
+    for given in ({}, {"initializer": int, "initargs": ("3",)}, {"initargs": [1]}):
+        with ctx.Pool(1, **given) as pool:
+            assert pool._initializer is given.get("initializer")
+            assert pool._initargs == given.get("initargs", ())

@@ -52,6 +52,16 @@ def test_each_name_of_a_standard_module_is_in_ours(module: str) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("module", ["", *(f".{module}" for module in MODULES)])
+def test_a_star_imports_all_that_the_standard_modules_gives(module: str) -> None:
+    theirs: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
+    exec(f"from multiprocessing{module} import *", theirs)
+    exec(f"from manyhands{module} import *", ours)
+    given = {name for name, value in theirs.items() if not isinstance(value, types.ModuleType)}
+    assert given - set(ours) == set()
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_name_that_neither_has_is_said_of_ours(module: str) -> None:
     ours = importlib.import_module(f"manyhands.{module}")

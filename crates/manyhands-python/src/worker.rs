@@ -5,7 +5,7 @@ use crate::codec;
 use crate::error;
 use crate::pickling;
 use crate::plane::Way;
-use manyhands::family::Family;
+use manyhands::family::{self, Family};
 use manyhands::pool::{Answer, Function, Next, Phase, Status, Task, Worker};
 use manyhands::{Block, Handle, Message, Waited};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
@@ -45,6 +45,8 @@ const ENCODING_ATTEMPTS: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct PyWorker {
     worker: Worker,
+    /// The process that sits on the seat: see [`PyWorker::end_copy`].
+    process: u64,
     functions: HashMap<u32, (Function, Py<PyAny>)>,
     /// `manyhands._worker.encode_error(exception) -> bytes`.
     encode_error: Py<PyAny>,
@@ -68,11 +70,13 @@ impl PyWorker {
         let bell = manyhands::adopt_descriptor(bell).map_err(error::os)?;
         let handle = Handle { offset: pool.0, generation: pool.1 };
         let worker = Worker::sit(family, handle, seat, bell).map_err(error::open)?;
-        Ok(Self { worker, functions: HashMap::new(), encode_error, encode_result_error })
+        let process = family::process_identity();
+        Ok(Self { worker, process, functions: HashMap::new(), encode_error, encode_result_error })
     }
 
     /// The initializer failed: says so, and why.
     fn unready(&mut self, reason: &[u8]) -> PyResult<()> {
+        self.end_copy();
         let answer = Answer { job: 0, index: 0, items: 0, status: Status::Unready, nanoseconds: 0 };
         self.worker.enter(Phase::Leaving);
         self.worker.answer(answer, &[reason]).map_err(error::send)
@@ -80,11 +84,13 @@ impl PyWorker {
 
     /// Works until the pool wants it to leave, or for `most` tasks (0: no limit); whether it left after its share.
     fn run(&mut self, py: Python<'_>, most: u64) -> PyResult<bool> {
+        self.end_copy();
         self.worker.enter(Phase::Ready);
         let mut arguments = Vec::new();
         let mut done = 0;
         while most == 0 || done < most {
             arguments.clear();
+            self.end_copy();
             match self.worker.next(&mut arguments).map_err(|_| damaged())? {
                 Next::Task(task, block) => {
                     self.work(py, task, &arguments, block)?;
@@ -125,7 +131,9 @@ impl PyWorker {
     /// WAYPOINT task 6/9: arguments become objects, the function is called, its result becomes bytes.
     fn work(&mut self, py: Python<'_>, task: Task, bytes: &[u8], block: Option<Block>) -> PyResult<()> {
         if self.is_wanted(task) {
-            match self.prepare(py, task, bytes, block) {
+            let prepared = self.prepare(py, task, bytes, block);
+            self.end_copy();
+            match prepared {
                 Ok((function, arguments)) => self.call(py, task, &function, &arguments)?,
                 Err(error) if task.kind & kind::OF_EXECUTOR != 0 => self.unreadable(py, task, error)?,
                 // Nothing was begun: what can be read of several items is found out one by one.
@@ -135,8 +143,18 @@ impl PyWorker {
                 Err(error) => self.raised(py, task, 0, task.items, error)?,
             }
         }
+        self.end_copy();
         self.worker.finish();
         Ok(())
+    }
+
+    /// Called wherever code of the user's has run: it may have forked, and have come back in both processes. The seat, the
+    /// tasks and the answers are the worker's alone: its copy ends, quietly, and sends and takes nothing.
+    #[inline]
+    fn end_copy(&self) {
+        if self.process != family::process_identity() {
+            exit_quietly();
+        }
     }
 
     /// Whether the task's job has not been given up meanwhile, for jobs of which that can be told.
@@ -212,6 +230,7 @@ impl PyWorker {
             self.worker.begin_item(number);
             look_for_signals(py)?;
             results.append(call_item(function, &item, star)?)?;
+            self.end_copy();
         }
         Ok(Some(results))
     }
@@ -224,6 +243,7 @@ impl PyWorker {
         items: u32,
         result: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        self.end_copy();
         let object = match result {
             Ok(object) => object,
             Err(error) => return self.raised(py, task, offset, items, error),
@@ -301,6 +321,7 @@ impl PyWorker {
         status: Status,
         error: PyErr,
     ) -> PyResult<()> {
+        self.end_copy();
         // `into_value` and not `value`: before 3.12 only that gives the exception its traceback.
         let exception = error.into_value(py);
         let mut attempt = 1;
@@ -322,6 +343,7 @@ impl PyWorker {
         bytes: &[u8],
         carried: &[Handle],
     ) -> PyResult<()> {
+        self.end_copy();
         let nanoseconds = u64::try_from(self.worker.running_for().as_nanos()).unwrap_or(u64::MAX);
         let answer = Answer { job: task.job, index: task.index + offset, items, status, nanoseconds };
         let result = Message { parts: &[bytes], carried };
@@ -369,6 +391,14 @@ fn decode<'py>(py: Python<'py>, bytes: &[u8], block: Option<Block>) -> PyResult<
     let carrier = block.carries().then_some(block);
     let _opening = carrier.as_ref().map(Block::opening);
     pickling::loads_bytes(&bytes)
+}
+
+/// `os._exit(0)`.
+#[cold]
+fn exit_quietly() -> ! {
+    let _ = Python::attach(|py| py.import("os")?.call_method1("_exit", (0,)).map(drop));
+    // It does not return.
+    std::process::abort()
 }
 
 fn call_with<'py>(

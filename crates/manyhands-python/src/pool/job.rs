@@ -2,6 +2,7 @@
 
 use super::PyPool;
 use super::driver;
+use super::fed_by::FedBy;
 use super::functions::Used;
 use super::map::Map;
 use super::stream::Stream;
@@ -24,7 +25,7 @@ pub(super) type Outcome = Result<Py<PyAny>, Py<PyAny>>;
 #[pyclass(name = "Job", module = "manyhands._manyhands", subclass, frozen)]
 #[derive(Debug)]
 pub(crate) struct PyJob {
-    pool: Py<PyPool>,
+    pub(super) pool: Py<PyPool>,
     pub(super) done: AtomicBool,
     state: Mutex<JobState>,
 }
@@ -292,11 +293,17 @@ impl PyJob {
             return error
                 .map_or(Ok(()), |error| Self::pushed(slf, 0, |stream| stream.push_error(error)).map(drop));
         };
-        driver::start_thread(&feeder, &[]).inspect_err(|refused| {
-            let reason = refused.clone_ref(slf.py()).into_value(slf.py()).into_any();
-            // Unless the pool has ended, and the stream with it.
-            let _ = Self::pushed(slf, 0, |stream| stream.push_error(reason));
+        let fed = FedBy::thread(slf, &feeder)?;
+        driver::start_thread(&fed, &[]).inspect_err(|refused| {
+            // Before what it is held by is dropped, which would give another reason.
+            Self::end_with(slf, refused.clone_ref(slf.py()));
         })
+    }
+
+    /// The stream ends with this error; unless it has ended, or the pool has, and the stream with it.
+    pub(super) fn end_with(slf: &Bound<'_, Self>, reason: PyErr) {
+        let reason = reason.into_value(slf.py()).into_any();
+        let _ = Self::pushed(slf, 0, |stream| stream.push_error(reason));
     }
 
     fn pushed(slf: &Bound<'_, Self>, count: usize, change: impl FnOnce(&mut Stream)) -> PyResult<bool> {

@@ -9,6 +9,7 @@ mod calls;
 mod collecting;
 mod driver;
 mod executor;
+mod fed_by;
 mod feeding;
 mod functions;
 mod future;

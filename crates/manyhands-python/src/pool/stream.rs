@@ -35,6 +35,9 @@ pub(super) struct Stream {
     total: u32,
     /// The outcome that is an exception of the iterable's, or of the pool's: raised whatever the manner.
     broken_at: Option<u32>,
+    /// Out of order: the outcome that is the iterable's exception, until each item before it has its own. A loop over
+    /// the results ends at the exception, and would lose them.
+    held: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -71,6 +74,7 @@ impl Stream {
             ended: false,
             total: 0,
             broken_at: None,
+            held: None,
         }
     }
 
@@ -80,13 +84,17 @@ impl Stream {
         self.ended |= last;
     }
 
-    /// The exception stands where the item would have stood.
+    /// The exception stands where the item would have stood; out of order, it comes when all before it have come.
     pub(super) fn push_error(&mut self, exception: Py<PyAny>) {
         let index = self.total;
         self.total += 1;
         self.broken_at = Some(index);
-        self.settle(index, Err(exception));
         self.ended = true;
+        self.arrived.insert(index, Err(exception));
+        if !self.ordered {
+            self.held = Some(index);
+            self.release_held();
+        }
     }
 
     pub(super) fn next_task(&mut self, py: Python<'_>, job: u32) -> Option<(Task, Arguments)> {
@@ -170,6 +178,15 @@ impl Stream {
     pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
         self.arrived.insert(index, outcome);
         if !self.ordered {
+            self.arrivals.push_back(index);
+            self.release_held();
+        }
+    }
+
+    fn release_held(&mut self) {
+        // What was taken and what is to be taken: an item that a dying worker was at is neither until it is settled.
+        let settled = self.next as usize + self.arrivals.len();
+        if let Some(index) = self.held.take_if(|index| settled >= *index as usize) {
             self.arrivals.push_back(index);
         }
     }

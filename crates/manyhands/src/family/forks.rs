@@ -275,11 +275,10 @@ impl Family {
             return;
         }
         if coming.place.is_none() {
-            let place = self.reserve_place().or_else(|_| {
+            coming.place = self.reserve_place_for_fork().or_else(|| {
                 self.tend_all(absent, COMES_WITHIN_AT_NEED);
-                self.reserve_place()
+                self.reserve_place_for_fork()
             });
-            coming.place = place.ok();
         }
         if let Some(place) = coming.place {
             self.process_table().note_holds(place);
@@ -346,7 +345,6 @@ impl Family {
         if holdings::lock().is_empty() {
             return;
         }
-        let _ = self.own_slot();
         let me = self.whole_arena().me();
         let mut full = false;
         let whole = holdings::lock().lacking(me).fold(true, |whole, (offset, holding)| {
@@ -410,6 +408,8 @@ pub(super) fn ensure(target: Handle) -> Result<(), FamilyError> {
     if is_whole() {
         return Ok(());
     }
+    // Without a place it fails: this is looked for, whatever it takes.
+    let _ = family.own_slot();
     let me = family.whole_arena().me();
     let mut holdings = holdings::lock();
     let holding = holdings.find(target).ok_or(FamilyError::NotHeld)?;

@@ -83,7 +83,9 @@ pub(crate) fn me() -> Owner {
     let Ok(own) = own() else { return Owner::Shared };
     let Some(family) = Family::existing() else { return Owner::Shared };
     let known = place_in(own.member.load(Ordering::Relaxed));
-    let Some(place) = known.or_else(|| family.take_own_place().ok()) else { return Owner::Shared };
+    let Some(place) = known.or_else(|| family.take_own_place(Looks::AtTimes).ok()) else {
+        return Owner::Shared;
+    };
     if own.holds.swap(1, Ordering::Relaxed) == 0 {
         family.process_table().note_holds(place);
     }
@@ -131,12 +133,12 @@ impl Family {
     pub fn own_slot(&self) -> Result<u32, FamilyError> {
         match own_place() {
             Some(place) => Ok(place.index.get()),
-            None => Ok(self.take_own_place()?.index.get()),
+            None => Ok(self.take_own_place(Looks::Always)?.index.get()),
         }
     }
 
     #[cold]
-    fn take_own_place(&self) -> Result<Place, FamilyError> {
+    fn take_own_place(&self, looks: Looks) -> Result<Place, FamilyError> {
         // A child that is asked before it was told of its fork: its parent has reserved a place for it.
         if forks::is_unsettled_child() {
             self.settle();
@@ -148,7 +150,7 @@ impl Family {
         // Nobody waits for this process as a child: until it is registered, a process that looks for the dead takes its
         // slot for one of a child that never came.
         for _ in 0..MOST_TRIES {
-            let place = self.reserve(None)?;
+            let place = self.reserve(None, looks)?;
             if !table.register(place, known_by()) {
                 continue;
             }
@@ -182,16 +184,25 @@ impl Family {
     pub(super) fn reserve_place(&self) -> Result<Place, FamilyError> {
         self.own_slot()?;
         let own = own_place().ok_or(FamilyError::Unwanted)?;
-        self.reserve(Some(OwnerName::new(own.index, own.life)))
+        self.reserve(Some(OwnerName::new(own.index, own.life)), Looks::Always)
     }
 
-    fn reserve(&self, parent: Option<OwnerName>) -> Result<Place, FamilyError> {
+    /// As [`Family::reserve_place`], for a fork of the user's, which goes on without one: see [`Looks`].
+    pub(super) fn reserve_place_for_fork(&self) -> Option<Place> {
+        let own = own_place().or_else(|| self.take_own_place(Looks::AtTimes).ok())?;
+        self.reserve(Some(OwnerName::new(own.index, own.life)), Looks::AtTimes).ok()
+    }
+
+    fn reserve(&self, parent: Option<OwnerName>, looks: Looks) -> Result<Place, FamilyError> {
         let table = self.process_table();
         if let Some(place) = table.reserve(parent) {
             return Ok(place);
         }
+        let began = looks.begin().ok_or(FamilyError::Full { unknown: 0 })?;
         let unknown = self.release_the_dead();
-        table.reserve(parent).ok_or(FamilyError::Full { unknown })
+        let found = table.reserve(parent);
+        Looks::ended(began, found.is_some());
+        found.ok_or(FamilyError::Full { unknown })
     }
 
     /// This process takes the slot that was reserved for it; once is enough.
@@ -336,5 +347,52 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.give_back();
+    }
+}
+
+/// When a full table is looked through for members that have ended unseen. One look asks the kernel for each member, and takes
+/// long. So a fork that can go on without a place looks [`Looks::AtTimes`]: after a look in vain there is none for [`REST`]
+/// times as long as it took, and no program spends more than a fraction of its time with them, however often it forks. The
+/// price: until then such a fork has no place, and its child asks for one when it needs it. Starts of processes, and what else
+/// fails without a place, look [`Looks::Always`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looks {
+    Always,
+    AtTimes,
+}
+
+const REST: u64 = 20;
+
+/// Until when there is none, by the clock that all processes share. (A forked child has its parent's.)
+static NO_LOOK_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+impl Looks {
+    /// The time now, if it is time for a look.
+    fn begin(self) -> Option<u64> {
+        let now = clock::monotonic_nanoseconds();
+        let rested = now >= NO_LOOK_UNTIL.load(Ordering::Relaxed);
+        (rested || self == Self::Always).then_some(now)
+    }
+
+    fn ended(began: u64, found: bool) {
+        let now = clock::monotonic_nanoseconds();
+        let rest = if found { 0 } else { now.saturating_sub(began).saturating_mul(REST) };
+        NO_LOOK_UNTIL.store(now.saturating_add(rest), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_rest_after_a_look_in_vain_and_starts_do_not() {
+        let began = Looks::AtTimes.begin().expect("none was in vain so far");
+        let long_ago = began.saturating_sub(1_000_000_000);
+        Looks::ended(long_ago, false);
+        assert_eq!(Looks::AtTimes.begin(), None);
+        let began = Looks::Always.begin().expect("whatever was before");
+        Looks::ended(began, true);
+        assert!(Looks::AtTimes.begin().is_some());
     }
 }

@@ -20,7 +20,7 @@ pub use member::{Place, Slot, process_identity};
 pub(crate) use orphans::Round;
 pub(crate) use taker::{is_gone, is_gone_in, known_taker};
 
-use crate::sys::{OsError, Remembered, arena, lost_memory, memory};
+use crate::sys::{OsError, Remembered, arena, limits, lost_memory, memory};
 use manyhands_sync::arena::{AllocateError, Arena, CHUNK_BYTES, MOST_CHUNKS, OpenError};
 use manyhands_sync::mutex::ask_for_the_unseen;
 use manyhands_sync::notes::Role;
@@ -193,7 +193,7 @@ impl Family {
 
     fn found() -> Result<Self, FamilyError> {
         let limit = limit_bytes()?;
-        let most = memory::largest_file().min(limit).min(MOST_CHUNKS as u64 * CHUNK_BYTES);
+        let most = limits::largest_file().min(limit).min(MOST_CHUNKS as u64 * CHUNK_BYTES);
         let size = (most / CHUNK_BYTES).max(1) * CHUNK_BYTES;
         let extents = Extents::new(memory::create_sealed(MEMORY_NAME, size)?)?;
         Ok(Self { arena: arena::create(extents, memory::random_u64()?, build(), size)? })

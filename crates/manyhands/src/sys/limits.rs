@@ -59,6 +59,39 @@ impl Drop for Numbers {
     }
 }
 
+/// The largest file this process may make, once it has raised its limit for it.
+pub(crate) fn largest_file() -> u64 {
+    getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX)
+}
+
+/// While it lives, this process may make a file of a size, where the hard limit lets it. The limit is for files on disks, and
+/// the kernel holds shared memory to it, too.
+#[derive(Debug)]
+pub(crate) struct FileSize {
+    before: Option<Rlimit>,
+}
+
+impl FileSize {
+    /// `setrlimit(RLIMIT_FSIZE)`, if it is below that size; `None` when it still is: growing a file beyond it is answered with a
+    /// signal that may kill.
+    pub(crate) fn up_to(bytes: u64) -> Option<Self> {
+        let before = getrlimit(Resource::Fsize);
+        if before.current.is_none_or(|current| bytes <= current) {
+            return Some(Self { before: None });
+        }
+        let raised = setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), ..before });
+        raised.is_ok().then_some(Self { before: Some(before) })
+    }
+}
+
+impl Drop for FileSize {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            let _ = setrlimit(Resource::Fsize, before);
+        }
+    }
+}
+
 /// Those that live, and the limit before the first of them.
 static RAISED: Mutex<Option<(u32, Rlimit)>> = Mutex::new(None);
 
@@ -103,6 +136,18 @@ impl Drop for MoreDescriptors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_files_size_is_allowed_for_a_moment() {
+        let all = getrlimit(Resource::Fsize);
+        setrlimit(Resource::Fsize, Rlimit { current: Some(1 << 30), ..all }).expect("lower");
+        let raised = FileSize::up_to(1 << 31);
+        assert!(raised.is_some());
+        assert_eq!(getrlimit(Resource::Fsize).current, Some(1 << 31));
+        drop(raised);
+        assert_eq!(getrlimit(Resource::Fsize).current, Some(1 << 30));
+        setrlimit(Resource::Fsize, all).expect("as it was");
+    }
 
     #[test]
     fn a_lowered_limit_is_in_force_again_afterwards() {

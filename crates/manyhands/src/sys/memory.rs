@@ -3,6 +3,7 @@
 //! Its descriptor is used by number once, to map its beginning, right after it was made or passed. See `remembered.rs`.
 #![allow(unsafe_code)] // maps memory
 
+use super::limits::FileSize;
 use super::{OsError, huge_pages};
 use manyhands_sync::memory::Memory;
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -16,7 +17,9 @@ use std::sync::atomic::AtomicU64;
 /// does not know it; then sized to `bytes` and sealed against any other size. Sparse: it takes no memory yet.
 pub(crate) fn create_sealed(name: &str, bytes: u64) -> Result<OwnedFd, OsError> {
     let fd = create_memfd(name, MemfdFlags::ALLOW_SEALING)?;
+    let allowed = FileSize::up_to(bytes).ok_or(OsError { call: TOO_LARGE, errno: libc::EFBIG })?;
     rustix::fs::ftruncate(&fd, bytes).map_err(OsError::new("ftruncate"))?;
+    drop(allowed);
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(OsError::new("fcntl(F_ADD_SEALS)"))?;
     Ok(fd)
@@ -30,10 +33,9 @@ fn create_memfd(name: &str, flags: MemfdFlags) -> Result<OwnedFd, OsError> {
         .map_err(OsError::new("memfd_create"))
 }
 
-/// The largest file this process may make: growing one beyond it is answered with a signal that kills.
-pub(crate) fn largest_file() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
-}
+/// What a caller reads whose hard limit is lower than the least shared memory.
+const TOO_LARGE: &str = "shared memory cannot be made: it counts as a file, and the hard limit of files' sizes, RLIMIT_FSIZE \
+                         (ulimit -Hf), is too low: raise it to 65536 KiB at least";
 
 /// How much memory the machine has.
 pub(crate) fn physical_bytes() -> u64 {
@@ -263,7 +265,10 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), OsEr
 /// with the last descriptor.
 pub(crate) fn file_of(name: &str, bytes: &[u8]) -> Result<OwnedFd, OsError> {
     let fd = create_memfd(name, MemfdFlags::empty())?;
+    let allowed =
+        FileSize::up_to(bytes.len() as u64).ok_or(OsError { call: TOO_LARGE, errno: libc::EFBIG })?;
     write_all(fd.as_fd(), bytes)?;
+    drop(allowed);
     rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0)).map_err(OsError::new("lseek"))?;
     Ok(fd)
 }
