@@ -84,6 +84,9 @@ def starts(count: int, method: str) -> tuple[int, set[int], bool]:
             interrupted += was
             left |= unknown
     finally:
+        # What is raised in these lines, too, comes once.
+        with contextlib.suppress(Tick):
+            signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
     manyhands.active_children()

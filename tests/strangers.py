@@ -36,7 +36,11 @@ def put_each_size(queue: Any) -> None:
         queue.put(bytes(size))
 
 
-def wait_for(event: Any, began: Any) -> None:
+def wait_for(event: Any) -> None:
+    event.wait(60)
+
+
+def say_so_and_wait_for(event: Any, began: Any) -> None:
     began.set()
     event.wait(60)
 

@@ -227,15 +227,15 @@ class ProcessPoolExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         if _exiting:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-        first = self._crew is None
-        crew = self._crew or self._assemble()
+        known = self._crew
+        crew = known or self._assemble()
         calls = crew.calls
         future: Future[T] = Future(calls)
         try:
             calls.submit(future, fn, args, kwargs)
         except BrokenProcessPool as broken:
             # The workers that this very call has started may have failed by now.
-            if not first:
+            if known is not None:
                 raise
             future.set_exception(broken)
         return future

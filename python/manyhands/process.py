@@ -110,16 +110,25 @@ class ForkProcess(_Process):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        global _forks
-        if _forks is None:
-            from .popen_fork import Popen
-
-            _forks = Popen
-        return _forks(process_obj)
+        return _popen("fork")(process_obj)
 
 
-#: What forks a process, once one was: an import at each start would write to a page of each object that it looks at.
-_forks: Any = None
+#: What starts processes by each method, once one was: an import at each start would look at many objects, and where
+#: they are in pages that the last fork has shared with a child, each of these would have to be copied.
+_popens: dict[str, Any] = {}
+
+
+def _popen(method: str) -> Any:
+    popen = _popens.get(method)
+    if popen is None:
+        if method == "fork":
+            from .popen_fork import Popen as popen
+        elif method == "spawn":
+            from .popen_spawn_posix import Popen as popen
+        else:
+            from .popen_forkserver import Popen as popen
+        _popens[method] = popen
+    return popen
 
 
 class SpawnProcess(_Process):
@@ -129,9 +138,7 @@ class SpawnProcess(_Process):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from .popen_spawn_posix import Popen
-
-        return Popen(process_obj)
+        return _popen("spawn")(process_obj)
 
     @staticmethod
     def _after_fork() -> None:
@@ -146,9 +153,7 @@ class ForkServerProcess(_Process):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from .popen_forkserver import Popen
-
-        return Popen(process_obj)
+        return _popen("forkserver")(process_obj)
 
 
 class Process(_Process):

@@ -119,7 +119,9 @@ def tracker_descriptor() -> int:
     """The resource tracker's pipe: one tracker serves the whole family, as in the standard library."""
     global _tracker
     tracker: Any = resource_tracker._resource_tracker
-    if tracker._fd is not None and not _is_trackers_pipe(tracker._pid, tracker._fd):
+    if tracker._fd is not None and not (
+        _is_as_it_was(tracker) or _is_trackers_pipe(tracker._pid, tracker._fd)
+    ):
         # Other code has closed it, as daemons do: asked now, the tracker would write to whatever has its number.
         tracker._fd = tracker._pid = None
     if tracker._fd is None:
@@ -135,9 +137,18 @@ def tracker_descriptor() -> int:
             starter.join()
     descriptor = resource_tracker.getfd()
     assert descriptor is not None, "getfd starts the tracker"
-    status = os.fstat(descriptor)
-    _tracker = (tracker._pid or 0, descriptor, status.st_dev, status.st_ino)
+    if not _is_as_it_was(tracker):
+        status = os.fstat(descriptor)
+        _tracker = (tracker._pid or 0, descriptor, status.st_dev, status.st_ino)
     return descriptor
+
+
+def _is_as_it_was(tracker: Any) -> bool:
+    """Whether the resource tracker and its pipe are those that are known."""
+    if _tracker is None or _tracker[:2] != (tracker._pid or 0, tracker._fd):
+        return False
+    # `os.fstat` would make a dozen objects.
+    return _manyhands.is_file(*_tracker[1:])
 
 
 def _start_tracker() -> None:

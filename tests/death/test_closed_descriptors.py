@@ -113,7 +113,7 @@ def test_another_member_s_descriptor_of_the_memory_will_do(ctx: Any, tmp_path: P
     body = """
 strangers.give_up_privileges()
 event, began = ctx.Event(), ctx.Event()
-forked = manyhands.get_context("fork").Process(target=strangers.wait_for, args=(event, began))
+forked = manyhands.get_context("fork").Process(target=strangers.say_so_and_wait_for, args=(event, began))
 forked.start()
 # It is a member of the family only now.
 began.wait(20)

@@ -86,10 +86,7 @@ impl PyPool {
         let _ = introduce(py);
         this.serve(py);
         let _ = take_leave(py);
-        // What is held for a thread that is no more would keep its place from what others have to be told.
-        if let Err(held) = this.raise_held() {
-            held.write_unraisable(py, None);
-        }
+        this.write_held(py);
         drop(presence);
         Ok(())
     }

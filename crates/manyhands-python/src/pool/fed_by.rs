@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 #[derive(Debug)]
 pub(super) struct FedBy {
     job: Py<PyJob>,
-    /// Who has made it, and drops it when there is no thread to be had.
+    /// The thread that has made it, which drops it when there is no other thread to be had.
     maker: ThreadId,
 }
 
@@ -53,11 +53,8 @@ impl FedBy {
             let text = "the thread that reads the iterable was ended before the iterable was at its end";
             PyJob::end_with(job, PyRuntimeError::new_err(text));
         }
-        // What is held for a thread that is no more would keep its place from what others have to be told.
-        if self.maker != std::thread::current().id()
-            && let Err(held) = pool.raise_held()
-        {
-            held.write_unraisable(py, None);
+        if self.maker != std::thread::current().id() {
+            pool.write_held(py);
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A function whose pickle is nothing but its name is the same for every call: it stays published for later jobs, while
 //! there are not too many of them, and while all that it uses of the main module's functions and classes is what it was
-//! (else it may go by value now; the names are looked up at each call, which costs some 20 ns each). Anything else (a partial, a bound method, a function that travels by value) may
-//! change from call to call: it is published for one job and withdrawn with it.
+//! (else it may go by value now): these names are looked up at each call. Anything else (a partial, a bound method, a
+//! function that travels by value) may change from call to call: it is published for one job and withdrawn with it.
 
 use super::PyPool;
 use crate::error;

@@ -128,6 +128,14 @@ impl PyPool {
         self.interrupts.take().map_or(Ok(()), Err)
     }
 
+    /// As [`PyPool::raise_held`], where this thread ends: what is held for a thread that is no more would keep its place from
+    /// what others have to be told.
+    pub(super) fn write_held(&self, py: Python<'_>) {
+        if let Err(held) = self.raise_held() {
+            held.write_unraisable(py, None);
+        }
+    }
+
     fn lead_again(
         &self,
         py: Python<'_>,

@@ -64,39 +64,83 @@ pub(crate) fn largest_file() -> u64 {
     getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX)
 }
 
-/// While it lives, this process may make a file of a size, where the hard limit lets it. The limit is for files on disks, and
-/// the kernel holds shared memory to it, too.
+/// A limit that is raised to the hard one while anybody needs it so, in whatever threads. What other code sets meanwhile
+/// stays.
+struct Raised {
+    resource: Resource,
+    /// How many need it so, and the limit before the first of them.
+    by: Mutex<Option<(u32, Rlimit)>>,
+}
+
+static DESCRIPTORS: Raised = Raised::new(Resource::Nofile);
+static FILE_SIZES: Raised = Raised::new(Resource::Fsize);
+
+impl Raised {
+    const fn new(resource: Resource) -> Self {
+        Self { resource, by: Mutex::new(None) }
+    }
+
+    /// One more needs it so, if what there is without that is not `enough`; whether it counts. `setrlimit`: a refusal leaves
+    /// it as it is.
+    fn begin(&self, enough: impl FnOnce(Rlimit) -> bool) -> bool {
+        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *by {
+            Some((count, _)) => *count += 1,
+            none => {
+                let before = getrlimit(self.resource);
+                if enough(before) {
+                    return false;
+                }
+                let _ = setrlimit(self.resource, Rlimit { current: before.maximum, ..before });
+                *none = Some((1, before));
+            }
+        }
+        true
+    }
+
+    fn end(&self) {
+        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((count, before)) = &mut *by else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        let now = getrlimit(self.resource);
+        if now.current == now.maximum && now.maximum == before.maximum {
+            let _ = setrlimit(self.resource, Rlimit { ..*before });
+        }
+        *by = None;
+    }
+}
+
+/// While one of these lives, this process may make a file of a size, where the hard limit lets it. The limit is for files on
+/// disks, and the kernel holds shared memory to it, too.
 #[derive(Debug)]
 pub(crate) struct FileSize {
-    before: Option<Rlimit>,
+    counts: bool,
 }
 
 impl FileSize {
-    /// `setrlimit(RLIMIT_FSIZE)`, if it is below that size; `None` when it still is: growing a file beyond it is answered with a
-    /// signal that may kill.
+    /// `None` when the hard limit is below that size: growing a file beyond it is answered with a signal that may kill.
     pub(crate) fn up_to(bytes: u64) -> Option<Self> {
-        let before = getrlimit(Resource::Fsize);
-        if before.current.is_none_or(|current| bytes <= current) {
-            return Some(Self { before: None });
+        if bytes > largest_file() {
+            return None;
         }
-        let raised = setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), ..before });
-        raised.is_ok().then_some(Self { before: Some(before) })
+        let counts = FILE_SIZES.begin(|now| now.current.is_none_or(|most| bytes <= most));
+        Some(Self { counts })
     }
 }
 
 impl Drop for FileSize {
     fn drop(&mut self) {
-        if let Some(before) = self.before.take() {
-            let _ = setrlimit(Resource::Fsize, before);
+        if self.counts {
+            FILE_SIZES.end();
         }
     }
 }
 
-/// Those that live, and the limit before the first of them.
-static RAISED: Mutex<Option<(u32, Rlimit)>> = Mutex::new(None);
-
 /// While one of these lives, this process may have as many descriptors as its hard limit allows: for the one or two that an
-/// error or a first use needs. A limit that other code sets meanwhile stays.
+/// error or a first use needs.
 #[derive(Debug)]
 pub struct MoreDescriptors(());
 
@@ -104,32 +148,14 @@ impl MoreDescriptors {
     /// `setrlimit(RLIMIT_NOFILE)`. A refusal leaves it as it is.
     #[must_use]
     pub fn for_now() -> Self {
-        let mut raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *raised {
-            Some((lives, _)) => *lives += 1,
-            none => {
-                let before = getrlimit(Resource::Nofile);
-                let _ = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, ..before });
-                *none = Some((1, before));
-            }
-        }
+        DESCRIPTORS.begin(|_| false);
         Self(())
     }
 }
 
 impl Drop for MoreDescriptors {
     fn drop(&mut self) {
-        let mut raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((lives, before)) = &mut *raised else { return };
-        *lives -= 1;
-        if *lives > 0 {
-            return;
-        }
-        let now = getrlimit(Resource::Nofile);
-        if now.current == now.maximum && now.maximum == before.maximum {
-            let _ = setrlimit(Resource::Nofile, Rlimit { ..*before });
-        }
-        *raised = None;
+        DESCRIPTORS.end();
     }
 }
 
@@ -141,10 +167,13 @@ mod tests {
     fn a_files_size_is_allowed_for_a_moment() {
         let all = getrlimit(Resource::Fsize);
         setrlimit(Resource::Fsize, Rlimit { current: Some(1 << 30), ..all }).expect("lower");
-        let raised = FileSize::up_to(1 << 31);
-        assert!(raised.is_some());
-        assert_eq!(getrlimit(Resource::Fsize).current, Some(1 << 31));
-        drop(raised);
+        let first = FileSize::up_to(1 << 31);
+        let second = FileSize::up_to(1 << 31);
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(getrlimit(Resource::Fsize).current, all.maximum);
+        drop(first);
+        assert_eq!(getrlimit(Resource::Fsize).current, all.maximum, "the second needs it");
+        drop(second);
         assert_eq!(getrlimit(Resource::Fsize).current, Some(1 << 30));
         setrlimit(Resource::Fsize, all).expect("as it was");
     }

@@ -16,7 +16,7 @@
 //! not come back by itself: one that is this thing's *after* a call was so at the call.
 #![allow(unsafe_code)] // fcntl commands that rustix lacks
 
-use super::OsError;
+use super::{OsError, memory};
 use rustix::fs::Stat;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -95,7 +95,21 @@ impl Remembered {
     /// # Errors
     /// When it is none any more.
     pub fn new(fd: OwnedFd) -> Result<Self, OsError> {
-        let fd = out_of_the_way(fd);
+        Self::at(out_of_the_way(fd))
+    }
+
+    /// Keeps another descriptor of the same file.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<Self, OsError> {
+        match rustix::io::fcntl_dupfd_cloexec(fd, FLOOR) {
+            Ok(high) if high.as_raw_fd() < MOST_FOR_SELECT => Self::at(high),
+            _ => Self::new(memory::duplicate(fd)?),
+        }
+    }
+
+    fn at(fd: OwnedFd) -> Result<Self, OsError> {
         let file = FileIdentity::of(fd.as_fd())?;
         if file.is_anonymous() {
             mark(fd.as_fd())?;
@@ -213,7 +227,7 @@ mod tests {
     }
 
     fn users_file() -> File {
-        let mut file = File::from(super::super::memory::file_of("a user's", b"precious").expect("memory"));
+        let mut file = File::from(memory::file_of("a user's", b"precious").expect("memory"));
         file.rewind().expect("a file");
         file
     }

@@ -5,7 +5,7 @@ use crate::launch::{LaunchError, Start};
 use crate::process::{Process, Sentinel, Source};
 use crate::sys::pidfd::{self, Watch};
 use crate::sys::remembered::CLOSED_BY_OTHERS;
-use crate::sys::{OsError, Remembered, memory, passing};
+use crate::sys::{OsError, Remembered, passing};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::WaitKind;
@@ -108,7 +108,7 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, LaunchError> {
         let (channel, servers) = passing::pair()?;
         let (channel, outgoing) = (Remembered::new(channel)?, Some(Remembered::new(servers)?));
-        let room = Some(Remembered::new(memory::duplicate(channel.get()?)?)?);
+        let room = Some(Remembered::duplicate(channel.get()?)?);
         let number = zygote.requests.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             zygote,
