@@ -8,6 +8,7 @@ mod support;
 use manyhands_sync::arena::{Arena, Handle};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::memory::Memory;
+use manyhands_sync::mutex::RobustMutex;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::ring::{Frame, Locking, MOST_INLINE_BYTES, PutError, Ring, RingHeader, TakeError};
 use manyhands_sync::wait_word::{Waited, Waiting};
@@ -326,7 +327,8 @@ fn stomp_header(header: &'static RingHeader, word: usize, value: u32) {
 }
 
 /// Where a side's segment is named in a ring's header: behind a robust mutex; a side takes two cache lines.
-const SIDES: [u64; 2] = [40, 168];
+const SIDES: [u64; 2] = [BEHIND_THE_LOCK, 128 + BEHIND_THE_LOCK];
+const BEHIND_THE_LOCK: u64 = size_of::<RobustMutex>() as u64;
 /// Where a segment names the next one.
 const NEXT: u64 = 16;
 
