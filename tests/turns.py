@@ -32,3 +32,14 @@ def get_until_the_end(queue: Any, far: Any) -> None:
         times += 1
         time.sleep(HOLD / 5)
     far.send((times, 0.0))
+
+
+def put_until_told(queue: Any, far: Any) -> None:
+    """Puts, at once again, until it is told to stop; says how many it has put."""
+    far.send("ready")
+    far.recv()
+    times = 0
+    while not far.poll():
+        queue.put(times)
+        times += 1
+    far.send((times, 0.0))

@@ -533,7 +533,7 @@ class Semaphore:
         """Raise the count by one; ``ValueError`` when it is as high as it may be."""
 
     def locked(self) -> bool:
-        """Whether the count is 0."""
+        """Whether one who comes now would have to wait: the count is 0, or it is a waiter's turn."""
 
     def get_value(self) -> int:
         """The count."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -56,6 +58,26 @@ def test_each_who_gets_from_one_queue_gets_its_share(ctx: Any) -> None:
         process.join()
     print(f"queue: {times}")
     assert sum(times) == items
+    assert min(times) * 4 >= max(times), times
+
+
+@pytest.mark.deadline(90)
+def test_each_that_puts_into_a_full_queue_gets_its_share(ctx: Any) -> None:
+    queue = ctx.Queue(1)
+    processes, ends = crew(ctx, turns.put_until_told, queue)
+    for near in ends:
+        near.send("go")
+    # Slowly: each room is waited for.
+    for _ in range(300):
+        queue.get()
+        time.sleep(turns.HOLD / 2)
+    for near in ends:
+        near.send("stop")
+    while any(process.is_alive() for process in processes):
+        with contextlib.suppress(Empty):
+            queue.get(timeout=0.01)
+    times = [near.recv()[0] for near in ends]
+    print(f"full queue: {times}")
     assert min(times) * 4 >= max(times), times
 
 

@@ -84,9 +84,9 @@ impl PySemaphore {
         self.semaphore()?.release().map_err(|_| error::released_too_often())
     }
 
-    /// Whether the count is 0.
+    /// Whether one who comes now would have to wait: the count is 0, or it is a waiter's turn.
     fn locked(&self) -> PyResult<bool> {
-        Ok(self.semaphore()?.count() == 0)
+        Ok(self.semaphore()?.is_locked())
     }
 
     /// The count.

@@ -31,7 +31,7 @@
 //! | killed ([kill point](crate::kill_point)) | what stays | what the others do |
 //! |---|---|---|
 //! | a waiter that has joined (90), or sleeps | it is counted | as above |
-//! | a notifier that has granted and woken nobody (91) | sleepers with a grant | they look again after [`LONGEST_SLEEP`](crate::park::LONGEST_SLEEP)(crate::wait_word::LONGEST_SLEEP) |
+//! | a notifier that has granted and woken nobody (91) | sleepers with a grant | they look again after [`LONGEST_SLEEP`](crate::park::LONGEST_SLEEP) |
 //! | a waiter that has taken its grant (92), or given up (93) | nothing | nothing |
 //!
 //! # What is trusted

@@ -433,6 +433,8 @@ impl UserLock {
         if futex_wake(&self.word, 1) != 0 {
             return;
         }
+        // A waiter that is still there asks again before it sleeps.
+        self.stamp.clear();
         loop {
             match self.word.compare_exchange(word, FREE, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return self.wake(word),
@@ -474,7 +476,10 @@ impl UserLock {
     /// Whether somebody holds it, or it is reserved: whether somebody who comes now would have to wait.
     #[inline]
     pub fn is_locked(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & !SLEEPERS != FREE
+        match self.word.load(Ordering::Relaxed) & !SLEEPERS {
+            FREE => false,
+            word => !is_reserved(word) || !is_over(word),
+        }
     }
 
     /// Who holds it.

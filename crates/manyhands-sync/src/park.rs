@@ -11,10 +11,10 @@
 //! | 2 | `announce`: takes what is there, or writes into the word that somebody may sleep, and looks once more | there: over; the word has changed meanwhile: again |
 //! | 3 | the deadline has passed | over, in vain |
 //! | 4 | `about_to_sleep`, once; sleeps while the word is as it was announced, [`FIRST_SLEEP`], then [`LONGEST_SLEEP`] | woken, or the word has changed: 2 |
-//! | 5 | the sleep has come to its end before the deadline, or a signal has interrupted it | the caller looks around (for signals, the dead, frames that nobody counted), and parks again |
+//! | 5 | the sleep has come to its end before the deadline, a signal has interrupted it, or another sleep is due and the last look around was more than [`FIRST_SLEEP`] ago | the caller looks around (for signals, the dead, frames that nobody counted), and parks again |
 //!
-//! So a signal that comes outside of the very sleep is noticed at the end of that sleep: 10 ms for a wait that has just
-//! begun. And the end of a sleep puts a waiter at the tail of the kernel's queue, so all but the first are long.
+//! So a signal that comes outside of the very sleep is noticed at the end of that sleep, 10 ms for a wait that has just
+//! begun, or when the waiter is woken in vain. And the end of a sleep puts a waiter at the tail of the kernel's queue, so all but the first are long.
 //!
 //! # When somebody is killed
 //! A waiter leaves its mark in the word, which costs a waker one call in vain (see each primitive). A waker that was killed
@@ -33,6 +33,9 @@ use std::time::Duration;
 pub const FIRST_SLEEP: Duration = Duration::from_millis(10);
 /// No sleep is longer: the price of a wake-up that died with its waker, and of an idle process (two a second).
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// As [`FIRST_SLEEP`].
+const BETWEEN_LOOKS_US: u32 = FIRST_SLEEP.as_micros() as u32;
 
 /// Nor is one between threads of one process, of which none dies alone, and for which no signal is meant.
 const UNDISTURBED_SLEEP: Duration = Duration::from_secs(3600);
@@ -108,32 +111,43 @@ pub struct Waiting {
     ended: bool,
     /// When it was first asked for how long it has waited, in microseconds.
     began: Option<u32>,
+    /// When its first sleep since the last look around began, in microseconds.
+    looked: Option<u32>,
 }
 
 impl Waiting {
     /// A wait of that kind that has not begun.
     #[must_use]
     pub const fn new(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: false, woken: false, ended: false, began: None }
+        Self { kind, since: 0, slices: 0, spun: false, woken: false, ended: false, began: None, looked: None }
     }
 
     /// One that sleeps at once, and long: of a thread that nobody waits for.
     #[must_use]
     pub const fn at_leisure(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 1, spun: true, woken: false, ended: false, began: None }
+        Self { kind, since: 0, slices: 1, spun: true, woken: false, ended: false, began: None, looked: None }
     }
 
     /// One that does not spin: others that do have its processor.
     #[must_use]
     pub const fn without_spin(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: true, woken: false, ended: false, began: None }
+        Self { kind, since: 0, slices: 0, spun: true, woken: false, ended: false, began: None, looked: None }
     }
 
     /// One of a thread that no signal is meant for, and that only threads of its own process wake, which do not die alone: it
     /// wakes for nothing else.
     #[must_use]
     pub const fn undisturbed(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: u32::MAX, spun: true, woken: false, ended: false, began: None }
+        Self {
+            kind,
+            since: 0,
+            slices: u32::MAX,
+            spun: true,
+            woken: false,
+            ended: false,
+            began: None,
+            looked: None,
+        }
     }
 
     /// Another wait begins: what the last one was has no meaning for how long this one takes.
@@ -206,7 +220,15 @@ impl Waiting {
         if self.slices < u32::MAX - 1 {
             self.slices += 1;
         }
-        self.ended = true;
+        (self.ended, self.looked) = (true, None);
+    }
+
+    /// Whether the caller is to look around before the next sleep: of a waiter that others keep waking in vain no sleep comes
+    /// to its end.
+    fn is_to_look(&mut self) -> bool {
+        let now = microseconds();
+        let since = *self.looked.get_or_insert(now);
+        self.slices != u32::MAX && now.wrapping_sub(since) >= BETWEEN_LOOKS_US
     }
 
     /// Spins, once a wait, until `ready` gives something: after what was found was lost to somebody else, again.
@@ -262,13 +284,20 @@ pub(crate) fn park<R, N>(
             Announced::Sleep(expected) => expected,
         };
         let Some(slice) = deadline.slice(waiting.longest_sleep()) else { return Parked::TimedOut };
+        if waiting.is_to_look() {
+            waiting.looked = None;
+            return Parked::Interrupted;
+        }
         if let Some(note) = about_to_sleep.take() {
             _noted = Some(note(waiting));
         }
         match sleep_once(word, expected, slice) {
             Slept::Woken => waiting.woken = true,
             Slept::Changed => {}
-            Slept::Interrupted => return Parked::Interrupted,
+            Slept::Interrupted => {
+                waiting.looked = None;
+                return Parked::Interrupted;
+            }
             Slept::TimedOut => {
                 waiting.end_slice();
                 // At the deadline itself only a last look is missing.

@@ -192,7 +192,7 @@ impl QueueHeader {
             } else {
                 kill_point!(QueueTaskDone);
                 // Counted again: who shut the queue at once in between may have woken those who wait while this item was
-                // unfinished still. With the fence of `WaitWord::sleep`, either this sees what was discarded, or who
+                // unfinished still. With the fence of `WaitWord::announce`, either this sees what was discarded, or who
                 // waits sees that this item is done.
                 fence(Ordering::SeqCst);
                 if self.unfinished(ring) == 0 {

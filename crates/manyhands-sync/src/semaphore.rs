@@ -204,6 +204,8 @@ impl UserSemaphore {
             return;
         }
         self.reserved.end();
+        // A waiter that is still there asks again before it sleeps.
+        self.stamp.clear();
         let word = self.word.load(Ordering::Relaxed);
         let without = word & !SLEEPERS;
         if word != without
@@ -212,6 +214,12 @@ impl UserSemaphore {
             kill_point!(SemaphoreCleared);
             futex_wake(&self.word, EVERYONE);
         }
+    }
+
+    /// Whether one who comes now would have to wait: there is none, or it is reserved for those who have slept.
+    pub fn is_locked(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & MOST == 0 || word & SLEEPERS != 0 && self.reserved.is_on()
     }
 
     /// How many may be taken.

@@ -49,6 +49,28 @@ fn a_wait_looks_again_after_each_sleep_without_being_woken() {
 }
 
 #[test]
+fn who_is_woken_in_vain_again_and_again_looks_around_all_the_same() {
+    let (word, over) = (WaitWord::new(), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // More often than any sleep comes to its end.
+            while over.load(Ordering::Relaxed) == 0 {
+                word.wake(EVERYONE);
+                std::thread::sleep(FIRST_SLEEP / 10);
+            }
+        });
+        let mut waiting = Waiting::new(WaitKind::Message);
+        let deadline = Deadline::after(Duration::from_secs(60));
+        // Two sleeps may have come to their end by accident.
+        for _ in 0..20 {
+            let waited = word.wait(|| false, &mut waiting, deadline, |_| ());
+            assert_eq!(waited, Waited::Interrupted, "{waiting:?}");
+        }
+        over.store(1, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_note_is_made_once_for_each_sleep_and_none_where_nobody_sleeps() {
     let (word, mut waiting, mut notes) = (WaitWord::new(), Waiting::new(WaitKind::Event), 0);
     word.wait(|| true, &mut waiting, Deadline::NEVER, |_| notes += 1);

@@ -107,6 +107,12 @@ impl Semaphore {
         self.semaphore.give()
     }
 
+    /// Whether one who comes now would have to wait: the count is 0, or it is the turn of one who has waited for long.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.semaphore.is_locked()
+    }
+
     /// The count.
     #[must_use]
     pub fn count(&self) -> u32 {

@@ -13,7 +13,7 @@
 //! that everybody waits for.
 //!
 //! Before it stands a turnstile (`turnstile.rs`), at which those who come keep off for a moment where somebody has waited for long.
-//! Opening it may be a system call under the lock, once in 10 ms at most.
+//! Opening it may be a system call under the lock, at most one for each waiter that has waited for long.
 //!
 //! Rules for every critical section: no allocation, no system call, no call back into the caller's code; short
 //! enough that a waiter may spin; locks are let go in the reverse order. (The arena's `room` lock is held for

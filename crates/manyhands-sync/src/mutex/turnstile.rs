@@ -13,12 +13,13 @@
 //! |---|---|---|
 //! | waiter whose first sleep has come to its end | closes it, unless it is closed | the exchange |
 //! | the same, when it has the mutex, or will wait no more | opens it, and wakes all who sleep here | the exchange |
+//! | one that comes, and finds it closed for longer than 10 ms | opens it, and wakes all who sleep here: the one who closed it may be dead | the exchange |
 //! | one that comes, and finds it closed for less than 10 ms | sets bit 1, and sleeps once, for the rest of them; then wants the mutex as all do. A try finds the mutex busy | |
 //!
 //! # When somebody is killed
 //! | killed ([kill point](crate::kill_point)) | what stays | what the others do |
 //! |---|---|---|
-//! | the one that closed it (197), before or after it has the mutex (198) | it is closed | they pass after 10 ms |
+//! | the one that closed it (197), before or after it has the mutex (198) | it is closed | they pass after 10 ms; the first one opens it |
 //! | the one that opened it, before its wake (199) | sleepers that were not woken | their sleep ends after 10 ms |
 //! | one that sleeps here | bit 1 | one wasted system call |
 
@@ -66,7 +67,21 @@ impl Turnstile {
     /// Whether those who come now keep off.
     #[cold]
     pub fn is_closed(&self) -> bool {
-        left(self.0.load(Ordering::Relaxed)).is_some()
+        let word = self.0.load(Ordering::Relaxed);
+        let closed = left(word).is_some();
+        if !closed {
+            self.give_up(word);
+        }
+        closed
+    }
+
+    /// That word was closed for longer than it counts: it is opened for the one who closed it, who may have been killed.
+    fn give_up(&self, word: u32) {
+        let opened =
+            word != OPEN && self.0.compare_exchange(word, OPEN, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if opened && word & SLEEPERS != 0 {
+            futex_wake(&self.0, EVERYONE);
+        }
     }
 
     /// The caller has waited for long: those who come from now on keep off. Whether it closed it.
@@ -96,7 +111,7 @@ impl Turnstile {
     #[cold]
     pub fn pass(&self) {
         let word = self.0.load(Ordering::Relaxed);
-        let Some(left) = left(word) else { return };
+        let Some(left) = left(word) else { return self.give_up(word) };
         let sleeping = word | SLEEPERS;
         let flagged = word == sleeping
             || self.0.compare_exchange(word, sleeping, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -132,7 +147,8 @@ mod tests {
         while turnstile.is_closed() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert!(turnstile.close(), "what was closed long ago is closed anew");
+        assert!(turnstile.is_open(), "for the one who closed it, who may be dead");
+        assert!(turnstile.close(), "and closed anew");
         turnstile.open();
         assert!(turnstile.is_open());
     }

@@ -38,8 +38,8 @@ struct Reading {
     readings: u32,
     /// How many processors are online.
     online: u32,
-    /// Whether a quota leaves this process no more than one.
-    quota_of_one: bool,
+    /// How many of them this process may keep busy, by its affinity and the quotas of all groups around it.
+    usable: u32,
 }
 
 thread_local! {
@@ -50,7 +50,7 @@ thread_local! {
             jumped: None,
             readings: 0,
             online: 1,
-            quota_of_one: false,
+            usable: 1,
         })
     };
 }
@@ -67,7 +67,13 @@ pub fn woke() {
 
 /// Whether this thread has woken another one just now.
 pub fn woke_just_now(now: Instant) -> bool {
-    WOKE.get().is_some_and(|then| now.saturating_duration_since(then) < WAKING)
+    WOKE.get().is_some_and(|then| is_within(WAKING, then, now))
+}
+
+/// Whether so much time has not gone by since. What comes from the future was read in another time namespace, by the parent of
+/// this process: long ago.
+fn is_within(limit: Duration, then: Instant, now: Instant) -> bool {
+    now.checked_duration_since(then).is_some_and(|age| age < limit)
 }
 
 /// What this thread read last, however long ago: no system call, and no clock.
@@ -79,7 +85,7 @@ pub fn last_seen() -> Machine {
 /// What the machine is like now.
 pub fn look(now: Instant) -> Machine {
     let mut reading = READING.get();
-    if reading.at.is_none_or(|at| now.saturating_duration_since(at) >= FRESH) {
+    if reading.at.is_none_or(|at| !is_within(FRESH, at, now)) {
         reading.refresh(now);
         READING.set(reading);
     }
@@ -101,19 +107,19 @@ impl Reading {
         }
         if self.readings.is_multiple_of(READINGS_BETWEEN_COUNTS) {
             self.online = online();
-            // Of the quotas of all groups around this process, too: more than one is allowed here.
-            self.quota_of_one = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
+            // More than one is allowed here: one is a quota.
+            let usable = std::thread::available_parallelism();
+            self.usable = usable.map_or(self.online, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
         }
         self.readings = self.readings.wrapping_add(1);
-        let recently = |then| now.saturating_duration_since(then) < JUMP_COUNTS;
-        self.machine = if self.quota_of_one {
+        self.machine = if self.usable == 1 {
             Machine::OneProcessor
         } else {
             match runnable() {
                 Some(count) if count > self.online => Machine::Loaded,
-                Some(_) if allowed.is_none_or(|count| count >= self.online) => Machine::Free,
+                Some(_) if allowed.is_none_or(|count| count.min(self.usable) >= self.online) => Machine::Free,
                 // Of the few processors that this process may use nobody tells.
-                _ if self.jumped.is_some_and(recently) => Machine::Loaded,
+                _ if self.jumped.is_some_and(|then| is_within(JUMP_COUNTS, then, now)) => Machine::Loaded,
                 _ => Machine::Free,
             }
         };

@@ -290,7 +290,7 @@ impl<B: Backing> Taking<'_, B> {
         Ok(())
     }
 
-    /// Takes every frame that was read, unlocks, and wakes a producer of a bounded ring.
+    /// Takes every frame that was read, unlocks, and wakes as many producers of a bounded ring.
     #[inline(always)]
     pub fn commit(self) {
         self.commit_with(|| {});
@@ -304,13 +304,15 @@ impl<B: Backing> Taking<'_, B> {
         self.segment.header.head.mark.store(self.head.to_word(), Ordering::Release);
         kill_point!(RingTakeCommitted);
         let total = self.next_number();
+        let before = self.ring.header.consumers.total.0.load(Ordering::Relaxed);
         self.ring.header.consumers.total.0.store(total, Ordering::Release);
         kill_point!(RingTakeCounted);
         noted();
         kill_point!(RingTakeNoted);
         self.release();
         if self.ring.bound() != 0 {
-            self.ring.header.not_full.wake(EVERYONE);
+            // In the order in which they have come: woken all together, the fastest would have the room each time.
+            self.ring.header.not_full.wake(total.wrapping_sub(before).min(EVERYONE));
         }
         // Nothing is left to be done when it is dropped.
         core::mem::forget(self);

@@ -13,7 +13,7 @@
 //! | [`FULL`], and the machine is loaded | a try says `Busy`; a wait sleeps for [`ASIDE`], twice as long each time, and then waits for the lock |
 //!
 //! Nobody is told of who steps aside, and nobody waits for it: nothing in shared memory is written, so one that is killed
-//! there leaves nothing. The lock's own wait, which tells of a dead holder, comes at most [`ASIDE`] times 16 later.
+//! there leaves nothing. A side whose holder has died is not held: the lock itself tells of that, to tries as to waits.
 
 use super::{Locking, Side};
 use crate::mutex::{Guard, LockError};
@@ -46,7 +46,7 @@ pub(super) use present::{CONSUMERS, Crowd, PRODUCERS};
 #[cfg(not(loom))]
 mod present {
     use super::{LockError, Locking, Side};
-    use crate::mutex::assert_none_held;
+    use crate::mutex::{Holder, assert_none_held};
     use crate::primitive::machine::{self, Machine};
     use crate::primitive::{AtomicU32, Ordering};
     use core::time::Duration;
@@ -104,7 +104,7 @@ mod present {
     impl Crowd {
         #[inline(always)]
         pub(super) fn before(&self, side: &Side, locking: Locking) -> Result<(), LockError> {
-            if side.lock.holder().is_some() {
+            if matches!(side.lock.holder(), Some(Holder::Thread(_))) {
                 return self.collided(locking);
             }
             let seen = self.0.load(Ordering::Relaxed);

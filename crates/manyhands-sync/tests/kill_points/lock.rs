@@ -146,10 +146,11 @@ fn give_a_turn(lock: &UserLock) {
                 == Taken::Interrupted
             {}
         });
-        // Before the second sleep it has asked.
+        // Before the second sleep, which is a long one, it has asked.
         while sleeps.load(Ordering::Acquire) < 2 {
             std::thread::yield_now();
         }
+        std::thread::sleep(Duration::from_millis(5));
         release(lock, 4);
     });
 }
@@ -165,10 +166,17 @@ fn try_point(point: KillPoint, nature: Nature, told: u32) {
             release(lock, 1);
         }
         if matches!(point, KillPoint::LockReserved | KillPoint::LockWoken) {
-            // Nobody holds it, and it is locked; after a while a try takes it.
+            // Nobody holds it, and it is locked for a while; then a try takes it.
             let began = Instant::now();
-            assert!(lock.is_locked() && matches!(lock.held_by(), HeldBy::Nobody));
+            assert!(matches!(lock.held_by(), HeldBy::Nobody));
             assert!(lock.release(nature.recursive, member(1)).is_err());
+            while lock.is_locked() {
+                assert!(
+                    began.elapsed() < Duration::from_secs(10),
+                    "it looks free as soon as anybody may take it"
+                );
+                std::thread::yield_now();
+            }
             while lock.try_take_looking(member(1), Look::Close, is_dead) != Taken::Yes {
                 assert!(began.elapsed() < Duration::from_secs(10), "a reservation has an end");
                 std::thread::yield_now();
@@ -256,10 +264,11 @@ fn give_one_in_turn(semaphore: &UserSemaphore) {
             let about_to_sleep = |_: &mut _| sleeps.fetch_add(1, Ordering::Release);
             while semaphore.take(&mut waiting, Deadline::NEVER, about_to_sleep) != Waited::Ready {}
         });
-        // Before the second sleep it has asked.
+        // Before the second sleep, which is a long one, it has asked.
         while sleeps.load(Ordering::Acquire) < 2 {
             std::thread::yield_now();
         }
+        std::thread::sleep(Duration::from_millis(5));
         semaphore.give().unwrap();
     });
 }
