@@ -13,9 +13,10 @@ use crate::family::{Family, reclaim};
 use crate::sys::{clock, memory};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::{Notes, Place, Wait, WaitKind};
-use manyhands_sync::park::{Parked, Waiting};
+use manyhands_sync::park::{LONGEST_SLEEP, Parked, Waiting};
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::time::Duration;
 
 /// What a wait is for and until when, as its record says.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +42,9 @@ impl Record {
             let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
             now.saturating_add(left).max(1)
         });
-        let (kind, since) = (waiting.kind(), waiting.since(now));
-        let wait = Wait { kind, object: self.object, thread: own_thread(slot), since, deadline };
-        Some(NotedWait { notes, place: notes.begin_wait(wait), noted: now })
+        let (kind, began) = (waiting.kind(), waiting.since(now));
+        let wait = Wait { kind, object: self.object, thread: own_thread(slot), since: began, deadline };
+        Some(NotedWait { notes, place: notes.begin_wait(wait), began, noted: now })
     }
 }
 
@@ -79,15 +80,19 @@ pub(crate) fn undisturbed() -> Result<(), Infallible> {
 pub(crate) struct NotedWait {
     notes: &'static Notes,
     place: Place,
-    /// When it was noted, in nanoseconds.
+    /// When the wait began, in nanoseconds, and when this sleep of it was noted.
+    began: u64,
     noted: u64,
 }
 
 impl Drop for NotedWait {
     fn drop(&mut self) {
         self.notes.end_wait(self.place);
-        let slept = clock::monotonic_nanoseconds().saturating_sub(self.noted);
-        reclaim::trim_at_rest(slept / 1_000_000);
+        let now = clock::monotonic_nanoseconds();
+        // After a sleep that was woken there is something better to do.
+        if Duration::from_nanos(now.saturating_sub(self.noted)) >= LONGEST_SLEEP / 10 * 9 {
+            reclaim::trim_at_rest(now.saturating_sub(self.began) / 1_000_000);
+        }
     }
 }
 
@@ -111,9 +116,8 @@ fn own_thread(slot: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use manyhands_sync::park::LONGEST_SLEEP;
     use manyhands_sync::wait_word::WaitWord;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn park(word: &WaitWord, deadline: Deadline) -> impl FnMut(&mut Waiting, Record) -> Parked<()> {
         move |waiting, record| word.wait(|| false, waiting, deadline, |w| record.note(w)).into()

@@ -32,7 +32,7 @@ pub(crate) fn compact() -> bool {
 /// How long nobody has wanted a large block when the end of a process, queue or pool is taken for the end of what used
 /// them.
 const QUIET_AT_END: u64 = 20;
-/// And when somebody who has slept for that long takes it for that.
+/// And when somebody who has waited for that long takes it for that.
 const QUIET_AT_REST: u64 = 1_000;
 
 /// Something has ended that may have sent large messages: the memory they used goes back to the system, unless others
@@ -43,10 +43,10 @@ pub(crate) fn trim_at_end() {
     }
 }
 
-/// A thread has slept for so many milliseconds, and has nothing better to do yet.
-pub(crate) fn trim_at_rest(slept: u64) {
+/// A thread has waited for so many milliseconds, and has nothing better to do yet.
+pub(crate) fn trim_at_rest(waited: u64) {
     // A sleep ends a little early or late.
-    if slept >= QUIET_AT_REST - QUIET_AT_REST / 10
+    if waited >= QUIET_AT_REST - QUIET_AT_REST / 10
         && let Some(family) = FAMILY.get()
     {
         family.whole_arena().trim(QUIET_AT_REST - QUIET_AT_REST / 10);
