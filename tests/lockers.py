@@ -347,3 +347,14 @@ def __getattr__(name: str) -> Any:
     event = importlib.import_module(f"{modules[name]}.synchronize").Event
     made = type(name, (event,), {"__module__": __name__})
     return globals().setdefault(name, made)
+
+
+def hold_for_ever(lock: Any, far: Any) -> None:
+    lock.acquire()
+    far.send("ready")
+    time.sleep(3600)
+
+
+def wait_at(barrier: Any, far: Any) -> None:
+    far.send("ready")
+    barrier.wait()

@@ -34,7 +34,7 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "close": (1, USERS_OWN),
         "fcntl_getpipe_size": (1, f"{USERS_OWN}; changes nothing"),
         "read": (1, USERS_OWN),
-        "recv": (2, USERS_OWN),
+        "recv": (1, USERS_OWN),
         "sendmsg": (1, USERS_OWN),
         "writev": (1, USERS_OWN),
     },

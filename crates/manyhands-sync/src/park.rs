@@ -113,41 +113,44 @@ pub struct Waiting {
     began: Option<u32>,
     /// When its first sleep since the last look around began, in microseconds.
     looked: Option<u32>,
+    /// When the present slice began: it may be slept in several times.
+    slice_from: Option<u32>,
 }
 
 impl Waiting {
     /// A wait of that kind that has not begun.
     #[must_use]
     pub const fn new(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: false, woken: false, ended: false, began: None, looked: None }
+        Self {
+            kind,
+            since: 0,
+            slices: 0,
+            spun: false,
+            woken: false,
+            ended: false,
+            began: None,
+            looked: None,
+            slice_from: None,
+        }
     }
 
     /// One that sleeps at once, and long: of a thread that nobody waits for.
     #[must_use]
     pub const fn at_leisure(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 1, spun: true, woken: false, ended: false, began: None, looked: None }
+        Self { slices: 1, spun: true, ..Self::new(kind) }
     }
 
     /// One that does not spin: others that do have its processor.
     #[must_use]
     pub const fn without_spin(kind: WaitKind) -> Self {
-        Self { kind, since: 0, slices: 0, spun: true, woken: false, ended: false, began: None, looked: None }
+        Self { spun: true, ..Self::new(kind) }
     }
 
     /// One of a thread that no signal is meant for, and that only threads of its own process wake, which do not die alone: it
     /// wakes for nothing else.
     #[must_use]
     pub const fn undisturbed(kind: WaitKind) -> Self {
-        Self {
-            kind,
-            since: 0,
-            slices: u32::MAX,
-            spun: true,
-            woken: false,
-            ended: false,
-            began: None,
-            looked: None,
-        }
+        Self { slices: u32::MAX, spun: true, ..Self::new(kind) }
     }
 
     /// Another wait begins: what the last one was has no meaning for how long this one takes.
@@ -220,13 +223,31 @@ impl Waiting {
         if self.slices < u32::MAX - 1 {
             self.slices += 1;
         }
-        (self.ended, self.looked) = (true, None);
+        (self.ended, self.looked, self.slice_from) = (true, None, None);
+    }
+
+    /// A sleep begins.
+    pub fn begin_sleep(&mut self) {
+        if self.slice_from.is_none() {
+            self.slice_from = Some(microseconds());
+        }
+    }
+
+    /// A sleep has ended, and the caller looks around. Signals may come so often that none comes to its end by itself.
+    pub fn look_around(&mut self) {
+        self.looked = None;
+        let over =
+            |from: u32| u128::from(microseconds().wrapping_sub(from)) >= self.longest_sleep().as_micros();
+        if self.slice_from.is_some_and(over) {
+            self.end_slice();
+        }
     }
 
     /// Whether the caller is to look around before the next sleep: of a waiter that others keep waking in vain no sleep comes
     /// to its end.
     fn is_to_look(&mut self) -> bool {
         let now = microseconds();
+        self.slice_from.get_or_insert(now);
         let since = *self.looked.get_or_insert(now);
         self.slices != u32::MAX && now.wrapping_sub(since) >= BETWEEN_LOOKS_US
     }
@@ -285,7 +306,7 @@ pub(crate) fn park<R, N>(
         };
         let Some(slice) = deadline.slice(waiting.longest_sleep()) else { return Parked::TimedOut };
         if waiting.is_to_look() {
-            waiting.looked = None;
+            waiting.look_around();
             return Parked::Interrupted;
         }
         if let Some(note) = about_to_sleep.take() {
@@ -295,7 +316,7 @@ pub(crate) fn park<R, N>(
             Slept::Woken => waiting.woken = true,
             Slept::Changed => {}
             Slept::Interrupted => {
-                waiting.looked = None;
+                waiting.look_around();
                 return Parked::Interrupted;
             }
             Slept::TimedOut => {

@@ -176,12 +176,14 @@ impl Connection {
     where
         T: ?Sized,
     {
-        let deadline = Deadline::NEVER;
+        let (deadline, mut asked) = (Deadline::NEVER, false);
         let done = block(WaitKind::Connection, 0, deadline, on_signal, |waiting: &mut Waiting, _| {
             loop {
                 match watch.park(waiting, deadline) {
                     Ok(Waited::Ready) => {}
-                    Ok(_) if waiting.slices() == 1 && descriptor::does_not_wait(self.raw()) => {
+                    Ok(_)
+                        if !std::mem::replace(&mut asked, true) && descriptor::does_not_wait(self.raw()) =>
+                    {
                         return Parked::Done(refuse(what));
                     }
                     Ok(_) => return Parked::Interrupted,

@@ -76,13 +76,17 @@ pub(crate) fn park(
     deadline: Deadline,
 ) -> Result<Waited, Errno> {
     let slice = deadline.slice(waiting.longest_sleep());
+    waiting.begin_sleep();
     match poll(watched, Some(slice.unwrap_or(Duration::ZERO))) {
         Ok(0) if slice.is_none() || deadline.passed() => Ok(Waited::TimedOut),
         Ok(0) => {
             waiting.end_slice();
             Ok(Waited::Interrupted)
         }
-        Err(Errno::INTR) => Ok(Waited::Interrupted),
+        Err(Errno::INTR) => {
+            waiting.look_around();
+            Ok(Waited::Interrupted)
+        }
         Ok(_) => Ok(Waited::Ready),
         Err(errno) => Err(errno),
     }
