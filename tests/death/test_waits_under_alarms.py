@@ -12,9 +12,8 @@ from typing import Any
 
 import alarms
 import lockers
-import pytest
-
 import manyhands
+import pytest
 
 OFTEN = 0.002
 LONG = 60.0
