@@ -1,4 +1,4 @@
-"""Partners of a queue that are stopped while they hold one of its sides; on the path, for spawned processes to import."""
+"""Partners of a queue that are stopped while they hold one of its sides; importable by spawned processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, Full
 from typing import Any
 
@@ -21,10 +22,8 @@ def get_until_told(queue: Any, far: Any) -> None:
     far.send("ready")
     while not far.poll():
         for _ in range(200):
-            try:
+            with suppress(Empty, ShutDown):
                 got.append(queue.get(False))
-            except (Empty, ShutDown):
-                pass
     far.send(got)
 
 

@@ -1,6 +1,7 @@
 """A partner of a queue that was stopped (SIGSTOP, a debugger, a freezer) while it holds the queue's side.
 
-Nobody passes it before it goes on; but timeouts and signals are heard meanwhile, and afterwards every message has come once.
+Nobody passes it before it goes on; but timeouts and signals are heard meanwhile, and afterwards every message has come
+once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,15 @@ SHORT = 0.05
 
 class Heard(Exception):
     """What a signal's handler raises."""
+
+
+@pytest.fixture(autouse=True)
+def no_sharer() -> Iterator[None]:
+    """The thread that hands out descriptors is the standard library's, and stays until it is told to stop."""
+    yield
+    from multiprocessing import resource_sharer
+
+    resource_sharer.stop(timeout=30)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -183,7 +193,9 @@ def test_putting_behind_a_stopped_putter(ctx: Any, alarm: Callable[[], None]) ->
             lambda: queue.put(("never", offered), timeout=SHORT),
         ):
             while_stopped(process.pid, call, Full)
-        many: Any = while_stopped(process.pid, lambda: queue.put_many([("never", 1)] * 3, timeout=SHORT), Full)
+        many: Any = while_stopped(
+            process.pid, lambda: queue.put_many([("never", 1)] * 3, timeout=SHORT), Full
+        )
         assert many.items_put == 0
         many = while_stopped(process.pid, lambda: queue.put_many([long], False), Full)
         assert many.items_put == 0

@@ -8,7 +8,7 @@
 
 use super::RobustMutex;
 use crate::deadline::Deadline;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use crate::primitive::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::sync::OnceLock;
 
@@ -24,27 +24,27 @@ pub struct Slices {
     lost: AtomicU32,
     /// The mutex whose turnstile it has closed, once it has.
     mutex: OnceLock<&'static RobustMutex>,
-    /// Whether the turnstile is closed, as far as this waiter knows.
-    closed: AtomicBool,
+    /// 1 while the turnstile is closed, as far as this waiter knows.
+    closed: AtomicU32,
 }
 
 impl Slices {
     /// A wait that has not begun. No slice is longer than what is left until `deadline`; behind it the mutex is only tried.
     #[must_use]
-    pub const fn new(deadline: Deadline) -> Self {
+    pub fn new(deadline: Deadline) -> Self {
         Self {
             deadline,
             ended: AtomicU32::new(0),
             lost: AtomicU32::new(0),
             mutex: OnceLock::new(),
-            closed: AtomicBool::new(false),
+            closed: AtomicU32::new(0),
         }
     }
 
     /// How many have come to their end.
     #[must_use]
     pub fn ended(&self) -> u32 {
-        self.ended.load(Relaxed)
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// What was waited for is there: another wait begins.
@@ -52,8 +52,8 @@ impl Slices {
     pub fn start_over(&self) {
         if self.ended() != 0 {
             self.open();
-            self.ended.store(0, Relaxed);
-            self.lost.store(0, Relaxed);
+            self.ended.store(0, Ordering::Relaxed);
+            self.lost.store(0, Ordering::Relaxed);
         }
     }
 
@@ -64,34 +64,35 @@ impl Slices {
 
     #[cfg(not(loom))]
     pub(super) fn lost(&self) -> u32 {
-        self.lost.load(Relaxed)
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// One has come to its end, and found that holder.
     pub(super) fn end(&self, same_holder: bool) {
-        self.ended.store(self.ended().saturating_add(1), Relaxed);
-        self.lost.store(if same_holder { self.lost.load(Relaxed) + 1 } else { 0 }, Relaxed);
+        self.ended.store(self.ended().saturating_add(1), Ordering::Relaxed);
+        self.lost
+            .store(if same_holder { self.lost.load(Ordering::Relaxed) + 1 } else { 0 }, Ordering::Relaxed);
     }
 
     /// The turnstile of that mutex is closed in this waiter's name.
     #[cfg(not(loom))]
     pub(super) fn has_closed(&self, mutex: &'static RobustMutex) {
         if core::ptr::eq(*self.mutex.get_or_init(|| mutex), mutex) {
-            self.closed.store(true, Relaxed);
+            self.closed.store(1, Ordering::Relaxed);
         }
     }
 
     /// The waiter has the mutex, or waits no more.
     #[inline]
     pub(super) fn open(&self) {
-        if self.closed.load(Relaxed) {
+        if self.closed.load(Ordering::Relaxed) != 0 {
             self.open_closed();
         }
     }
 
     #[cold]
     fn open_closed(&self) {
-        self.closed.store(false, Relaxed);
+        self.closed.store(0, Ordering::Relaxed);
         if let Some(mutex) = self.mutex.get() {
             mutex.open_turnstile();
         }
