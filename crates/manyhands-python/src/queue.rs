@@ -11,7 +11,7 @@ use crate::queue_many;
 use manyhands::family::Family;
 use manyhands::queue::{Queue, ReceiveError, Received, SendError};
 use manyhands::queue_watch::{self, Doorbell};
-use manyhands::{Block, Deadline, Handle, Locking, Message, Remembered};
+use manyhands::{Block, Deadline, Handle, Locking, Message, Remembered, Slices};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -127,10 +127,10 @@ impl PyQueue {
     /// Put an item.
     ///
     /// It is pickled here, so an error is raised here. Waits while the queue holds `maxsize` items, `timeout` seconds at
-    /// most; not at all without `block`. With `move` the queue may take the object's memory instead of copying it: the
+    /// most; not at all without `block`, but for a moment for another who is putting. With `move` the queue may take the object's memory instead of copying it: the
     /// caller promises not to use the object again.
     ///
-    /// Raises `Full` when there was no room in that time, `ShutDown` when the queue was shut, `ValueError` when this object
+    /// Raises `Full` when it could not be put in that time, `ShutDown` when the queue was shut, `ValueError` when this object
     /// of it was closed, `MemoryError` when there is no shared memory.
     #[pyo3(
         signature = (obj, block=Truth(true), timeout=None, *, r#move=Truth(false)),
@@ -157,8 +157,8 @@ impl PyQueue {
 
     /// Take the next item.
     ///
-    /// Waits while there is none, `timeout` seconds at most; not at all without `block`. Raises `Empty` when nothing came in
-    /// that time, `ShutDown` when nothing is left and the queue was shut, `ValueError` when this object of it was closed.
+    /// Waits while there is none, `timeout` seconds at most; not at all without `block`, but for a moment for another who is
+    /// getting. Raises `Empty` when nothing could be had in that time, `ShutDown` when nothing is left and the queue was shut, `ValueError` when this object of it was closed.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(
         slf: &Bound<'py, Self>,
@@ -223,7 +223,8 @@ impl PyQueue {
     #[pyo3(signature = (immediate=Truth(false)), text_signature = "($self, immediate=False)")]
     fn shutdown(&self, py: Python<'_>, immediate: Truth) -> PyResult<()> {
         let queue = self.queue()?;
-        py.detach(|| queue.shut(immediate.0)).map_err(error::send)?;
+        let on_signal = on_signal_holding(|| queue.ensure_held());
+        py.detach(|| queue.shut_interruptibly(immediate.0, on_signal))?.map_err(error::send)?;
         queue_watch::look_at(queue);
         Ok(())
     }
@@ -231,7 +232,9 @@ impl PyQueue {
     /// An item is done with. See `manyhands.queues.JoinableQueue.task_done`.
     fn _task_done(&self) -> PyResult<()> {
         let too_many = |_| PyValueError::new_err("task_done() called too many times");
-        self.queue()?.task_done().map_err(too_many)
+        let queue = self.queue()?;
+        let on_signal = on_signal_holding(|| queue.ensure_held());
+        queue.task_done_interruptibly(on_signal)?.map_err(too_many)
     }
 
     /// Waits until all items are done with. See `manyhands.queues.JoinableQueue.join`.
@@ -426,20 +429,36 @@ impl PyQueue {
         // WAYPOINT message 3/8: one try with the GIL held; only waiting releases it.
         let queue = self.queue()?;
         let short = message.parts.iter().all(|part| part.len() < blocking::LONG_COPY_BYTES);
-        let tried = if short { queue.send_message(message, Locking::Try) } else { Err(SendError::Busy) };
+        let try_it = || queue.send_message(message, Locking::Try);
+        let tried = if short { try_it() } else { py.detach(try_it) };
         let sent = match tried {
-            Err(SendError::Busy) => py.detach(|| queue.send_message(message, Locking::Wait)),
-            done => done,
-        };
-        let sent = match sent {
-            Err(SendError::Full) => {
-                let Some(deadline) = until()? else { return Err(error::full(py)) };
-                let on_signal = on_signal_holding(|| queue.ensure_held());
-                py.detach(|| queue.send_interruptibly(message, deadline, on_signal))?
+            Err(error @ (SendError::Full | SendError::Busy)) => {
+                Self::send_otherwise(py, queue, message, until()?, error)?
             }
             done => done,
         };
         sent.map_err(|error| not_sent(py, error))
+    }
+
+    /// After a try in vain.
+    #[inline(never)]
+    fn send_otherwise(
+        py: Python<'_>,
+        queue: &Queue,
+        message: Message<'_>,
+        deadline: Option<Deadline>,
+        tried: SendError,
+    ) -> PyResult<Result<(), SendError>> {
+        let Some(deadline) = deadline else {
+            if tried == SendError::Full {
+                return Ok(Err(tried));
+            }
+            // Another who puts is waited for, for a moment: it has not been stopped in the midst of it, as a rule.
+            let slice = Slices::new(Deadline::NEVER);
+            return Ok(py.detach(|| queue.send_message(message, Locking::Slice(&slice))));
+        };
+        let on_signal = on_signal_holding(|| queue.ensure_held());
+        py.detach(|| queue.send_interruptibly(message, deadline, on_signal))
     }
 
     fn receive<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyAny>> {
@@ -488,26 +507,36 @@ impl PyQueue {
         buffer: &mut Vec<u8>,
         limit: Limit,
     ) -> PyResult<Received> {
-        if let Err(ReceiveError::Busy) = received {
-            received = py.detach(|| queue.receive(buffer, Locking::Wait));
-        }
-        if let Err(ReceiveError::Empty) = received {
-            let Some(deadline) = limit.deadline()? else { return Err(error::empty(py)) };
-            let on_signal = on_signal_holding(|| queue.ensure_held());
-            received = py.detach(|| queue.receive_interruptibly(buffer, deadline, on_signal))?;
+        if let Err(tried @ (ReceiveError::Empty | ReceiveError::Busy)) = received {
+            received = match limit.deadline()? {
+                Some(deadline) => {
+                    let on_signal = on_signal_holding(|| queue.ensure_held());
+                    py.detach(|| queue.receive_interruptibly(buffer, deadline, on_signal))?
+                }
+                None if tried == ReceiveError::Empty => received,
+                None => {
+                    // Another who takes is waited for, for a moment: it has not been stopped in the midst of it, as a rule.
+                    let slice = Slices::new(Deadline::NEVER);
+                    py.detach(|| queue.receive(buffer, Locking::Slice(&slice)))
+                }
+            };
         }
         received.map_err(|error| not_received(py, error))
     }
 }
 
-/// Why nothing was sent, after waiting for as long as the caller wanted.
+/// Why nothing was sent, after waiting for as long as the caller wanted: for room, or for another who was putting.
 pub(crate) fn not_sent(py: Python<'_>, error: SendError) -> PyErr {
-    if error == SendError::Full { error::full(py) } else { error::send(error) }
+    if matches!(error, SendError::Full | SendError::Busy) { error::full(py) } else { error::send(error) }
 }
 
-/// Why nothing was received, after waiting for as long as the caller wanted.
+/// Why nothing was received, after waiting for as long as the caller wanted: for a message, or for another who was taking.
 pub(crate) fn not_received(py: Python<'_>, error: ReceiveError) -> PyErr {
-    if error == ReceiveError::Empty { error::empty(py) } else { error::receive(error) }
+    if matches!(error, ReceiveError::Empty | ReceiveError::Busy) {
+        error::empty(py)
+    } else {
+        error::receive(error)
+    }
 }
 
 impl Drop for PyQueue {

@@ -8,7 +8,7 @@ use crate::pickling;
 use crate::queue::{End, PyQueue, not_received, not_sent, object_in};
 use manyhands::queue::{Queue, ReceiveError, SendError};
 use manyhands::queue_many::{Batch, Piece, Several};
-use manyhands::{Deadline, Locking, Message};
+use manyhands::{Deadline, Locking, Message, Slices};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -123,9 +123,11 @@ impl Sending<'_, '_> {
         let target = self.target.get();
         let (queue, batch) = (target.queue()?, &mut self.batch);
         // Other threads have their turn meanwhile, however long the iterable.
-        let sent = match self.py.detach(|| queue.send_batch(batch, Locking::Wait)) {
-            Err(SendError::Full) => {
-                let Some(deadline) = self.deadline else { return Err(not_sent(self.py, SendError::Full)) };
+        let slice = Slices::new(Deadline::NEVER);
+        let locking = if self.deadline.is_some() { Locking::Try } else { Locking::Slice(&slice) };
+        let sent = match self.py.detach(|| queue.send_batch(batch, locking)) {
+            Err(error @ (SendError::Full | SendError::Busy)) => {
+                let Some(deadline) = self.deadline else { return Err(not_sent(self.py, error)) };
                 let on_signal = on_signal_holding(|| queue.ensure_held());
                 self.py.detach(|| queue.send_batch_interruptibly(batch, deadline, on_signal))?
             }
@@ -180,7 +182,8 @@ impl<'py> Getting<'_, 'py> {
             if !self.errors.is_empty() {
                 return Ok(());
             }
-            match self.py.detach(|| queue.receive_many(several, wanted, Locking::Wait)) {
+            let slice = Slices::new(Deadline::NEVER);
+            match self.py.detach(|| queue.receive_many(several, wanted, Locking::Slice(&slice))) {
                 Ok(count) => wanted -= count.min(wanted),
                 // Whatever it is, what was taken is the caller's.
                 Err(_) => return Ok(()),
@@ -209,13 +212,18 @@ impl<'py> Getting<'_, 'py> {
         let queue = self.source.queue()?;
         let py = self.py;
         let mut received = queue.receive_many(several, most, Locking::Try);
-        if let Err(ReceiveError::Busy) = received {
-            received = py.detach(|| queue.receive_many(several, most, Locking::Wait));
-        }
-        if let Err(ReceiveError::Empty) = received {
-            let Some(deadline) = limit.deadline()? else { return Err(not_received(py, ReceiveError::Empty)) };
-            let on_signal = on_signal_holding(|| queue.ensure_held());
-            received = py.detach(|| queue.receive_many_interruptibly(several, most, deadline, on_signal))?;
+        if let Err(tried @ (ReceiveError::Empty | ReceiveError::Busy)) = received {
+            received = match limit.deadline()? {
+                Some(deadline) => {
+                    let on_signal = on_signal_holding(|| queue.ensure_held());
+                    py.detach(|| queue.receive_many_interruptibly(several, most, deadline, on_signal))?
+                }
+                None if tried == ReceiveError::Empty => received,
+                None => {
+                    let slice = Slices::new(Deadline::NEVER);
+                    py.detach(|| queue.receive_many(several, most, Locking::Slice(&slice)))
+                }
+            };
         }
         received.map(drop).map_err(|error| not_received(py, error))
     }

@@ -7,7 +7,7 @@ use crate::pickling;
 use crate::plane::Way;
 use manyhands::family::{self, Family};
 use manyhands::pool::{Answer, Function, Next, Phase, Status, Task, Worker};
-use manyhands::{Block, Handle, Message, Waited};
+use manyhands::{Block, Handle, Message};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyFunction, PyList, PyModule, PyTuple, PyType};
@@ -100,9 +100,9 @@ impl PyWorker {
                 }
                 Next::Nothing => {
                     let worker = &mut self.worker;
-                    if py.detach(|| worker.wait()) == Waited::Interrupted {
-                        between_tasks(py, look_for_signals(py))?;
-                    }
+                    py.detach(|| worker.wait());
+                    // Also when there are tasks at once, which another worker holds that was stopped.
+                    between_tasks(py, look_for_signals(py))?;
                 }
                 Next::Leave => return Ok(false),
             }

@@ -105,7 +105,7 @@ mod speed {
                 if full {
                     ring.wait_for_room(&mut waiting, Deadline::NEVER);
                 } else {
-                    ring.grow(&[&bytes]).unwrap();
+                    ring.grow(&[&bytes], Locking::Wait).unwrap();
                 }
             }
         }

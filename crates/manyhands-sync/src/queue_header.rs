@@ -79,13 +79,35 @@ unsafe impl Placed for QueueHeader {
     const KIND: Kind = Kind::Ring;
 }
 
-/// More items were said to be done with than were put.
+/// Why an item was not done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyDone;
+pub enum NotDone {
+    /// All are already.
+    TooMany,
+    /// It cannot be told yet: a producer holds the tail lock.
+    Busy,
+}
 
-/// The ring's words make no sense.
+/// Why a queue was not shut, or not at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Damaged;
+pub enum NotShut {
+    /// The ring's words make no sense.
+    Damaged,
+    /// Somebody holds a side's lock.
+    Busy,
+}
+
+impl From<PutError> for NotShut {
+    fn from(error: PutError) -> Self {
+        if error == PutError::Busy { Self::Busy } else { Self::Damaged }
+    }
+}
+
+impl From<TakeError> for NotShut {
+    fn from(error: TakeError) -> Self {
+        if error == TakeError::Busy { Self::Busy } else { Self::Damaged }
+    }
+}
 
 impl QueueHeader {
     /// An open queue of the messages in that ring.
@@ -118,31 +140,38 @@ impl QueueHeader {
     /// From now on nothing is put, and `at_once`, nothing is taken either. Everybody who waits looks again.
     ///
     /// # Errors
-    /// When the ring is damaged.
-    pub fn shut<B: Backing>(&self, ring: &Ring<B>, at_once: bool) -> Result<(), Damaged> {
+    /// When the ring is damaged. `Busy` (when not waiting for ever): it is not shut, or not at once; another call goes on.
+    pub fn shut<B: Backing>(
+        &self,
+        ring: &Ring<B>,
+        at_once: bool,
+        locking: Locking<'_>,
+    ) -> Result<(), NotShut> {
         let state = &self.ending.state;
         {
-            let _putting = ring.putting(Locking::Wait).map_err(|_: PutError| Damaged)?;
+            let _putting = ring.putting(locking)?;
             let _ = state.compare_exchange(OPEN, SHUT, Ordering::AcqRel, Ordering::Relaxed);
         }
         kill_point!(QueueShut);
-        if at_once {
-            ring.at_head(|taken| {
-                if !self.is_shut_at_once() {
-                    // Nobody puts any more: the count is final.
-                    let lying = ring.put_total().wrapping_sub(taken);
-                    self.ending.discarded.store(lying, Ordering::Relaxed);
-                    kill_point!(QueueDiscardCounted);
-                    state.store(SHUT_AT_ONCE, Ordering::Release);
-                }
-            })
-            .map_err(|_: TakeError| Damaged)?;
-            kill_point!(QueueShutAtOnce);
-        }
+        let done = if at_once { self.shut_at_once(ring, locking) } else { Ok(()) };
         self.ring.not_empty.wake(EVERYONE);
         self.ring.not_full.wake(EVERYONE);
         self.tasks.all_done.wake(EVERYONE);
         self.wake_watchers();
+        done
+    }
+
+    fn shut_at_once<B: Backing>(&self, ring: &Ring<B>, locking: Locking<'_>) -> Result<(), NotShut> {
+        ring.at_head(locking, |taken| {
+            if !self.is_shut_at_once() {
+                // Nobody puts any more: the count is final.
+                let lying = ring.put_total().wrapping_sub(taken);
+                self.ending.discarded.store(lying, Ordering::Relaxed);
+                kill_point!(QueueDiscardCounted);
+                self.ending.state.store(SHUT_AT_ONCE, Ordering::Release);
+            }
+        })?;
+        kill_point!(QueueShutAtOnce);
         Ok(())
     }
 
@@ -168,19 +197,21 @@ impl QueueHeader {
     /// One more item is done with.
     ///
     /// # Errors
-    /// When all are already.
-    pub fn task_done<B: Backing>(&self, ring: &Ring<B>) -> Result<(), TooManyDone> {
+    /// When all are already; `Busy` when not waiting for ever.
+    pub fn task_done<B: Backing>(&self, ring: &Ring<B>, locking: Locking<'_>) -> Result<(), NotDone> {
         let mut settled = false;
         let mut done = self.tasks.done.load(Ordering::Acquire);
         loop {
             let unfinished = self.unfinished_beside(done, ring);
             if unfinished == 0 {
                 if settled {
-                    return Err(TooManyDone);
+                    return Err(NotDone::TooMany);
                 }
                 // A producer may be between its commit and its count, or have been killed there.
+                if ring.settle_tail(locking) == Err(PutError::Busy) {
+                    return Err(NotDone::Busy);
+                }
                 settled = true;
-                let _ = ring.settle_tail();
             } else if let Err(now) = self.tasks.done.compare_exchange(
                 done,
                 done.wrapping_add(1),
@@ -205,11 +236,12 @@ impl QueueHeader {
     }
 
     /// Whether every item that was put is done with, what a producer that was killed has not counted included.
-    pub fn all_done<B: Backing>(&self, ring: &Ring<B>) -> bool {
-        self.unfinished(ring) == 0 && {
-            let _ = ring.settle_tail();
-            self.unfinished(ring) == 0
+    /// `None` when that cannot be told, because a producer holds the tail lock for longer than `locking` waits.
+    pub fn all_done<B: Backing>(&self, ring: &Ring<B>, locking: Locking<'_>) -> Option<bool> {
+        if self.unfinished(ring) != 0 {
+            return Some(false);
         }
+        (ring.settle_tail(locking) != Err(PutError::Busy)).then(|| self.unfinished(ring) == 0)
     }
 
     /// Waits until all items may be done with, the deadline passes or a signal arrives; "may" and `note` as in
@@ -252,7 +284,8 @@ impl QueueHeader {
         let changed = || called() || self.is_ready(ring) != was;
         let mut waiting = Waiting::at_leisure(WaitKind::Message);
         if word.wait(changed, &mut waiting, Deadline::NEVER, |_| ()) == Waited::Interrupted && !was {
-            let _ = ring.settle_tail();
+            // Who holds the lock counts that: nobody waits for a holder here.
+            let _ = ring.settle_tail(Locking::Try);
         }
     }
 

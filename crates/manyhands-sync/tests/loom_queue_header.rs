@@ -58,7 +58,7 @@ impl Queue {
                 Err(PutError::NoRoom) => drop(putting),
                 Err(error) => panic!("{error:?}"),
             }
-            self.ring.grow(&[]).unwrap();
+            self.ring.grow(&[], Locking::Wait).unwrap();
         }
     }
 
@@ -107,7 +107,7 @@ impl Queue {
     }
 
     fn join(&self) {
-        while !self.header.all_done(&self.ring) {
+        while self.header.all_done(&self.ring, Locking::Wait) != Some(true) {
             self.header.wait_for_all_done(
                 &self.ring,
                 &mut Waiting::new(WaitKind::Message),
@@ -129,7 +129,7 @@ fn whoever_waits_for_all_items_goes_on_after_the_last() {
         let workers = [(); 2].map(|()| {
             thread::spawn(move || {
                 assert!(matches!(queue.get(), Got::Item(_)));
-                queue.header.task_done(&queue.ring).unwrap();
+                queue.header.task_done(&queue.ring, Locking::Wait).unwrap();
             })
         });
         queue.join();
@@ -137,7 +137,7 @@ fn whoever_waits_for_all_items_goes_on_after_the_last() {
             worker.join().unwrap();
         }
         assert_eq!(queue.header.unfinished(&queue.ring), 0);
-        queue.header.task_done(&queue.ring).unwrap_err();
+        queue.header.task_done(&queue.ring, Locking::Wait).unwrap_err();
     });
 }
 
@@ -147,8 +147,8 @@ fn an_item_that_was_taken_can_be_done_with_however_late_its_producer_counts() {
         let producer = thread::spawn(move || assert!(queue.put(1)));
         let consumer = thread::spawn(move || {
             if queue.take() == Got::Item(1) {
-                assert!(!queue.header.all_done(&queue.ring));
-                queue.header.task_done(&queue.ring).unwrap();
+                assert_eq!(queue.header.all_done(&queue.ring, Locking::Wait), Some(false));
+                queue.header.task_done(&queue.ring, Locking::Wait).unwrap();
             }
         });
         producer.join().unwrap();
@@ -161,10 +161,10 @@ fn an_item_whose_producer_was_killed_before_its_count_is_unfinished() {
     model("a killed count", |queue| {
         let victim = killed_at(KillPoint::RingPutCommitted, move || _ = queue.put(1));
         assert!(victim.join().unwrap());
-        assert!(!queue.header.all_done(&queue.ring));
+        assert_eq!(queue.header.all_done(&queue.ring, Locking::Wait), Some(false));
         assert_eq!(queue.take(), Got::Item(1));
-        queue.header.task_done(&queue.ring).unwrap();
-        assert!(queue.header.all_done(&queue.ring));
+        queue.header.task_done(&queue.ring, Locking::Wait).unwrap();
+        assert_eq!(queue.header.all_done(&queue.ring, Locking::Wait), Some(true));
     });
 }
 
@@ -174,7 +174,9 @@ fn whoever_waits_for_all_items_goes_on_though_the_last_worker_is_killed() {
         assert!(queue.put(1));
         assert_eq!(queue.take(), Got::Item(1));
         let waiter = thread::spawn(move || queue.join());
-        let victim = killed_at(KillPoint::QueueTaskDone, move || _ = queue.header.task_done(&queue.ring));
+        let victim = killed_at(KillPoint::QueueTaskDone, move || {
+            _ = queue.header.task_done(&queue.ring, Locking::Wait)
+        });
         assert!(victim.join().unwrap());
         queue.header.end_slices();
         waiter.join().unwrap();
@@ -186,7 +188,7 @@ fn what_is_put_before_the_end_is_got_and_nothing_after_it() {
     model("put, shut, get", |queue| {
         let producer = thread::spawn(move || queue.put(1));
         let consumer = thread::spawn(move || queue.get());
-        queue.header.shut(&queue.ring, false).unwrap();
+        queue.header.shut(&queue.ring, false, Locking::Wait).unwrap();
         assert!(!queue.put(2));
         let expected = if producer.join().unwrap() { Got::Item(1) } else { Got::Shut };
         assert_eq!(consumer.join().unwrap(), expected);
@@ -200,15 +202,15 @@ fn an_end_at_once_throws_away_what_nobody_took_and_counts_it() {
         assert!(queue.put(1));
         let consumer = thread::spawn(move || queue.get());
         let producer = thread::spawn(move || _ = queue.put(2));
-        queue.header.shut(&queue.ring, true).unwrap();
+        queue.header.shut(&queue.ring, true, Locking::Wait).unwrap();
         assert_eq!(queue.get(), Got::Shut);
         let taken = matches!(consumer.join().unwrap(), Got::Item(1));
         producer.join().unwrap();
         assert_eq!(queue.header.unfinished(&queue.ring), u32::from(taken));
         if taken {
-            queue.header.task_done(&queue.ring).unwrap();
+            queue.header.task_done(&queue.ring, Locking::Wait).unwrap();
         }
-        assert!(queue.header.all_done(&queue.ring));
+        assert_eq!(queue.header.all_done(&queue.ring, Locking::Wait), Some(true));
     });
 }
 
@@ -222,7 +224,7 @@ fn whoever_watches_an_empty_queue_is_woken_by_what_comes_and_by_the_end() {
                 }
             });
             if shuts {
-                queue.header.shut(&queue.ring, false).unwrap();
+                queue.header.shut(&queue.ring, false, Locking::Wait).unwrap();
             } else {
                 assert!(queue.put(1));
             }
@@ -237,8 +239,8 @@ fn whoever_waits_for_all_items_goes_on_when_the_rest_is_thrown_away_beside_the_l
         assert!(queue.put(1) && queue.put(2));
         assert_eq!(queue.take(), Got::Item(1));
         let waiter = thread::spawn(move || queue.join());
-        let worker = thread::spawn(move || queue.header.task_done(&queue.ring).unwrap());
-        queue.header.shut(&queue.ring, true).unwrap();
+        let worker = thread::spawn(move || queue.header.task_done(&queue.ring, Locking::Wait).unwrap());
+        queue.header.shut(&queue.ring, true, Locking::Wait).unwrap();
         worker.join().unwrap();
         waiter.join().unwrap();
     });
@@ -314,13 +316,14 @@ fn whoever_shuts_may_be_killed_at_each_step() {
     for point in [QueueShut, QueueDiscardCounted, QueueShutAtOnce] {
         model(&format!("killed at {point:?}"), move |queue| {
             let consumer = thread::spawn(move || queue.get());
-            let victim = killed_at(point, move || queue.header.shut(&queue.ring, true).unwrap());
+            let victim =
+                killed_at(point, move || queue.header.shut(&queue.ring, true, Locking::Wait).unwrap());
             assert!(victim.join().unwrap());
             queue.header.end_slices();
             assert_eq!(consumer.join().unwrap(), Got::Shut);
             assert!(!queue.put(1));
-            queue.header.shut(&queue.ring, true).unwrap();
-            assert!(queue.header.all_done(&queue.ring));
+            queue.header.shut(&queue.ring, true, Locking::Wait).unwrap();
+            assert_eq!(queue.header.all_done(&queue.ring, Locking::Wait), Some(true));
         });
     }
 }

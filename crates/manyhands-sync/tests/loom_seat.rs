@@ -91,7 +91,7 @@ impl Pool {
 
     /// The tasks of a worker's last batch that it has not answered: one in progress, others to go back.
     fn bury(&self, place: usize) -> [Vec<u32>; 2] {
-        self.tasks.settle(|total| self.settle(total)).unwrap();
+        self.tasks.settle(Locking::Wait, |total| self.settle(total)).unwrap();
         let progress = self.seats[place].1.progress();
         let (mut in_progress, mut back, mut at) = (Vec::new(), Vec::new(), 0);
         for number in 0..if progress.taken { progress.count } else { 0 } {
@@ -177,7 +177,9 @@ fn the_one_who_settles_is_killed_as_well() {
                 let (pool, answered) = (Pool::new(arena), Answered::default());
                 let (first_ones, mine) = (answered.clone(), answered.clone());
                 assert!(killed_at(first, move || _ = pool.work(0, &first_ones)).join().unwrap());
-                let second = killed_at(point, move || pool.tasks.settle(|total| pool.settle(total)).unwrap());
+                let second = killed_at(point, move || {
+                    pool.tasks.settle(Locking::Wait, |total| pool.settle(total)).unwrap()
+                });
                 let survivor = thread::spawn(move || pool.work(1, &mine));
                 second.join().unwrap();
                 let estate = pool.bury(0);

@@ -6,8 +6,10 @@
 
 mod support;
 
-use manyhands_sync::mutex::{LockError, RobustMutex};
+use manyhands_sync::deadline::Deadline;
+use manyhands_sync::mutex::{LockError, RobustMutex, Slices};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use support::{arena, fork, placed, reap, times};
 
 #[test]
@@ -163,4 +165,102 @@ fn a_wait_while_holding_a_lock_is_found_in_debug_builds() {
     let _guard = lock.lock_placed(|| {}).unwrap();
     let soon = Deadline::after(std::time::Duration::from_secs(10));
     WaitWord::new().wait(|| false, &mut Waiting::new(WaitKind::Message), soon, |_| ());
+}
+
+#[test]
+fn who_waits_in_slices_looks_around_behind_a_stopped_holder_and_gets_the_lock_in_the_end() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let (_, held) = placed(&arena, manyhands_sync::wait_word::WaitWord::new());
+    let state = support::atomic_at(std::ptr::from_ref(held).cast(), 0);
+    let pid = fork(|| {
+        let guard = lock.lock_placed(|| {}).unwrap();
+        state.store(2, Ordering::SeqCst);
+        while state.load(Ordering::SeqCst) != 4 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(guard);
+    });
+    while state.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    signal(pid, libc::SIGSTOP);
+    let slices = Slices::new(Deadline::NEVER);
+    for slice in 1..=3 {
+        assert_eq!(lock.lock_slice_placed(&slices, || {}).err(), Some(LockError::Busy));
+        assert_eq!(slices.ended(), slice);
+    }
+    // The longest waiter's turn: others find it busy though nobody else wants it.
+    assert!(lock.keeps_off());
+    let soon = Slices::new(Deadline::after(Duration::from_millis(20)));
+    for _ in 0..3 {
+        assert_eq!(lock.lock_slice_placed(&soon, || {}).err(), Some(LockError::Busy));
+    }
+    let (passed, began) = (Slices::new(Deadline::after(Duration::ZERO)), Instant::now());
+    assert_eq!(lock.lock_slice_placed(&passed, || {}).err(), Some(LockError::Busy));
+    assert!(began.elapsed() < Duration::from_secs(1), "only tried");
+    state.store(4, Ordering::SeqCst);
+    signal(pid, libc::SIGCONT);
+    let mut tries = 0;
+    while lock.lock_slice_placed(&slices, || panic!("nobody died")).is_err() {
+        tries += 1;
+        assert!(tries < 1_000);
+    }
+    assert!(!lock.keeps_off(), "its turn is over");
+    assert_eq!(reap(pid), 0);
+}
+
+#[test]
+fn who_waits_in_slices_repairs_after_a_holder_that_was_stopped_and_killed() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let (_, held) = placed(&arena, manyhands_sync::wait_word::WaitWord::new());
+    let state = support::atomic_at(std::ptr::from_ref(held).cast(), 0);
+    let pid = fork(|| {
+        std::mem::forget(lock.lock_placed(|| {}));
+        state.store(2, Ordering::SeqCst);
+        loop {
+            std::thread::park();
+        }
+    });
+    while state.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    signal(pid, libc::SIGSTOP);
+    let slices = Slices::new(Deadline::NEVER);
+    assert_eq!(lock.lock_slice_placed(&slices, || {}).err(), Some(LockError::Busy));
+    support::kill(pid);
+    let mut repairs = 0;
+    for _ in 0..1_000 {
+        if lock.lock_slice_placed(&slices, || repairs += 1).is_ok() {
+            break;
+        }
+    }
+    assert_eq!(repairs, 1);
+    drop(slices);
+    assert!(!lock.keeps_off());
+    reap(pid);
+}
+
+#[test]
+fn who_gives_up_between_slices_lets_others_pass() {
+    let arena = arena(1);
+    let (_, lock) = placed(&arena, RobustMutex::new());
+    let guard = lock.lock_placed(|| {}).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let slices = Slices::new(Deadline::NEVER);
+            assert_eq!(lock.lock_slice_placed(&slices, || {}).err(), Some(LockError::Busy));
+            drop(slices);
+            lock.keeps_off()
+        });
+        assert!(!waiter.join().unwrap());
+    });
+    drop(guard);
+    drop(lock.try_lock_placed(|| {}).unwrap());
+}
+
+fn signal(pid: libc::pid_t, signal: libc::c_int) {
+    // SAFETY: a child of this process that was not waited for.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }

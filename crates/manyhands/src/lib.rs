@@ -48,7 +48,7 @@ pub use manyhands_sync::arena::{AllocateError, Handle};
 pub use manyhands_sync::deadline::Deadline;
 pub use manyhands_sync::notes::WaitKind;
 pub use manyhands_sync::park::{Waited, Waiting};
-pub use manyhands_sync::ring::Locking;
+pub use manyhands_sync::ring::{Locking, Slices};
 pub use mutex::{Mutex, MutexGuard, MutexHandle};
 pub use news::News;
 pub use opening::Opening;

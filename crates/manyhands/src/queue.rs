@@ -244,11 +244,11 @@ impl Queue {
     }
 
     /// Sends a message made of these parts, one behind the other. Does not wait for room; waits for other
-    /// senders (microseconds) only when told so.
+    /// senders (microseconds, or for as long as one of them is stopped) only when told so: see [`Locking`].
     ///
     /// # Errors
     /// See [`SendError`]; nothing was sent then.
-    pub fn send(&self, parts: &[&[u8]], locking: Locking) -> Result<(), SendError> {
+    pub fn send(&self, parts: &[&[u8]], locking: Locking<'_>) -> Result<(), SendError> {
         self.send_message(parts.into(), locking)
     }
 
@@ -257,7 +257,7 @@ impl Queue {
     /// # Errors
     /// See [`SendError`]; nothing was sent then.
     #[inline]
-    pub fn send_message(&self, message: Message<'_>, locking: Locking) -> Result<(), SendError> {
+    pub fn send_message(&self, message: Message<'_>, locking: Locking<'_>) -> Result<(), SendError> {
         // WAYPOINT message 4/8: few bytes go into the frame, many into a block that the frame names.
         if message.fits_inline(0) {
             return self.put(INLINE, message.parts, locking);
@@ -265,12 +265,16 @@ impl Queue {
         self.send_long(message, locking)
     }
 
-    fn send_long(&self, message: Message<'_>, locking: Locking) -> Result<(), SendError> {
+    fn send_long(&self, message: Message<'_>, locking: Locking<'_>) -> Result<(), SendError> {
         if self.header.is_shut() {
             return Err(SendError::Shut);
         }
         if self.is_full() {
             return Err(SendError::Full);
+        }
+        if let Locking::Slice(_) = locking {
+            // A long message is not copied anew for each slice behind one who holds the queue for long.
+            drop(self.ring.putting(locking).map_err(not_put)?);
         }
         let reference = Block::with(self.arena, message)?.into_reference(self.handle());
         self.put(BLOCK, &[&reference], locking).inspect_err(|_| {
@@ -279,7 +283,7 @@ impl Queue {
         })
     }
 
-    fn put(&self, tag: u32, parts: &[&[u8]], locking: Locking) -> Result<(), SendError> {
+    fn put(&self, tag: u32, parts: &[&[u8]], locking: Locking<'_>) -> Result<(), SendError> {
         loop {
             let mut putting = self.ring.putting(locking).map_err(not_put)?;
             if self.header.is_shut() {
@@ -294,7 +298,7 @@ impl Queue {
                 Err(PutError::NoRoom) => drop(putting),
                 Err(error) => return Err(not_put(error)),
             }
-            self.ring.grow(parts)?;
+            self.ring.grow(parts, locking)?;
         }
     }
 
@@ -303,7 +307,7 @@ impl Queue {
     /// # Errors
     /// See [`ReceiveError`].
     #[inline]
-    pub fn receive(&self, out: &mut Vec<u8>, locking: Locking) -> Result<Received, ReceiveError> {
+    pub fn receive(&self, out: &mut Vec<u8>, locking: Locking<'_>) -> Result<Received, ReceiveError> {
         let start = out.len();
         match self.take(out, locking) {
             Ok(INLINE) => Ok(Received::Inline),
@@ -317,7 +321,7 @@ impl Queue {
         taken: Result<u32, ReceiveError>,
         start: usize,
         out: &mut Vec<u8>,
-        locking: Locking,
+        locking: Locking<'_>,
     ) -> Result<Received, ReceiveError> {
         let tag = match taken {
             // It may have come just before the queue was shut.
@@ -343,7 +347,7 @@ impl Queue {
     }
 
     /// Takes one frame; its tag.
-    fn take(&self, out: &mut Vec<u8>, locking: Locking) -> Result<u32, ReceiveError> {
+    fn take(&self, out: &mut Vec<u8>, locking: Locking<'_>) -> Result<u32, ReceiveError> {
         let mut taking = self.ring.taking(locking).map_err(not_taken)?;
         if self.header.is_shut_at_once() {
             return Err(ReceiveError::Shut);
@@ -374,7 +378,8 @@ impl Queue {
     #[must_use]
     pub fn is_ready_at_a_closer_look(&self) -> bool {
         self.is_ready() || {
-            let _ = self.ring.settle_tail();
+            // Who holds the lock counts that: nobody waits for a holder here.
+            let _ = self.ring.settle_tail(Locking::Try);
             self.is_ready()
         }
     }
@@ -431,16 +436,18 @@ pub(crate) fn not_taken(error: TakeError) -> ReceiveError {
 pub(crate) fn dismantle(arena: Arena<Extents>, handle: Handle) {
     let Ok(header) = arena.placed::<QueueHeader>(handle) else { return };
     let ring = Ring::new(arena, &header.ring, handle);
-    discard(arena, &ring);
+    discard(arena, &ring, Locking::Wait);
     ring.dismantle();
 }
 
-/// Takes everything and frees it.
-pub(crate) fn discard(arena: Arena<Extents>, ring: &Ring<Extents>) {
+/// Takes everything and frees it; `false` when others hold the ring for longer than `locking` waits.
+pub(crate) fn discard(arena: Arena<Extents>, ring: &Ring<Extents>, locking: Locking<'_>) -> bool {
     let mut frame = Vec::new();
-    while let Ok(tag) = ring.try_take(&mut frame, Locking::Wait) {
-        if tag == BLOCK {
-            drop(Block::named_by(arena, &frame));
+    loop {
+        match ring.try_take(&mut frame, locking) {
+            Ok(BLOCK) => drop(Block::named_by(arena, &frame)),
+            Ok(_) => {}
+            Err(error) => return error != TakeError::Busy,
         }
         frame.clear();
     }

@@ -8,7 +8,7 @@ use crate::waiting::{Record, block, undisturbed};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::notes::WaitKind;
 use manyhands_sync::park::{Parked, Waited, Waiting};
-use manyhands_sync::ring::Locking;
+use manyhands_sync::ring::{Locking, Slices};
 
 impl Queue {
     /// Sends a message, waiting for room in a queue that has a bound. Signals do not end the wait.
@@ -25,10 +25,10 @@ impl Queue {
     /// ```
     ///
     /// # Errors
-    /// [`SendError::Full`] when the deadline passed first; see [`SendError`] for the others. Nothing was sent then.
+    /// [`SendError::Full`] when the deadline passed first, be it for want of room or because another sender held the queue; see [`SendError`] for the others. Nothing was sent then.
     pub fn send_by(&self, message: &[u8], deadline: Deadline) -> Result<(), SendError> {
-        match self.send(&[message], Locking::Wait) {
-            Err(SendError::Full) => {
+        match self.send(&[message], Locking::Try) {
+            Err(SendError::Full | SendError::Busy) => {
                 let Ok(sent) = self.send_interruptibly((&[message][..]).into(), deadline, undisturbed);
                 sent
             }
@@ -44,12 +44,13 @@ impl Queue {
     /// [`Received::Block`] after having opened what it carries.
     ///
     /// # Errors
-    /// [`ReceiveError::Empty`] when the deadline passed first, [`ReceiveError::Corrupted`] when the queue's memory makes
+    /// [`ReceiveError::Empty`] when the deadline passed first, also because another receiver held the queue,
+    /// [`ReceiveError::Corrupted`] when the queue's memory makes
     /// no sense.
     pub fn receive_by(&self, deadline: Deadline) -> Result<Vec<u8>, ReceiveError> {
         let mut bytes = Vec::new();
-        let received = match self.receive(&mut bytes, Locking::Wait) {
-            Err(ReceiveError::Empty) => {
+        let received = match self.receive(&mut bytes, Locking::Try) {
+            Err(ReceiveError::Empty | ReceiveError::Busy) => {
                 let Ok(received) = self.receive_interruptibly(&mut bytes, deadline, undisturbed);
                 received
             }
@@ -62,8 +63,8 @@ impl Queue {
         Ok(bytes)
     }
 
-    /// After a try that found no room: waits for it, and sends the message. `on_signal` is called whenever a signal may have
-    /// come; what it returns as an error ends the wait, and nothing was sent then.
+    /// After a try that found no room, or another sender: waits, and sends the message. `on_signal` is called whenever a
+    /// signal may have come; what it returns as an error ends the wait, and nothing was sent then.
     ///
     /// # Errors
     /// What `on_signal` returned; inside, as [`Queue::send_by`].
@@ -73,7 +74,7 @@ impl Queue {
         deadline: Deadline,
         on_signal: impl FnMut() -> Result<(), E>,
     ) -> Result<Result<(), SendError>, E> {
-        self.until_sent(deadline, on_signal, || self.send_message(message, Locking::Wait))
+        self.until_sent(deadline, on_signal, |locking| self.send_message(message, locking))
     }
 
     /// As [`Queue::send_interruptibly`], of a batch: what of it was sent is not in it any more, whatever is returned.
@@ -86,11 +87,11 @@ impl Queue {
         deadline: Deadline,
         on_signal: impl FnMut() -> Result<(), E>,
     ) -> Result<Result<(), SendError>, E> {
-        self.until_sent(deadline, on_signal, || self.send_batch(batch, Locking::Wait))
+        self.until_sent(deadline, on_signal, |locking| self.send_batch(batch, locking))
     }
 
-    /// After a try that found nothing: waits for a message, and receives it. `on_signal` is called whenever a signal may have
-    /// come; what it returns as an error ends the wait, and nothing was taken then.
+    /// After a try that found nothing, or another receiver: waits for a message, and receives it. `on_signal` is called whenever
+    /// a signal may have come; what it returns as an error ends the wait, and nothing was taken then.
     ///
     /// # Errors
     /// What `on_signal` returned; inside, [`ReceiveError::Empty`] when the deadline passed first, else as
@@ -101,7 +102,7 @@ impl Queue {
         deadline: Deadline,
         on_signal: impl FnMut() -> Result<(), E>,
     ) -> Result<Result<Received, ReceiveError>, E> {
-        self.until_received(deadline, on_signal, || self.receive(out, Locking::Wait))
+        self.until_received(deadline, on_signal, |locking| self.receive(out, locking))
     }
 
     /// As [`Queue::receive_interruptibly`], of at most so many.
@@ -115,7 +116,7 @@ impl Queue {
         deadline: Deadline,
         on_signal: impl FnMut() -> Result<(), E>,
     ) -> Result<Result<usize, ReceiveError>, E> {
-        self.until_received(deadline, on_signal, || self.receive_many(several, most, Locking::Wait))
+        self.until_received(deadline, on_signal, |locking| self.receive_many(several, most, locking))
     }
 
     /// Waits until there is a message, or the queue is shut; `false` when the deadline passed first. `on_signal` as in
@@ -131,7 +132,8 @@ impl Queue {
         if self.is_ready_at_a_closer_look() {
             return Ok(true);
         }
-        let look = || if self.is_ready_at_a_closer_look() { Ok(()) } else { Err(ReceiveError::Empty) };
+        let look =
+            |_: Locking<'_>| if self.is_ready_at_a_closer_look() { Ok(()) } else { Err(ReceiveError::Empty) };
         Ok(self.until_received(deadline, on_signal, look)?.is_ok() || self.is_ready())
     }
 
@@ -148,9 +150,16 @@ impl Queue {
         if self.all_done() {
             return Ok(true);
         }
+        let slices = Slices::new(deadline);
         let done = block(WaitKind::AllDone, self.handle().offset, deadline, on_signal, |waiting, record| {
             let wait = |waiting: &mut Waiting| self.wait_for_all_done(waiting, deadline, record);
-            turns(waiting, wait, || self.all_done().then_some(()))
+            turns(waiting, deadline, wait, || {
+                match self.header.all_done(&self.ring, Locking::Slice(&slices)) {
+                    Some(true) => Tried::Done(()),
+                    Some(false) => Tried::Nothing,
+                    None => Tried::Held,
+                }
+            })
         })?;
         Ok(done.is_some() || self.all_done())
     }
@@ -159,13 +168,15 @@ impl Queue {
         &self,
         deadline: Deadline,
         on_signal: impl FnMut() -> Result<(), E>,
-        mut send: impl FnMut() -> Result<(), SendError>,
+        mut send: impl FnMut(Locking<'_>) -> Result<(), SendError>,
     ) -> Result<Result<(), SendError>, E> {
+        let slices = Slices::new(deadline);
         let sent = block(WaitKind::Room, self.handle().offset, deadline, on_signal, |waiting, record| {
             let wait = |waiting: &mut Waiting| self.wait_for_room_noting(waiting, deadline, record);
-            turns(waiting, wait, || match send() {
-                Err(SendError::Full | SendError::Busy) => None,
-                sent => Some(sent),
+            turns(waiting, deadline, wait, || match send(Locking::Slice(&slices)) {
+                Err(SendError::Full) => Tried::Nothing,
+                Err(SendError::Busy) => Tried::Held,
+                sent => Tried::Done(sent),
             })
         })?;
         Ok(sent.unwrap_or(Err(SendError::Full)))
@@ -175,14 +186,16 @@ impl Queue {
         &self,
         deadline: Deadline,
         on_signal: impl FnMut() -> Result<(), E>,
-        mut receive: impl FnMut() -> Result<R, ReceiveError>,
+        mut receive: impl FnMut(Locking<'_>) -> Result<R, ReceiveError>,
     ) -> Result<Result<R, ReceiveError>, E> {
+        let slices = Slices::new(deadline);
         let received =
             block(WaitKind::Message, self.handle().offset, deadline, on_signal, |waiting, record| {
                 let wait = |waiting: &mut Waiting| self.wait_for_message_noting(waiting, deadline, record);
-                turns(waiting, wait, || match receive() {
-                    Err(ReceiveError::Empty | ReceiveError::Busy) => None,
-                    received => Some(received),
+                turns(waiting, deadline, wait, || match receive(Locking::Slice(&slices)) {
+                    Err(ReceiveError::Empty) => Tried::Nothing,
+                    Err(ReceiveError::Busy) => Tried::Held,
+                    received => Tried::Done(received),
                 })
             })?;
         Ok(received.unwrap_or(Err(ReceiveError::Empty)))
@@ -215,21 +228,36 @@ impl Queue {
     }
 }
 
-/// Waits and tries, until a try succeeds or a wait brought nothing; after the end of a sleep, a last try.
+/// What came of a try.
+enum Tried<R> {
+    Done(R),
+    /// Another was faster.
+    Nothing,
+    /// Another holds the queue's side, for longer than a slice.
+    Held,
+}
+
+/// After so many waits that are over at once, each with a try in vain, the caller looks around, though it has not slept.
+const MOST_IN_VAIN: u32 = 64;
+
+/// Waits and tries, until a try succeeds, finds the side held, or a wait brought nothing; after the end of a sleep, a last try.
 fn turns<R>(
     waiting: &mut Waiting,
+    deadline: Deadline,
     wait: impl Fn(&mut Waiting) -> Waited,
-    mut attempt: impl FnMut() -> Option<R>,
+    mut attempt: impl FnMut() -> Tried<R>,
 ) -> Parked<R> {
-    loop {
+    for _ in 0..MOST_IN_VAIN {
         let waited = wait(waiting);
         if waited == Waited::TimedOut {
             return Parked::TimedOut;
         }
         match attempt() {
-            Some(got) => return Parked::Done(got),
-            None if waited == Waited::Interrupted => return Parked::Interrupted,
-            None => {}
+            Tried::Done(got) => return Parked::Done(got),
+            Tried::Nothing if waited == Waited::Ready => {}
+            Tried::Nothing | Tried::Held => break,
         }
     }
+    // What is there and cannot be had would keep the next wait from asking.
+    if deadline.passed() { Parked::TimedOut } else { Parked::Interrupted }
 }

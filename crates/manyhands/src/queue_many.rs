@@ -117,11 +117,11 @@ impl Queue {
     ///
     /// # Errors
     /// See [`SendError`]; what is still in the batch was not sent then.
-    pub fn send_batch(&self, batch: &mut Batch, locking: Locking) -> Result<(), SendError> {
+    pub fn send_batch(&self, batch: &mut Batch, locking: Locking<'_>) -> Result<(), SendError> {
         while !batch.is_empty() {
             match self.send_some(batch, locking) {
                 Ok(()) => {}
-                Err(PutError::NoRoom) => self.ring.grow(&[batch.first().unwrap_or_default()])?,
+                Err(PutError::NoRoom) => self.ring.grow(&[batch.first().unwrap_or_default()], locking)?,
                 Err(PutError::Full) if self.header.is_shut() => return Err(SendError::Shut),
                 Err(error) => return Err(not_put(error)),
             }
@@ -131,7 +131,7 @@ impl Queue {
     }
 
     /// One hold of the lock. A queue that was shut is as good as full.
-    fn send_some(&self, batch: &mut Batch, locking: Locking) -> Result<(), PutError> {
+    fn send_some(&self, batch: &mut Batch, locking: Locking<'_>) -> Result<(), PutError> {
         let mut putting = self.ring.putting(locking)?;
         if self.header.is_shut() {
             return Err(PutError::Full);
@@ -164,7 +164,7 @@ impl Queue {
         &self,
         out: &mut Several,
         most: usize,
-        locking: Locking,
+        locking: Locking<'_>,
     ) -> Result<usize, ReceiveError> {
         match self.take_many(out, most, locking) {
             // What was there may have come just before the queue was shut.
@@ -176,7 +176,7 @@ impl Queue {
         }
     }
 
-    fn take_many(&self, out: &mut Several, most: usize, locking: Locking) -> Result<usize, ReceiveError> {
+    fn take_many(&self, out: &mut Several, most: usize, locking: Locking<'_>) -> Result<usize, ReceiveError> {
         let mut taking = self.ring.taking(locking).map_err(not_taken)?;
         if self.header.is_shut_at_once() {
             return Err(ReceiveError::Shut);

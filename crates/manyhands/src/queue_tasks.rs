@@ -3,7 +3,12 @@
 use crate::queue::{Queue, SendError, discard};
 use crate::waiting::undisturbed;
 use manyhands_sync::deadline::Deadline;
-pub use manyhands_sync::queue_header::TooManyDone;
+use manyhands_sync::queue_header::{NotDone, NotShut};
+use manyhands_sync::ring::{Locking, Slices};
+
+/// More items were said to be done with than were put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyDone;
 
 impl Queue {
     /// From now on nothing can be sent; what lies in the queue can still be received, then [`ReceiveError::Shut`] comes. With
@@ -27,11 +32,33 @@ impl Queue {
     /// # Errors
     /// [`SendError::Corrupted`] when the queue's memory makes no sense.
     pub fn shut(&self, at_once: bool) -> Result<(), SendError> {
-        self.header.shut(&self.ring, at_once).map_err(|_| SendError::Corrupted)?;
-        if at_once {
-            discard(self.arena, &self.ring);
+        let Ok(shut) = self.shut_interruptibly(at_once, undisturbed);
+        shut
+    }
+
+    /// As [`Queue::shut`]. `on_signal` is called whenever a signal may have come while others hold the queue; what it returns
+    /// as an error ends the wait: then the queue may be shut, though not at once, and another call goes on where this one was.
+    ///
+    /// # Errors
+    /// What `on_signal` returned; inside, as [`Queue::shut`].
+    pub fn shut_interruptibly<E>(
+        &self,
+        at_once: bool,
+        mut on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<(), SendError>, E> {
+        let slices = Slices::new(Deadline::NEVER);
+        loop {
+            match self.header.shut(&self.ring, at_once, Locking::Slice(&slices)) {
+                Ok(()) => break,
+                Err(NotShut::Busy) => on_signal()?,
+                Err(NotShut::Damaged) => return Ok(Err(SendError::Corrupted)),
+            }
         }
-        Ok(())
+        slices.start_over();
+        while at_once && !discard(self.arena, &self.ring, Locking::Slice(&slices)) {
+            on_signal()?;
+        }
+        Ok(Ok(()))
     }
 
     /// Whether nothing can be sent any more.
@@ -45,7 +72,27 @@ impl Queue {
     /// # Errors
     /// When as many are done with as were ever sent.
     pub fn task_done(&self) -> Result<(), TooManyDone> {
-        self.header.task_done(&self.ring)
+        let Ok(done) = self.task_done_interruptibly(undisturbed);
+        done
+    }
+
+    /// As [`Queue::task_done`]. `on_signal` is called whenever a signal may have come while a sender holds the queue that may
+    /// have sent what is done with; what it returns as an error ends the wait, and nothing is done with then.
+    ///
+    /// # Errors
+    /// What `on_signal` returned; inside, as [`Queue::task_done`].
+    pub fn task_done_interruptibly<E>(
+        &self,
+        mut on_signal: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<(), TooManyDone>, E> {
+        let slices = Slices::new(Deadline::NEVER);
+        loop {
+            match self.header.task_done(&self.ring, Locking::Slice(&slices)) {
+                Ok(()) => return Ok(Ok(())),
+                Err(NotDone::TooMany) => return Ok(Err(TooManyDone)),
+                Err(NotDone::Busy) => on_signal()?,
+            }
+        }
     }
 
     /// How many messages are in the queue or with a receiver that has not said that it is done with them. One whose receiver
@@ -55,10 +102,10 @@ impl Queue {
         self.header.unfinished(&self.ring)
     }
 
-    /// Whether every message that was sent is done with.
+    /// Whether every message that was sent is done with; no while a sender holds the queue.
     #[must_use]
     pub fn all_done(&self) -> bool {
-        self.header.all_done(&self.ring)
+        self.header.all_done(&self.ring, Locking::Try).unwrap_or(false)
     }
 
     /// Waits until every message that was sent is done with; `false` when the deadline passed first. Signals do not end the

@@ -2,7 +2,9 @@
 //! process's threads wait for; see `notes.rs` of manyhands-sync for the protocol.
 //!
 //! Everything that blocks goes through [`block`]: locks, semaphores, events, conditions, barriers, queues, the ends of
-//! processes, connections. One turn of it is one sleep (see `park.rs` of manyhands-sync); after a sleep that brought nothing
+//! processes, connections. Where one of a queue's sides is held by another for long (it may be stopped), a turn is one slice
+//! of the wait for its lock (`mutex/slices.rs` of manyhands-sync). The locks that guard the arena's own structures are waited
+//! for without: they are held for microseconds, but behind a holder that is stopped no signal is heard. One turn of it is one sleep (see `park.rs` of manyhands-sync); after a sleep that brought nothing
 //! it calls `on_signal`, which is the caller's: a Rust program has nothing to do there, the Python module runs the handlers
 //! of signals that have come. What `on_signal` returns as an error ends the wait, with nothing taken; else the wait goes on,
 //! and its deadline stays what it was. (A pool's leader does other work between two sleeps, and looks around itself.)

@@ -1,6 +1,6 @@
 //! loom's stand-in for the robust mutex: a lock whose holder can "die" while holding it.
 
-use super::LockError;
+use super::{LockError, Slices};
 use crate::memory::Shareable;
 use crate::primitive::{AtomicU32, Ordering, yield_now};
 
@@ -56,6 +56,10 @@ impl RobustMutex {
 
     pub(super) fn pass(&self) {}
 
+    pub(super) fn pass_once(&self, _: &Slices) {}
+
+    pub(super) fn open_turnstile(&self) {}
+
     pub(super) fn try_acquire(&self) -> Result<bool, LockError> {
         match self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(false),
@@ -74,6 +78,12 @@ impl RobustMutex {
                 other => return other,
             }
         }
+    }
+
+    /// A slice: time for others, and one more try.
+    pub(super) fn acquire_slice(&self, slices: &Slices) -> Result<bool, LockError> {
+        yield_now();
+        self.try_acquire().inspect_err(|_| slices.end(false))
     }
 
     pub(super) fn make_consistent(&self) -> Result<(), LockError> {

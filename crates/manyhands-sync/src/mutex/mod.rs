@@ -12,6 +12,9 @@
 //! A repair that fails (the words of the lock make no sense) leaves a lock that everybody is told is `Corrupted`, never one
 //! that everybody waits for.
 //!
+//! A holder may be stopped. Who waits for ever waits for it; who must hear of signals or has a deadline waits in slices
+//! ([`Slices`]), and looks around at the end of each.
+//!
 //! Before it stands a turnstile (`turnstile.rs`), at which those who come keep off for a moment where somebody has waited for long.
 //! Opening it may be a system call under the lock, at most one for each waiter that has waited for long.
 //!
@@ -25,6 +28,7 @@
 mod double;
 #[cfg(not(loom))]
 mod pthread;
+mod slices;
 mod turnstile;
 #[cfg(not(loom))]
 mod words;
@@ -35,6 +39,7 @@ use double::Links;
 pub use double::RobustMutex;
 #[cfg(not(loom))]
 pub use pthread::RobustMutex;
+pub use slices::Slices;
 pub use turnstile::Turnstile;
 #[cfg(not(loom))]
 use words::Links;
@@ -145,7 +150,7 @@ impl RobustMutex {
     }
 
     /// Takes the lock, waiting for as long as its holder lives. Critical sections last microseconds, so this
-    /// does not look at signals or deadlines.
+    /// does not look at signals or deadlines: behind a holder that is stopped it waits for as long as that is.
     ///
     /// # Errors
     /// `Corrupted` when it cannot be a lock.
@@ -157,6 +162,27 @@ impl RobustMutex {
             Err(LockError::Busy) => self.acquire()?,
             other => other?,
         };
+        self.finish(owner_died, links, repair)
+    }
+
+    /// As `lock`, for one slice (10 ms the first, 50 ms each other one), and no longer than the deadline of `slices`: for one
+    /// who looks around, and comes again with the same ones.
+    ///
+    /// # Errors
+    /// `Busy` at the end of the slice, `Corrupted` when it cannot be a lock.
+    #[inline(always)]
+    pub(crate) fn lock_slice(
+        &'static self,
+        slices: &Slices,
+        repair: impl FnOnce(),
+    ) -> Result<Guard<'static>, LockError> {
+        self.pass_once(slices);
+        let links = Links::now();
+        let owner_died = match self.try_acquire() {
+            Err(LockError::Busy) => self.acquire_slice(slices)?,
+            other => other?,
+        };
+        slices.open();
         self.finish(owner_died, links, repair)
     }
 
@@ -175,6 +201,18 @@ impl RobustMutex {
     /// `Corrupted` when it cannot be a lock.
     pub fn lock_placed(&'static self, repair: impl FnOnce()) -> Result<Guard<'static>, LockError> {
         self.lock(repair)
+    }
+
+    /// As `lock_slice`, for everybody: see [`RobustMutex::try_lock_placed`].
+    ///
+    /// # Errors
+    /// `Busy` at the end of the slice, `Corrupted` when it cannot be a lock.
+    pub fn lock_slice_placed(
+        &'static self,
+        slices: &Slices,
+        repair: impl FnOnce(),
+    ) -> Result<Guard<'static>, LockError> {
+        self.lock_slice(slices, repair)
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The robust pthread mutex of glibc.
 #![allow(unsafe_code)] // calls into libpthread on a mutex that lives in shared memory
 
+use super::slices::Slices;
 use super::turnstile::Turnstile;
 use super::words::{Links, OWNER_DIED, THREAD};
 use super::{Holder, LockError};
@@ -36,11 +37,18 @@ impl Default for RobustMutex {
 const SPINS: u32 = 40;
 /// After this a waiter has waited for long. Not shorter, for the reason that [`FIRST_SLEEP`] has.
 const FIRST_SLICE: Duration = FIRST_SLEEP;
-const SLICE: Duration = Duration::from_millis(100);
-/// So many slices, tenths of a second, a waiter sleeps for one and the same holder before it asks whether there is such a thread. The
+/// The others: behind a holder that is stopped, a waiter that looks around between them does so twenty times a second.
+const SLICE: Duration = Duration::from_millis(50);
+/// So many slices, twentieths of a second, a waiter sleeps for one and the same holder before it asks whether there is such a thread. The
 /// kernel tells of a holder that died, so a word that names no thread was damaged; unless the holder may be one that cannot
 /// be seen from here, in a pid namespace of its own, and was stopped: then nobody knows, and the wait goes on.
-const LOST_SLICES: u32 = 50;
+const LOST_SLICES: u32 = 100;
+
+/// What came of one sleep for the lock.
+enum Slept {
+    Acquired { owner_died: bool },
+    InVain { same_holder: bool },
+}
 
 unsafe extern "C" {
     // glibc 2.30; not in the libc crate.
@@ -92,6 +100,22 @@ impl RobustMutex {
         }
     }
 
+    /// As `pass`, for one who waits in slices: no longer than its deadline, and not between its slices, for it may be the one
+    /// that has waited for long.
+    #[inline(always)]
+    pub(super) fn pass_once(&self, slices: &Slices) {
+        if !self.1.is_open() && slices.ended() == 0 {
+            self.pass_within(slices);
+        }
+    }
+
+    #[cold]
+    fn pass_within(&self, slices: &Slices) {
+        if let Some(longest) = slices.next(FIRST_SLICE) {
+            self.1.pass_within(longest);
+        }
+    }
+
     /// Whether the last owner died, once the lock is held.
     #[inline]
     pub(super) fn try_acquire(&self) -> Result<bool, LockError> {
@@ -113,38 +137,62 @@ impl RobustMutex {
     /// As `try_acquire`, but waits; in slices, because a lost futex wake must not be for ever.
     #[cold]
     pub(super) fn acquire(&self) -> Result<bool, LockError> {
-        let mut closed = false;
-        let acquired = self.acquire_closing(&mut closed);
+        let (mut closed, mut lost, mut slice) = (false, 0, FIRST_SLICE);
+        let acquired = loop {
+            match self.acquire_within(slice, lost) {
+                Ok(Slept::InVain { same_holder }) => {
+                    (slice, lost) = (SLICE, if same_holder { lost + 1 } else { 0 });
+                    closed |= self.1.close();
+                }
+                Ok(Slept::Acquired { owner_died }) => break Ok(owner_died),
+                Err(error) => break Err(error),
+            }
+        };
         if closed {
             self.1.open();
         }
         acquired
     }
 
-    /// Notes in `closed` whether it has closed the turnstile.
-    fn acquire_closing(&self, closed: &mut bool) -> Result<bool, LockError> {
-        let (mut lost, mut slice) = (0, FIRST_SLICE);
-        loop {
-            let word = self.lock_word();
-            if !self.has_its_kind() || Self::names_nobody(word, false) {
-                return Err(LockError::Corrupted);
-            }
-            if lost >= LOST_SLICES && Self::names_nobody(word, true) && !Self::may_name_an_unseen(word) {
-                return Err(LockError::Corrupted);
-            }
-            let end = from_now(slice);
-            // SAFETY: a robust mutex by its kind, looked at just now; `end` lives across the call.
-            match unsafe { pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const end) } {
-                0 => return Ok(false),
-                libc::EOWNERDEAD => return Ok(true),
-                libc::ETIMEDOUT => {
-                    slice = SLICE;
-                    *closed |= self.1.close();
-                    lost = if word & THREAD == self.lock_word() & THREAD { lost + 1 } else { 0 }
+    /// As `acquire`, for one slice: `Busy` at its end, or when its deadline has passed.
+    #[cold]
+    pub(super) fn acquire_slice(&'static self, slices: &Slices) -> Result<bool, LockError> {
+        let longest = if slices.ended() == 0 { FIRST_SLICE } else { SLICE };
+        let slice = slices.next(longest).ok_or(LockError::Busy)?;
+        match self.acquire_within(slice, slices.lost())? {
+            Slept::Acquired { owner_died } => Ok(owner_died),
+            Slept::InVain { same_holder } => {
+                slices.end(same_holder);
+                if slice >= FIRST_SLICE && self.1.close() {
+                    slices.has_closed(self);
                 }
-                _ => return Err(LockError::Corrupted),
+                Err(LockError::Busy)
             }
         }
+    }
+
+    /// Sleeps for the lock once; `lost` slices before have found the holder of now.
+    fn acquire_within(&self, slice: Duration, lost: u32) -> Result<Slept, LockError> {
+        let word = self.lock_word();
+        if !self.has_its_kind() || Self::names_nobody(word, false) {
+            return Err(LockError::Corrupted);
+        }
+        if lost >= LOST_SLICES && Self::names_nobody(word, true) && !Self::may_name_an_unseen(word) {
+            return Err(LockError::Corrupted);
+        }
+        let end = from_now(slice);
+        // SAFETY: a robust mutex by its kind, looked at just now; `end` lives across the call.
+        match unsafe { pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const end) } {
+            0 => Ok(Slept::Acquired { owner_died: false }),
+            libc::EOWNERDEAD => Ok(Slept::Acquired { owner_died: true }),
+            libc::ETIMEDOUT => Ok(Slept::InVain { same_holder: word & THREAD == self.lock_word() & THREAD }),
+            _ => Err(LockError::Corrupted),
+        }
+    }
+
+    /// A waiter that has closed the turnstile has the lock, or has given up.
+    pub(super) fn open_turnstile(&self) {
+        self.1.open();
     }
 
     /// Who holds the lock, as the word says at this moment; `None` when it is free.

@@ -12,7 +12,7 @@
 //! | who | does | commit |
 //! |---|---|---|
 //! | waiter whose first sleep has come to its end | closes it, unless it is closed | the exchange |
-//! | the same, when it has the mutex, or will wait no more | opens it, and wakes all who sleep here | the exchange |
+//! | the same, when it has the mutex, or will wait no more (a waiter that looks around keeps it closed [from slice to slice](super::Slices)) | opens it, and wakes all who sleep here | the exchange |
 //! | one that comes, and finds it closed for longer than 10 ms | opens it, and wakes all who sleep here: the one who closed it may be dead | the exchange |
 //! | one that comes, and finds it closed for less than 10 ms | sets bit 1, and sleeps once, for the rest of them; then wants the mutex as all do. A try finds the mutex busy | |
 //!
@@ -110,13 +110,19 @@ impl Turnstile {
     /// The caller comes, and keeps off as long as it has to.
     #[cold]
     pub fn pass(&self) {
+        self.pass_within(Duration::MAX);
+    }
+
+    /// As [`Turnstile::pass`], but keeps off no longer than that.
+    #[cold]
+    pub fn pass_within(&self, longest: Duration) {
         let word = self.0.load(Ordering::Relaxed);
         let Some(left) = left(word) else { return self.give_up(word) };
         let sleeping = word | SLEEPERS;
         let flagged = word == sleeping
             || self.0.compare_exchange(word, sleeping, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if flagged {
-            sleep_once(&self.0, sleeping, left);
+            sleep_once(&self.0, sleeping, left.min(longest));
         }
     }
 }

@@ -41,9 +41,9 @@ impl<B: Backing> Ring<B> {
     /// Locks the head, at a segment that has frames.
     ///
     /// # Errors
-    /// `Busy` (when only trying), `Empty` or `Corrupted`.
+    /// `Busy` (when not waiting for ever), `Empty` or `Corrupted`.
     #[inline(always)]
-    pub fn taking(&self, locking: Locking) -> Result<Taking<'_, B>, TakeError> {
+    pub fn taking(&self, locking: Locking<'_>) -> Result<Taking<'_, B>, TakeError> {
         self.taking_with(locking, |_| {})
     }
 
@@ -57,7 +57,7 @@ impl<B: Backing> Ring<B> {
     #[inline(always)]
     pub fn taking_with(
         &self,
-        locking: Locking,
+        locking: Locking<'_>,
         settle: impl FnOnce(u32),
     ) -> Result<Taking<'_, B>, TakeError> {
         let repair = || self.repair_and_settle(settle);
@@ -83,7 +83,7 @@ impl<B: Backing> Ring<B> {
     ///
     /// # Errors
     /// See [`TakeError`].
-    pub fn try_take(&self, out: &mut Vec<u8>, locking: Locking) -> Result<u32, TakeError> {
+    pub fn try_take(&self, out: &mut Vec<u8>, locking: Locking<'_>) -> Result<u32, TakeError> {
         let mut taking = self.taking(locking)?;
         let frame = taking.peek()?.ok_or(TakeError::Empty)?;
         taking.read(frame, out)?;
@@ -94,19 +94,20 @@ impl<B: Backing> Ring<B> {
     /// Puts right what a consumer that died holding the head lock has left, as [`Ring::taking_with`] would.
     ///
     /// # Errors
-    /// `Corrupted`.
-    pub fn settle(&self, settle: impl FnOnce(u32)) -> Result<(), TakeError> {
+    /// `Busy` (when not waiting for ever) or `Corrupted`.
+    pub fn settle(&self, locking: Locking<'_>, settle: impl FnOnce(u32)) -> Result<(), TakeError> {
         let repair = || self.repair_and_settle(settle);
-        drop(self.header.consumers.lock.lock(repair)?);
+        drop(self.header.consumers.enter(locking, &CONSUMERS, repair)?);
         Ok(())
     }
 
     /// Runs `look` under the head lock, with the exact total of frames taken.
     ///
     /// # Errors
-    /// `Corrupted`.
-    pub fn at_head(&self, look: impl FnOnce(u32)) -> Result<(), TakeError> {
-        let _guard = self.header.consumers.lock.lock(|| self.repair_and_settle(|_| {}))?;
+    /// `Busy` (when not waiting for ever) or `Corrupted`.
+    pub fn at_head(&self, locking: Locking<'_>, look: impl FnOnce(u32)) -> Result<(), TakeError> {
+        let repair = || self.repair_and_settle(|_| {});
+        let _guard = self.header.consumers.enter(locking, &CONSUMERS, repair)?;
         look(self.taken_total());
         Ok(())
     }

@@ -22,18 +22,19 @@ impl Side {
     /// Takes the side's lock.
     ///
     /// # Errors
-    /// `Busy` (when only trying) or `Corrupted`.
+    /// `Busy` (when not waiting for ever) or `Corrupted`.
     #[inline(always)]
     pub(super) fn enter(
-        &self,
-        locking: Locking,
+        &'static self,
+        locking: Locking<'_>,
         crowd: &Crowd,
         repair: impl FnOnce(),
-    ) -> Result<Guard<'_>, LockError> {
+    ) -> Result<Guard<'static>, LockError> {
         crowd.before(self, locking)?;
         match locking {
             Locking::Try => self.lock.try_lock(repair),
             Locking::Wait => self.lock.lock(repair),
+            Locking::Slice(slices) => self.lock.lock_slice(slices, repair),
         }
     }
 }
@@ -103,7 +104,7 @@ mod present {
 
     impl Crowd {
         #[inline(always)]
-        pub(super) fn before(&self, side: &Side, locking: Locking) -> Result<(), LockError> {
+        pub(super) fn before(&self, side: &Side, locking: Locking<'_>) -> Result<(), LockError> {
             if matches!(side.lock.holder(), Some(Holder::Thread(_))) {
                 return self.collided(locking);
             }
@@ -117,7 +118,7 @@ mod present {
 
         #[cold]
         #[inline(never)]
-        fn collided(&self, locking: Locking) -> Result<(), LockError> {
+        fn collided(&self, locking: Locking<'_>) -> Result<(), LockError> {
             let seen = Seen(self.0.load(Ordering::Relaxed));
             if let Some(more) = seen.collided() {
                 self.0.store(more.0, Ordering::Relaxed);
@@ -126,7 +127,7 @@ mod present {
             match (machine::look(Instant::now()), locking) {
                 (Machine::Free, _) => Ok(()),
                 (_, Locking::Try) => Err(LockError::Busy),
-                (_, Locking::Wait) => {
+                (_, Locking::Wait | Locking::Slice(_)) => {
                     let (aside, remembered) = seen.aside();
                     self.0.store(remembered.0, Ordering::Relaxed);
                     assert_none_held();
@@ -219,7 +220,7 @@ mod absent {
     pub(in crate::ring) static CONSUMERS: Crowd = Crowd;
 
     impl Crowd {
-        pub(super) fn before(&self, _side: &Side, _locking: Locking) -> Result<(), LockError> {
+        pub(super) fn before(&self, _side: &Side, _locking: Locking<'_>) -> Result<(), LockError> {
             Ok(())
         }
     }

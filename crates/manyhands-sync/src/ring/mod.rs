@@ -8,6 +8,7 @@ mod producer;
 mod segment;
 mod sight;
 
+pub use crate::mutex::Slices;
 pub use consumer::{Frame, Taking};
 pub(crate) use moving::Spare;
 pub use producer::Putting;
@@ -116,12 +117,16 @@ impl From<LockError> for TakeError {
 }
 
 /// Whether to wait for a lock that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Locking {
+#[derive(Clone, Copy, Debug)]
+pub enum Locking<'a> {
     /// Answer `Busy` after about a microsecond.
     Try,
-    /// Wait for the holder: its critical section lasts microseconds, and if it dies the lock is ours.
+    /// Wait for the holder: its critical section lasts microseconds, and if it dies the lock is ours. For as long as it is
+    /// stopped, if it is.
     Wait,
+    /// Wait for the holder, but answer `Busy` at the end of a slice, 10 to 50 ms, or at the deadline: for one who looks around
+    /// (for signals, for that deadline) and comes again with the same [`Slices`].
+    Slice(&'a Slices),
 }
 
 /// A ring, seen from one process.

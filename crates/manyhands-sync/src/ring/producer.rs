@@ -22,10 +22,10 @@ impl<B: Backing> Ring<B> {
     /// Locks the tail.
     ///
     /// # Errors
-    /// `Busy` (when only trying) or `Corrupted`.
+    /// `Busy` (when not waiting for ever) or `Corrupted`.
     // What it returns is large: moved, it would be read again before it has been written.
     #[inline(always)]
-    pub fn putting(&self, locking: Locking) -> Result<Putting<'_, B>, PutError> {
+    pub fn putting(&self, locking: Locking<'_>) -> Result<Putting<'_, B>, PutError> {
         let repair = || self.repair_tail_and_say();
         let guard = self.header.producers.enter(locking, &PRODUCERS, repair)?;
         kill_point!(RingPutLocked);
@@ -44,16 +44,16 @@ impl<B: Backing> Ring<B> {
     /// Counts what a producer that died holding the tail lock has committed.
     ///
     /// # Errors
-    /// `Corrupted`.
-    pub fn settle_tail(&self) -> Result<(), PutError> {
-        self.putting(Locking::Wait).map(drop)
+    /// `Busy` (when not waiting for ever): another one holds the lock, who has counted that or is about to. `Corrupted`.
+    pub fn settle_tail(&self, locking: Locking<'_>) -> Result<(), PutError> {
+        self.putting(locking).map(drop)
     }
 
     /// Puts one frame and wakes one consumer; whether the consumer's bell must be rung.
     ///
     /// # Errors
     /// See [`PutError`].
-    pub fn try_put(&self, tag: u32, parts: &[&[u8]], locking: Locking) -> Result<bool, PutError> {
+    pub fn try_put(&self, tag: u32, parts: &[&[u8]], locking: Locking<'_>) -> Result<bool, PutError> {
         let mut putting = self.putting(locking)?;
         putting.put(tag, parts)?;
         Ok(putting.finish())
@@ -66,7 +66,7 @@ impl<B: Backing> Ring<B> {
     pub fn put(&self, tag: u32, parts: &[&[u8]]) -> Result<bool, PutError> {
         loop {
             match self.try_put(tag, parts, Locking::Wait) {
-                Err(PutError::NoRoom) => self.grow(parts).map_err(|_| PutError::NoRoom)?,
+                Err(PutError::NoRoom) => self.grow(parts, Locking::Wait).map_err(|_| PutError::NoRoom)?,
                 Err(PutError::Busy) => {}
                 done => return done,
             }
@@ -74,11 +74,12 @@ impl<B: Backing> Ring<B> {
     }
 
     /// Links a larger segment, if there is still no room for that frame. The memory is allocated before the
-    /// lock is taken, and given back when another producer was faster.
+    /// lock is taken, and given back when another producer was faster, or holds the lock for longer than `locking` waits: the
+    /// caller tries to put again, and is told `Busy` there.
     ///
     /// # Errors
     /// When the arena has no memory.
-    pub fn grow(&self, parts: &[&[u8]]) -> Result<(), AllocateError> {
+    pub fn grow(&self, parts: &[&[u8]], locking: Locking<'_>) -> Result<(), AllocateError> {
         let wanted = frame_bytes(payload_bytes(parts).map_err(|_| AllocateError::Corrupted)?);
         let capacity = self.tail_segment().map_or(SMALLEST_CAPACITY, |s| s.next_capacity());
         let capacity = capacity.clamp(SMALLEST_CAPACITY, LARGEST_CAPACITY);
@@ -96,7 +97,7 @@ impl<B: Backing> Ring<B> {
         })?;
         kill_point!(RingSpareMade);
         self.own(&spare);
-        let linked = self.putting(Locking::Wait).is_ok_and(|mut putting| putting.link(spare, wanted));
+        let linked = self.putting(locking).is_ok_and(|mut putting| putting.link(spare, wanted));
         if !linked {
             free_segment(&self.arena, &spare);
         }

@@ -6,7 +6,7 @@ use manyhands_sync::arena::{Arena, Kind};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point::KillPoint::{self, *};
 use manyhands_sync::notes::WaitKind;
-use manyhands_sync::queue_header::{QueueHeader, TooManyDone};
+use manyhands_sync::queue_header::{NotDone, QueueHeader};
 use manyhands_sync::ring::{Locking, Ring};
 use manyhands_sync::wait_word::Waiting;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn joined_beside(header: &QueueHeader, ring: &Ring<Mapping>, victim: impl FnOnce
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let mut waiting = Waiting::new(WaitKind::AllDone);
-            while !header.all_done(ring) {
+            while header.all_done(ring, Locking::Wait) != Some(true) {
                 header.wait_for_all_done(ring, &mut waiting, Deadline::NEVER, |_| ());
             }
         });
@@ -57,11 +57,13 @@ fn a_queue_survives_a_death_at_each_step_of_its_end_and_of_its_items() {
             (0..taken).for_each(|number| assert_eq!(take(&ring), number));
             if point == QueueTaskDone {
                 (taken..ITEMS).for_each(|number| assert_eq!(take(&ring), number));
-                (1..ITEMS).for_each(|_| header.task_done(&ring).unwrap());
+                (1..ITEMS).for_each(|_| header.task_done(&ring, Locking::Wait).unwrap());
                 // The last one is done with by somebody who dies before the wake.
-                joined_beside(header, &ring, || die_at(point, 1, || _ = header.task_done(&ring)));
+                joined_beside(header, &ring, || {
+                    die_at(point, 1, || _ = header.task_done(&ring, Locking::Wait))
+                });
             } else {
-                die_at(point, 1, || _ = header.shut(&ring, true));
+                die_at(point, 1, || _ = header.shut(&ring, true, Locking::Wait));
                 assert!(header.is_shut());
                 assert_eq!(header.is_shut_at_once(), point == QueueShutAtOnce);
                 // Shut, but not at once: what lies there is still there.
@@ -71,10 +73,15 @@ fn a_queue_survives_a_death_at_each_step_of_its_end_and_of_its_items() {
                     assert_eq!(take(&ring), taken);
                 }
                 let taken = taken + u32::from(point == QueueShut);
-                header.shut(&ring, true).unwrap();
-                joined_beside(header, &ring, || (0..taken).for_each(|_| header.task_done(&ring).unwrap()));
+                header.shut(&ring, true, Locking::Wait).unwrap();
+                joined_beside(header, &ring, || {
+                    (0..taken).for_each(|_| header.task_done(&ring, Locking::Wait).unwrap())
+                });
             }
-            assert_eq!((header.unfinished(&ring), header.task_done(&ring)), (0, Err(TooManyDone)));
+            assert_eq!(
+                (header.unfinished(&ring), header.task_done(&ring, Locking::Wait)),
+                (0, Err(NotDone::TooMany))
+            );
         }
     }
     print_deaths(POINTS);

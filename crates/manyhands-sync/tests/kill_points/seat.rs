@@ -114,7 +114,7 @@ fn a_seat_tells_what_a_dead_worker_had_taken_at_each_step() {
             die_at(point, nth, || work(&arena, &tasks, &answers, offset, seat, seed));
             if matches!(point, RingTakeCopied | RingTakeCommitted | RingTakeCounted) {
                 // Its seat says "noted, not taken": the one who finds out which of the two it was dies as well.
-                die_at(SeatSettled, 1, || tasks.settle(|total| seat.settle(total)).unwrap());
+                die_at(SeatSettled, 1, || tasks.settle(Locking::Wait, |total| seat.settle(total)).unwrap());
             }
             let lost = bury(&arena, &tasks, &answers, offset, seat);
             let in_progress = matches!(point, SeatItemStarted | RingPutCopied);
@@ -138,7 +138,7 @@ fn bury(
     offset: u64,
     seat: &Seat,
 ) -> u32 {
-    tasks.settle(|total| seat.settle(total)).unwrap();
+    tasks.settle(Locking::Wait, |total| seat.settle(total)).unwrap();
     let mut places = [0u32; TASKS as usize];
     let mut out = Vec::new();
     // The answers' tail is repaired by the next put, so this looks at all there is.

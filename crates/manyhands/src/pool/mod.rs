@@ -31,7 +31,7 @@ use link::Link;
 use manyhands_sync::arena::{AllocateError, Arena, Handle, Kind, ReferError};
 use manyhands_sync::deadline::Deadline;
 use manyhands_sync::park::Waiting;
-use manyhands_sync::ring::{Locking, PutError, TakeError};
+use manyhands_sync::ring::{Locking, PutError, Slices, TakeError};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,6 +99,8 @@ enum CollectedPayload {
 
 /// Answers collected under one lock.
 const MOST_COLLECTED: usize = 256;
+/// So many slices, a fifth of a second, the pool's end waits for a worker that holds the tasks.
+const MOST_SLICES_TO_DISCARD: u32 = 5;
 
 impl Pool {
     /// The shared memory of a pool with so many seats.
@@ -237,6 +239,7 @@ impl Pool {
 
     fn submit_from(&self, batch: &TaskBatch, at: &mut usize, from: &mut usize) -> Result<(), SendError> {
         let ring = &self.link.tasks;
+        // Only this process puts tasks: nobody else can be stopped while it holds that side.
         while *at < batch.frames.len() {
             let mut putting = ring.putting(Locking::Wait).map_err(|_| AllocateError::Corrupted)?;
             let mut refused = None;
@@ -250,7 +253,7 @@ impl Pool {
             putting.finish();
             match refused {
                 None => {}
-                Some((PutError::NoRoom, end)) => ring.grow(&[&batch.bytes[*from..end]])?,
+                Some((PutError::NoRoom, end)) => ring.grow(&[&batch.bytes[*from..end]], Locking::Wait)?,
                 Some(_) => return Err(AllocateError::Corrupted.into()),
             }
         }
@@ -350,7 +353,20 @@ impl Pool {
             return;
         }
         // A ring that makes no sense says so when it is collected from.
-        let _ = self.link.results.settle_tail();
+        let _ = self.link.results.settle_tail(Locking::Wait);
+    }
+
+    /// Whether a burial need not wait now: `false` when a worker holds a side of a ring for longer than a slice, as one that was
+    /// stopped there does. For one who has to look at signals before it asks again, with the same `slices`; then come
+    /// [`Pool::settle_answers`] and [`Pool::bury`].
+    #[must_use]
+    pub fn settle_for_burial(&self, slices: &Slices) -> bool {
+        if self.is_destroyed() {
+            return true;
+        }
+        let (link, locking) = (self.link, Locking::Slice(slices));
+        link.results.settle_tail(locking) != Err(PutError::Busy)
+            && link.tasks.settle(locking, |total| link.settle_seats(total)) != Err(TakeError::Busy)
     }
 
     /// Buries the worker of that seat, whose process is gone: untouched tasks go back into the ring, and the one in
@@ -367,7 +383,8 @@ impl Pool {
         if worker::is_taken_here(offset, link.handle) {
             return Err(OpenError::Stale);
         }
-        link.tasks.settle(|total| link.settle_seats(total)).map_err(|_| OpenError::not_found())?;
+        let settle = |total| link.settle_seats(total);
+        link.tasks.settle(Locking::Wait, settle).map_err(|_| OpenError::not_found())?;
         let (progress, phase) = (seat.progress(), seat.phase());
         let mut estate = Estate { phase, in_progress: None, returned: 0, unreturned: Vec::new() };
         let mut returned = TaskBatch::default();
@@ -417,22 +434,33 @@ impl Pool {
         drop(self.bell.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Takes every task that no worker has taken out of the ring, and drops it; how many there were.
+    /// Takes every task that no worker has taken out of the ring, and drops it; how many there were. What lies behind a worker
+    /// that holds the ring for longer than a few slices, as one that was stopped there does, is left.
     pub fn discard_tasks(&self) -> usize {
         if self.is_destroyed() {
             return 0;
         }
         // Whoever takes next swallows the notice of a worker that died taking: its seat must be settled before.
         let link = self.link;
-        if link.tasks.settle(|total| link.settle_seats(total)).is_err() {
-            return 0;
+        let slices = Slices::new(Deadline::NEVER);
+        let (mut discarded, mut frame) = (0, Vec::new());
+        while slices.ended() < MOST_SLICES_TO_DISCARD {
+            match link.tasks.settle(Locking::Slice(&slices), |total| link.settle_seats(total)) {
+                Ok(()) => break,
+                Err(TakeError::Busy) => {}
+                Err(_) => return 0,
+            }
         }
-        let mut discarded = 0;
-        let mut frame = Vec::new();
-        while let Ok(tag) = self.link.tasks.try_take(&mut frame, Locking::Wait) {
-            self.lost(&frame, tag);
-            frame.clear();
-            discarded += 1;
+        while slices.ended() < MOST_SLICES_TO_DISCARD {
+            match link.tasks.try_take(&mut frame, Locking::Slice(&slices)) {
+                Ok(tag) => {
+                    self.lost(&frame, tag);
+                    frame.clear();
+                    discarded += 1;
+                }
+                Err(TakeError::Busy) => {}
+                Err(_) => break,
+            }
         }
         discarded
     }

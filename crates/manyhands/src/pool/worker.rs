@@ -12,7 +12,7 @@ use manyhands_sync::deadline::Deadline;
 use manyhands_sync::kill_point;
 use manyhands_sync::notes::{Role, WaitKind};
 use manyhands_sync::park::{Waited, Waiting};
-use manyhands_sync::ring::{Frame, Locking, PutError, TakeError, Taking};
+use manyhands_sync::ring::{Frame, Locking, PutError, Slices, TakeError, Taking};
 use manyhands_sync::seat::{MOST_TASKS, Phase, Progress, Seat};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -35,6 +35,8 @@ pub struct Worker {
     pace: Pace,
     /// The wait for tasks, since the last batch was taken.
     waiting: Waiting,
+    /// The wait for other workers that take, likewise.
+    slices: Slices,
 }
 
 /// A seat on which this process sits: once, so that nobody copies into an inbox that another thread of its reads.
@@ -102,6 +104,7 @@ impl Worker {
             read: 0,
             pace: Pace::default(),
             waiting: Waiting::new(WaitKind::Tasks),
+            slices: Slices::new(Deadline::NEVER),
         })
     }
 
@@ -148,8 +151,10 @@ impl Worker {
         let share = self.link.tasks.len() as usize / (2 * self.link.seat_count()).max(1);
         let most = share.clamp(1, usize::from(self.pace.tasks_in_a_moment()));
         let link = self.link;
-        let taking = match link.tasks.taking_with(Locking::Wait, |total| link.settle_seats(total)) {
+        let locking = Locking::Slice(&self.slices);
+        let taking = match link.tasks.taking_with(locking, |total| link.settle_seats(total)) {
             Ok(taking) => taking,
+            // Another worker holds the tasks for longer than a slice: the caller looks around.
             Err(TakeError::Empty | TakeError::Busy) => return Ok(false),
             Err(error) => return Err(error),
         };
@@ -181,6 +186,7 @@ impl Worker {
         self.progress.taken = true;
         self.read = 0;
         self.waiting.start_over();
+        self.slices.start_over();
         taking.commit_with(|| self.seat.note(self.progress));
         kill_point!(SeatBatchTaken);
         Ok(true)
