@@ -118,7 +118,9 @@ def test_what_cannot_be_unpickled_fails_its_item_alone(ctx: Any, handlers: bool)
 
 @pytest.mark.methods("fork")
 @pytest.mark.parametrize("kind", [Alarm, KeyboardInterrupt])
-@pytest.mark.parametrize("how", ["map", "map_async", "imap", "imap in chunks", "imap of a generator", "submit"])
+@pytest.mark.parametrize(
+    "how", ["map", "map_async", "imap", "imap in chunks", "imap of a generator", "submit"]
+)
 def test_pickling_items_puts_no_signal_off(
     ctx: Any, how: str, kind: type[BaseException], tmp_path: Path
 ) -> None:
