@@ -14,6 +14,8 @@ from manyhands.queues import ShutDown
 
 #: Stops until one falls into the moment in which the partner holds the side; one in twenty to fifty does.
 MOST_STOPS = 20_000
+#: How many a putter has put before it is ready.
+FIRST = 8_000
 
 
 def get_until_told(queue: Any, far: Any) -> None:
@@ -28,8 +30,14 @@ def get_until_told(queue: Any, far: Any) -> None:
 
 
 def put_until_told(queue: Any, far: Any) -> None:
-    """Puts its own numbers all the time; in the end says how many they were."""
-    count = 0
+    """Puts its own numbers all the time; in the end says how many they were.
+
+    Many of them first, so that the queue has all the memory it will ever need: one that is stopped while it makes the
+    shared memory grow holds a lock that everybody waits for.
+    """
+    for count in range(FIRST):
+        queue.put(("partner", count))
+    count = FIRST
     far.send("ready")
     while not far.poll():
         for _ in range(200):
@@ -38,7 +46,7 @@ def put_until_told(queue: Any, far: Any) -> None:
             except Full:
                 continue
             count += 1
-        while queue.qsize() > 20_000:
+        while queue.qsize() > FIRST // 4:
             time.sleep(0.001)
     far.send(count)
 

@@ -184,6 +184,8 @@ def test_putting_behind_a_stopped_putter(ctx: Any, alarm: Callable[[], None]) ->
                     got.extend(queue.get_many(block=False))
             return False
 
+        while len(got) < stopped.FIRST:
+            got.extend(queue.get_many())
         stopped.stop_holding(process.pid, is_held)
         long = ("never", b"x" * 200_000)
         for call in (
