@@ -9,6 +9,7 @@
 use super::RobustMutex;
 use crate::deadline::Deadline;
 use crate::primitive::{AtomicU32, Ordering};
+#[cfg(not(loom))]
 use core::time::Duration;
 use std::sync::OnceLock;
 
@@ -17,6 +18,7 @@ use std::sync::OnceLock;
 /// When it is dropped, the waiter has given up.
 #[derive(Debug)]
 pub struct Slices {
+    #[cfg_attr(loom, allow(dead_code))] // a model has no clock
     deadline: Deadline,
     /// How many have come to their end.
     ended: AtomicU32,
@@ -58,6 +60,7 @@ impl Slices {
     }
 
     /// For how long the next one may last; `None` when the deadline has passed.
+    #[cfg(not(loom))]
     pub(super) fn next(&self, longest: Duration) -> Option<Duration> {
         self.deadline.slice(longest)
     }
