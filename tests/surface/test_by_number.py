@@ -75,7 +75,7 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
     },
     "remembered.rs": {
         "fcntl": (2, "marks what was given just now; asks for the mark"),
-        "fcntl_dupfd_cloexec": (1, RIGHT_AFTER),
+        "fcntl_dupfd_cloexec": (2, f"{RIGHT_AFTER}, or of what is borrowed for the call"),
     },
     "sentinel.rs": {"waitid": (1, RIGHT_AFTER)},
 }
