@@ -24,7 +24,7 @@ use super::holdings::{self, Holding, Holdings};
 use super::member::{self, Place, own_standing_word};
 use super::{Family, FamilyError};
 use crate::pool::seats_for_fork;
-use crate::sys::{OsError, alone, at_fork, life_pipe, namespaces};
+use crate::sys::{OsError, alone, at_fork, life_pipe, limits, namespaces};
 use manyhands_sync::arena::{AllocateError, Handle, Kind, Owner, ReferError};
 use manyhands_sync::kill_point;
 use manyhands_sync::process_table::Namespaces;
@@ -110,6 +110,7 @@ struct Locks {
     _alone: alone::Locked,
     _ends: MutexGuard<'static, Vec<std::sync::Weak<life_pipe::LifeEnd>>>,
     childs_namespaces: Option<Namespaces>,
+    limits: limits::Locked,
     _seats: MutexGuard<'static, BTreeSet<(u64, u32)>>,
 }
 
@@ -148,6 +149,8 @@ fn prepare() {
         _ends: life_pipe::lock_for_fork(),
         _seats: seats_for_fork(),
         childs_namespaces: namespaces::of_children(),
+        // Behind what may take memory, which may raise one.
+        limits: limits::lock_for_fork(),
     };
     with_forks(|forks| {
         forks.under_way.extend(coming);
@@ -169,6 +172,7 @@ fn unlock_in_child() {
     if let Some(mut locks) = with_forks(|forks| forks.locked.take()).flatten() {
         // They are the parent's children.
         locks.absent.clear();
+        locks.limits.put_back_in_child();
         if let Some(namespaces) = locks.childs_namespaces {
             let me = member::process_identity();
             with_forks(|forks| forks.born = Some((me, namespaces)));

@@ -1,7 +1,7 @@
 //! What the system allows this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whether this process may map only so much.
 pub(crate) fn is_address_space_limited() -> bool {
@@ -68,9 +68,11 @@ pub(crate) fn largest_file() -> u64 {
 /// stays.
 struct Raised {
     resource: Resource,
-    /// How many need it so, and the limit before the first of them.
-    by: Mutex<Option<(u32, Rlimit)>>,
+    by: Mutex<By>,
 }
+
+/// How many need it so, and the limit before the first of them.
+type By = Option<(u32, Rlimit)>;
 
 static DESCRIPTORS: Raised = Raised::new(Resource::Nofile);
 static FILE_SIZES: Raised = Raised::new(Resource::Fsize);
@@ -83,8 +85,7 @@ impl Raised {
     /// One more needs it so, if what there is without that is not `enough`; whether it counts. `setrlimit`: a refusal leaves
     /// it as it is.
     fn begin(&self, enough: impl FnOnce(Rlimit) -> bool) -> bool {
-        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *by {
+        match &mut *self.lock() {
             Some((count, _)) => *count += 1,
             none => {
                 let before = getrlimit(self.resource);
@@ -99,17 +100,43 @@ impl Raised {
     }
 
     fn end(&self) {
-        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((count, before)) = &mut *by else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
+        let mut by = self.lock();
+        match &mut *by {
+            Some((count, _)) if *count > 1 => *count -= 1,
+            _ => self.put_back(&mut by),
         }
+    }
+
+    fn put_back(&self, by: &mut By) {
+        let Some((_, before)) = by.take() else { return };
         let now = getrlimit(self.resource);
         if now.current == now.maximum && now.maximum == before.maximum {
-            let _ = setrlimit(self.resource, Rlimit { ..*before });
+            let _ = setrlimit(self.resource, before);
         }
-        *by = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, By> {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The locks of limits that are raised, over a fork.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    descriptors: MutexGuard<'static, By>,
+    file_sizes: MutexGuard<'static, By>,
+}
+
+/// Before a fork: no other thread of this process is in the middle of raising a limit.
+pub(crate) fn lock_for_fork() -> Locked {
+    Locked { descriptors: DESCRIPTORS.lock(), file_sizes: FILE_SIZES.lock() }
+}
+
+impl Locked {
+    /// In the forked child: the threads that needed a limit raised are not there.
+    pub(crate) fn put_back_in_child(mut self) {
+        DESCRIPTORS.put_back(&mut self.descriptors);
+        FILE_SIZES.put_back(&mut self.file_sizes);
     }
 }
 

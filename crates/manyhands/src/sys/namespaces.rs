@@ -12,28 +12,20 @@ const NO_TIME_NAMESPACES: u32 = 1;
 ///
 /// A number that was given to a later namespace misleads nobody: all processes of the earlier one are gone then.
 pub(crate) fn own() -> Namespaces {
-    // A process that first asks for its folder in `/proc` has the kernel make it, at twenty times the cost.
-    let pidfd = own_pidfd();
-    let told = |question| pidfd.as_ref().and_then(|pidfd| number_by(pidfd, question));
-    Namespaces {
-        pids: told(PIDFD_GET_PID_NAMESPACE).or_else(|| number_at(PID_NAMESPACE)).unwrap_or(0),
-        clock: told(PIDFD_GET_TIME_NAMESPACE).unwrap_or_else(clock_by_proc),
-    }
+    let pids = number_at(PID_NAMESPACE).or_else(|| by_pidfd(PIDFD_GET_PID_NAMESPACE)).unwrap_or(0);
+    Namespaces { pids, clock: own_clock() }
 }
 
 /// The one in which this process counts time, asked anew: `setns` can change it.
 pub(crate) fn own_clock() -> u32 {
-    let told = own_pidfd().and_then(|pidfd| number_by(&pidfd, PIDFD_GET_TIME_NAMESPACE));
-    told.unwrap_or_else(clock_by_proc)
-}
-
-fn clock_by_proc() -> u32 {
-    number_at(TIME_NAMESPACE).unwrap_or_else(|| {
-        // The folder is there, and this one is not in it.
-        let is_unknown =
-            number_at(PID_NAMESPACE).is_some() && !std::path::Path::new(TIME_NAMESPACE).is_symlink();
-        if is_unknown { NO_TIME_NAMESPACES } else { 0 }
-    })
+    if let Some(clock) = number_at(TIME_NAMESPACE) {
+        return clock;
+    }
+    // The folder is there, and this one is not in it.
+    if number_at(PID_NAMESPACE).is_some() && !std::path::Path::new(TIME_NAMESPACE).is_symlink() {
+        return NO_TIME_NAMESPACES;
+    }
+    by_pidfd(PIDFD_GET_TIME_NAMESPACE).unwrap_or(0)
 }
 
 const PID_NAMESPACE: &str = "/proc/self/ns/pid";
@@ -59,12 +51,9 @@ fn number_at(path: &str) -> Option<u32> {
 const PIDFD_GET_PID_NAMESPACE: libc::Ioctl = 0xff05;
 const PIDFD_GET_TIME_NAMESPACE: libc::Ioctl = 0xff07;
 
-fn own_pidfd() -> Option<OwnedFd> {
-    pidfd::open(std::process::id()).ok()?
-}
-
 /// Without `/proc`.
-fn number_by(pidfd: &OwnedFd, question: libc::Ioctl) -> Option<u32> {
+fn by_pidfd(question: libc::Ioctl) -> Option<u32> {
+    let pidfd = pidfd::open(std::process::id()).ok()??;
     // SAFETY: the request takes no argument and touches no memory; a kernel that does not know it refuses.
     let namespace = unsafe { libc::ioctl(pidfd.as_raw_fd(), question, 0) };
     if namespace < 0 {
@@ -90,7 +79,6 @@ mod tests {
     fn all_ways_tell_the_same() {
         let own = own();
         assert!(own.pids > NO_TIME_NAMESPACES && own.clock >= NO_TIME_NAMESPACES);
-        assert_eq!((own_clock(), clock_by_proc()), (own.clock, own.clock));
         for (path, known) in [(PID_NAMESPACE, own.pids), (TIME_NAMESPACE, own.clock)] {
             // A kernel before 5.6 has no second one.
             let behind = std::fs::metadata(path).ok().map(|behind| behind.ino());
@@ -99,8 +87,7 @@ mod tests {
         for (question, known) in [(PIDFD_GET_PID_NAMESPACE, own.pids), (PIDFD_GET_TIME_NAMESPACE, own.clock)]
         {
             // A kernel before 6.11 knows one way only.
-            let told = own_pidfd().and_then(|pidfd| number_by(&pidfd, question));
-            assert!(told.is_none_or(|told| told == known));
+            assert!(by_pidfd(question).is_none_or(|told| told == known));
         }
     }
 }
