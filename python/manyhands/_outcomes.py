@@ -7,6 +7,7 @@ import pickle
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
 
+from . import _handlers
 from .errors import TaskError
 
 __all__ = ["cause_of", "decode_error", "set_cause", "shown", "undecodable"]
@@ -29,10 +30,11 @@ def decode_error(encoded: bytes) -> BaseException:
     """An exception that a worker sent, with the worker's traceback as its cause.
 
     One that cannot be unpickled, or that would end this program instead of the wait for the item (``SystemExit``,
-    ``KeyboardInterrupt``), becomes a `TaskError`.
+    ``KeyboardInterrupt``), becomes a `TaskError`. What a signal's handler raises meanwhile is raised.
     """
     pickled, text, summary, fields = pickle.loads(encoded)
     error: BaseException
+    interrupt: BaseException | None = None
     try:
         error = _unpickled(pickled)
         if not isinstance(error, BaseException):
@@ -40,8 +42,13 @@ def decode_error(encoded: bytes) -> BaseException:
         _set_missing(error, fields)
         if not isinstance(error, Exception):
             error = TaskError(summary, text, None, error)
+    except _Interrupted as interrupted:
+        interrupt = interrupted.by
     except Exception as refused:
         error = TaskError(summary, text, f"{type(refused).__name__}: {shown(refused)}")
+    if interrupt is not None:
+        # Who called this calls it once more.
+        raise interrupt
     set_cause(error, RemoteTraceback(f'\n"""\n{text}"""'))
     return error
 
@@ -50,7 +57,7 @@ def _unpickled(pickled: bytes) -> Any:
     """What was pickled. An exception class may raise anything when it is made again; a signal's handler may, too."""
     try:
         return _load(pickled)
-    except Exception:
+    except (Exception, _Interrupted):
         raise
     except BaseException:
         try:
@@ -64,9 +71,28 @@ def _unpickled(pickled: bytes) -> Any:
 def _load(pickled: bytes) -> Any:
     try:
         return pickle.loads(pickled)
+    except Exception as refused:
+        first = refused
+    if _handlers.may_have_raised(first) and _can_be_loaded(pickled):
+        raise _Interrupted(first)
+    # It may have refused to be given its attributes: a frozen dataclass does.
+    return _Unpickler(io.BytesIO(pickled)).load()
+
+
+def _can_be_loaded(pickled: bytes) -> bool:
+    try:
+        pickle.loads(pickled)
     except Exception:
-        # It may have refused to be given its attributes: a frozen dataclass does.
-        return _Unpickler(io.BytesIO(pickled)).load()
+        return False
+    return True
+
+
+class _Interrupted(BaseException):
+    """A signal's handler has raised in the middle."""
+
+    def __init__(self, by: BaseException) -> None:
+        super().__init__()
+        self.by = by
 
 
 #: The pickler in Python, whose steps can be overridden.

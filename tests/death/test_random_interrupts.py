@@ -144,16 +144,25 @@ def test_the_work_of_pools(ctx: Any, load: int, interrupted: Interrupts, figure:
         while True:
             executor.submit(abs, 1).result()
 
+    # One of them alone may be over before a signal that is late.
+    def waited_for() -> None:
+        while True:
+            pool.map(time.sleep, [0.7, 0.7], 1)
+
+    def result() -> None:
+        while True:
+            executor.submit(time.sleep, 0.8).result()
+
     with ctx.Pool(2) as pool, ProcessPoolExecutor(2, mp_context=ctx) as executor:
         slow = pool.map_async(time.sleep, [1.0, 0.0])
         calls: dict[str, Callable[[], Any]] = {
-            "map": lambda: pool.map(time.sleep, [0.7, 0.7], 1),
+            "map": waited_for,
             "map of short items": short,
             "submit": submit,
             "imap": results,
             "apply": applied,
             "executor": executed,
-            "result": lambda: executor.submit(time.sleep, 0.8).result(),
+            "result": result,
         }
         # Each leaves work behind that takes a second.
         for _ in share(COUNT // 3, len(calls)):

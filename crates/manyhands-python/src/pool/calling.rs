@@ -153,6 +153,7 @@ impl PyPool {
         let workers = self.state().workers.seats();
         let mut batch = TaskBatch::default();
         let mut given = Vec::new();
+        let interrupted_before = self.interrupts.any();
         loop {
             let ahead = self.engine.tasks_waiting() + batch.len();
             let next = {
@@ -172,10 +173,16 @@ impl PyPool {
                 Feed::Enough => Ok(()),
             };
             let enough = nothing_more || batch.len() >= GIVEN_TOGETHER;
-            if fed.is_err() || enough {
+            let interrupted = !interrupted_before && self.interrupts.any();
+            if fed.is_err() || enough || interrupted {
                 self.submit_given(py, &mut batch, &mut given);
             }
             fed?;
+            if interrupted {
+                // This thread raises it; the rest is left to whoever leads next.
+                self.with_calls(Calls::end_feeding);
+                return Ok(());
+            }
         }
     }
 
@@ -223,7 +230,7 @@ impl PyPool {
                 return Err(error);
             }
         }
-        let (bytes, mut carried) = match encode(py, &call) {
+        let (bytes, mut carried) = match self.interrupts.firmly(py, || encode(py, &call)) {
             Ok(bytes) => bytes,
             Err(refused) => return self.refuse_call(py, call.future, refused),
         };

@@ -15,16 +15,16 @@ impl PyPool {
     /// One round of a leader's: takes answers, and goes on with what was not given out; whether there was any of it.
     pub(super) fn advance(&self, py: Python<'_>) -> PyResult<bool> {
         let fed = self.feed_the_hungry(py);
-        Ok(self.take_answers(py)? || fed)
+        Ok(self.take_answers(py, Until::Interrupted)? || fed)
     }
 
     /// WAYPOINT task 9/9: collects answers and gives them to their jobs; whether there were any.
     ///
     /// Answers are taken in one at a time, with no lock held meanwhile: Python code that runs on the way and waits on
     /// this pool takes in the next ones itself.
-    pub(super) fn take_answers(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(super) fn take_answers(&self, py: Python<'_>, until: Until) -> PyResult<bool> {
         let mut current: Option<(u32, Py<PyJob>)> = None;
-        let any = self.take_in_collected(py, &mut current)?;
+        let any = self.take_in_collected(py, &mut current, until)?;
         if let Some((_, job)) = current {
             self.feed_job(py, job.bind(py));
         }
@@ -37,9 +37,17 @@ impl PyPool {
     }
 
     /// Those that were collected before, else as many as are collected at once; whether there were any.
-    fn take_in_collected(&self, py: Python<'_>, current: &mut Option<(u32, Py<PyJob>)>) -> PyResult<bool> {
+    fn take_in_collected(
+        &self,
+        py: Python<'_>,
+        current: &mut Option<(u32, Py<PyJob>)>,
+        until: Until,
+    ) -> PyResult<bool> {
         let mut any = false;
         loop {
+            if any && until == Until::Interrupted && self.interrupts.any() {
+                return Ok(true);
+            }
             // The lock is held while bytes are copied, no longer.
             let mut collected = self.collected();
             let mut next = collected.pop(|payload| to_python(py, payload));
@@ -127,6 +135,15 @@ impl PyPool {
         drop(late);
         self.carry_out(py, actions);
     }
+}
+
+/// How long answers are taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// To the last one that was collected.
+    AllAreIn,
+    /// Until a signal's handler has raised: this thread raises that soon, and whoever leads next goes on with the rest.
+    Interrupted,
 }
 
 /// The bytes, and the block if it carries something: that is there for as long as the block is.

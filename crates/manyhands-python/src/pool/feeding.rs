@@ -21,12 +21,14 @@ const SUBMIT_TOGETHER: usize = 64;
 const LONGEST_FEEDING: Duration = Duration::from_millis(5);
 
 impl PyPool {
-    /// Gives out tasks of a job whose items have come, as many as may be ahead. Handlers of signals run meanwhile; what one
-    /// raises is held, and the rest is left to whoever leads next.
+    /// Gives out tasks of a job whose items have come, as many as may be ahead. Handlers of signals run meanwhile: between
+    /// tasks, and in the Python code that pickles them. What one raises is held, and the rest is left to whoever leads next.
     pub(super) fn feed_new(&self, py: Python<'_>, job: &Bound<'_, PyJob>) {
         while self.feed_for_a_while(py, job) {
             if let Err(raised) = py.check_signals() {
                 self.interrupts.hold(raised);
+            }
+            if self.interrupts.any() {
                 self.is_hungry(job);
                 self.engine.ring();
                 return;
@@ -71,9 +73,10 @@ impl PyPool {
     }
 
     /// WAYPOINT task 3/9: tasks of one job are encoded and submitted, as many as may be ahead; whether there may be more,
-    /// after so long that signals have to be looked for.
+    /// after so long that signals have to be looked for, or after one whose handler has raised in the middle.
     fn feed_for_a_while(&self, py: Python<'_>, job: &Bound<'_, PyJob>) -> bool {
         let mut began = None;
+        let interrupted_before = self.interrupts.any();
         let this = job.get();
         let mut batch = TaskBatch::default();
         let mut offered = Vec::new();
@@ -112,10 +115,11 @@ impl PyPool {
             // One task alone needs no clock.
             let takes_long = began.is_some_and(|began: Instant| began.elapsed() >= LONGEST_FEEDING);
             began = began.or_else(|| Some(Instant::now()));
-            if batch.len() >= SUBMIT_TOGETHER || takes_long {
+            let stops = takes_long || (!interrupted_before && self.interrupts.any());
+            if batch.len() >= SUBMIT_TOGETHER || stops {
                 self.submit(py, job, &mut batch, &mut offered);
             }
-            if takes_long {
+            if stops {
                 return true;
             }
         }

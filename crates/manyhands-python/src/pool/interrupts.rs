@@ -2,7 +2,7 @@
 //! user's raised, nor leave that work half done.
 //!
 //! The work is done once more, and what was raised is kept until the wait around it ends, which raises it. A second
-//! failure is the work's own.
+//! failure is the work's own, unless it, too, has come through the code of a handler.
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -26,8 +26,49 @@ impl Interrupts {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `work`; once more if what it raised is no `Exception` (`KeyboardInterrupt`, or `SystemExit` of a handler).
+    /// Does `work`; once more if a signal's handler may have raised what it raised, and again while one surely has.
     pub(super) fn firmly<T>(&self, py: Python<'_>, mut work: impl FnMut() -> PyResult<T>) -> PyResult<T> {
+        let first = match work() {
+            Err(error) if self.says(py, "may_have_raised", &error) => error,
+            done => return done,
+        };
+        for _ in 1..MOST_TRIES {
+            match work() {
+                Err(error) if self.says(py, "surely_raised", &error) => {}
+                Err(own) => {
+                    if self.says(py, "surely_raised", &first) {
+                        self.hold(first);
+                    }
+                    return Err(own);
+                }
+                done => {
+                    self.hold(first);
+                    return done;
+                }
+            }
+        }
+        Err(first)
+    }
+
+    /// What `manyhands._handlers` says of what was raised.
+    fn says(&self, py: Python<'_>, what: &str, error: &PyErr) -> bool {
+        // With its traceback, before 3.12.
+        let error = error.clone_ref(py).into_value(py);
+        let handlers = py.import("manyhands._handlers");
+        let answer = handlers.and_then(|handlers| handlers.call_method1(what, (error,))?.is_truthy());
+        answer.unwrap_or_else(|raised| {
+            // By a handler, in there.
+            self.hold(raised);
+            true
+        })
+    }
+
+    /// Does `work`, whose errors say what is to be done next; once more if what it raised is no `Exception`.
+    pub(super) fn unless_refused<T>(
+        &self,
+        py: Python<'_>,
+        mut work: impl FnMut() -> PyResult<T>,
+    ) -> PyResult<T> {
         let error = match work() {
             Err(error) if !error.is_instance_of::<PyException>(py) => error,
             done => return done,

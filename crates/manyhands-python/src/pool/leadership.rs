@@ -12,7 +12,10 @@
 //! starts or stops it waits for that.
 //!
 //! All who wait here wait for news: callers for those of leaders and drivers, the driver for what it is told. News are told
-//! at each change, so no wait looks again by itself: callers wake for signals alone, the driver for nothing.
+//! at each change but one: a leader that has slept in vain resigns for a look at signals, and tells nobody, since it leads
+//! again at once. Should it stay away for long, in a handler, others find that out by themselves: followers at the end of a
+//! sleep, when they look at signals, too; a driver that waits for the leader's end after [`LOOKS_AGAIN`]. A driver that waits
+//! for nothing does not wake up by itself.
 
 use manyhands::{Deadline, News, WaitKind, Waited, Waiting};
 use std::convert::Infallible;
@@ -206,9 +209,10 @@ impl Leadership {
     /// more.
     pub(super) fn follow(&self) -> Option<Following<'_>> {
         let mut state = self.state();
-        state.leader?;
+        let leader = state.leader?;
+        let behind_driver = state.here.is_some_and(|here| here.thread == leader);
         state.followers += 1;
-        Some(Following { leadership: self, known: self.for_callers.so_far() })
+        Some(Following { leadership: self, known: self.for_callers.so_far(), behind_driver })
     }
 
     /// Tells the driver what to do; whether there is one to hear it.
@@ -422,9 +426,17 @@ pub(super) struct Following<'a> {
     leadership: &'a Leadership,
     /// What was told when it began.
     known: u32,
+    /// The leader is the driver.
+    behind_driver: bool,
 }
 
 impl Following<'_> {
+    /// Whether the driver led when this began. Unlike a caller, it leads for nobody, and resigns when it sees that somebody
+    /// follows; one that begins to lead later sees it before it sleeps.
+    pub(super) fn is_behind_driver(&self) -> bool {
+        self.behind_driver
+    }
+
     /// Parks once, as a wait for `object`: until the leader resigns, jobs are done, the deadline passes, a signal arrives or
     /// the sleep has come to its end.
     pub(super) fn park(&self, object: u64, waiting: &mut Waiting, deadline: Deadline) -> Waited {

@@ -30,7 +30,7 @@ impl PyPool {
     pub(super) fn look_around(&self, py: Python<'_>) -> PyResult<()> {
         self.try_starts_again(py);
         for round in 1u32.. {
-            if !self.advance(py)? || round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
+            if !self.advance(py)? || self.interrupts.any() || round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) {
                 break;
             }
         }
@@ -57,7 +57,12 @@ impl PyPool {
         self.check_owner()?;
         let mut waiting = Waiting::new(WaitKind::Answers);
         let mut following = Waiting::without_spin(WaitKind::Answers);
+        // This thread has resigned, and told nobody.
+        let mut untold = false;
         loop {
+            if std::mem::take(&mut untold) && (done() || self.callbacks_wait_here()) {
+                self.leadership.tell_resigned();
+            }
             self.call_back_here(py);
             if done() {
                 return Ok(true);
@@ -70,8 +75,10 @@ impl PyPool {
                         return Ok(false);
                     }
                     let Some(follower) = self.leadership.follow() else { continue };
-                    // The leader shall see it, if it leads for nobody. Whatever was told before is seen here.
-                    self.engine.ring();
+                    if follower.is_behind_driver() {
+                        // Which shall see it, and resign. Whatever was told before is seen here.
+                        self.engine.ring();
+                    }
                     if !done() && !self.callbacks_wait_here() {
                         let object = self.engine.handle().offset;
                         py.detach(|| follower.park(object, &mut following, deadline));
@@ -83,6 +90,7 @@ impl PyPool {
             };
             if matches!(led, Ok(Led::NothingYet)) {
                 self.resign_for_a_look();
+                untold = true;
                 self.raise_held().and_then(|()| py.check_signals()).inspect_err(|_| {
                     self.leadership.tell_resigned();
                 })?;
@@ -207,7 +215,12 @@ impl PyPool {
         loop {
             quiet.begin();
             let errand = py.detach(|| self.leadership.await_errand(GRACE));
-            quiet.end(self.leadership.driver() == Driver::Stopping);
+            quiet.end(match errand {
+                Errand::End => true,
+                // It is told to end since.
+                Errand::Lead => self.leadership.driver() == Driver::Stopping,
+                Errand::CallBack => false,
+            });
             match errand {
                 // The thread ends soon, without having heard of any signal.
                 Errand::End => return std::mem::forget(quiet),
@@ -215,12 +228,14 @@ impl PyPool {
                 Errand::Lead => {}
             }
             // Straight after callbacks too: they may have submitted what nobody waits for.
-            while matches!(self.leadership.driver(), Driver::Wanted | Driver::Urgent)
+            while !quiet.lasts()
+                && matches!(self.leadership.driver(), Driver::Wanted | Driver::Urgent)
                 && !self.leadership.has_followers()
                 && self.leadership.try_lead() == Lead::First
             {
                 let led = self.lead_as_driver(py, &mut quiet);
                 let over = self.is_over();
+                quiet.end(!(over || led.is_err() || self.has_code_to_run()));
                 if over {
                     self.destroy();
                 }
@@ -237,6 +252,13 @@ impl PyPool {
                 }
             }
         }
+    }
+
+    /// Whether what follows a lead runs code of the user's: callbacks, or what is dropped when the pool is.
+    fn has_code_to_run(&self) -> bool {
+        self.leadership.are_callbacks_due()
+            || self.interrupts.any()
+            || self.destroy_wanted.load(Ordering::Acquire)
     }
 
     /// Leads until nothing is outstanding, somebody else wants to, callbacks wait, or the driver must end.
@@ -257,6 +279,10 @@ impl PyPool {
                 return Ok(());
             }
             self.sleep(py, &mut waiting, Deadline::NEVER, Some(quiet))?;
+            if quiet.lasts() {
+                // It ends. What there is to do runs code of the user's, which takes its signals.
+                return Ok(());
+            }
         }
     }
 
@@ -305,8 +331,8 @@ impl PyPool {
 
 /// While the driver sleeps, and from when it is told to end until its thread does, it takes no signals that are sent to the
 /// process. Another thread that forks has them kept away from itself meanwhile: one that is handled in the middle of a fork is
-/// lost, since the interpreter swallows what its hooks raise. (Not for longer: processes that callbacks start inherit the
-/// mask.)
+/// lost, since the interpreter swallows what its hooks raise. (Not for longer, and not while it runs code of the user's, as
+/// callbacks are: threads and processes that those start inherit the mask.)
 struct Quiet(Option<BlockedSignals>);
 
 impl Quiet {
@@ -321,6 +347,10 @@ impl Quiet {
         if !thread_ends {
             self.0 = None;
         }
+    }
+
+    fn lasts(&self) -> bool {
+        self.0.is_some()
     }
 }
 

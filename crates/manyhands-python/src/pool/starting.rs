@@ -94,7 +94,7 @@ impl PyPool {
     fn end_unwatched(&self, py: Python<'_>, processes: Vec<Py<PyAny>>) {
         for how in ["terminate", "join"] {
             for process in &processes {
-                let _ = self.interrupts.firmly(py, || process.bind(py).call_method0(how));
+                let _ = self.interrupts.stubbornly(py, || process.bind(py).call_method0(how));
             }
         }
     }
@@ -139,7 +139,7 @@ impl PyPool {
 
     /// Starts a worker for an empty seat; the scheduler hears whether there is one now.
     pub(super) fn replace_worker(&self, py: Python<'_>, seat: usize) {
-        let (event, reason) = match self.interrupts.firmly(py, || self.start_worker(py, seat)) {
+        let (event, reason) = match self.interrupts.unless_refused(py, || self.start_worker(py, seat)) {
             Ok(()) => (Event::Started { seat }, None),
             Err(refused) => {
                 if !is_refusal(py, &refused) {

@@ -2,6 +2,7 @@
 
 use super::PyPool;
 use super::calls::NO_JOB;
+use super::collecting::Until;
 use super::job::PyJob;
 use crate::error;
 use crate::launch::PyProcess;
@@ -120,7 +121,7 @@ impl PyPool {
         let _ = self.interrupts.stubbornly(py, || process.bind(py).call_method0("join"));
         self.engine.settle_answers();
         for _ in 0..self.engine.rounds_of_answers() {
-            if !self.take_answers(py)? {
+            if !self.take_answers(py, Until::AllAreIn)? {
                 break;
             }
         }
