@@ -157,12 +157,12 @@ def test_pickling_items_puts_no_signal_off(
 def test_a_call_is_not_failed_by_a_handler_that_raises_while_it_is_pickled(ctx: Any, tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, mp_context=ctx) as executor:
         executor.submit(abs, 1).result()
-        # Two go ahead of the worker, and the next ones wait to be pickled by whoever leads.
-        calls = [executor.submit(time.sleep, 0.1) for _ in range(2)]
+        # Few go ahead of the worker, and the last ones wait to be pickled by whoever leads.
+        calls = [executor.submit(time.sleep, 0.3) for _ in range(4)]
         calls += [executor.submit(slow_pickles.noted, Pickled(each, 0.3), str(tmp_path)) for each in range(2)]
         counting = Counting(Alarm)
         with alarms(counting.handle):
             signal.setitimer(signal.ITIMER_REAL, 0.15, 0.25)
             results = [counting.until_done(functools.partial(call.result, LONG)) for call in calls]
-        assert results == [None, None, 0, 1]
+        assert results == [None] * 4 + [0, 1]
         counting.check()

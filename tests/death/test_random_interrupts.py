@@ -154,6 +154,9 @@ def test_the_work_of_pools(ctx: Any, load: int, interrupted: Interrupts, figure:
             executor.submit(time.sleep, 0.8).result()
 
     with ctx.Pool(2) as pool, ProcessPoolExecutor(2, mp_context=ctx) as executor:
+        # Forks its workers. What a handler raises in the hooks of a fork is lost, as in the standard library, if a
+        # thread of somebody else's (pytest's plugins) has taken the signal.
+        assert executor.submit(abs, -1).result() == 1
         slow = pool.map_async(time.sleep, [1.0, 0.0])
         calls: dict[str, Callable[[], Any]] = {
             "map": waited_for,
