@@ -26,6 +26,9 @@ class Readying:
     still to be started: then this is kept until they are. A pool is not: with it, its workers end.
     """
 
+    #: An executor's.
+    workers: Workers | None = None
+
     def __init__(
         self,
         initializer: Callable[..., object] | None,
@@ -35,8 +38,6 @@ class Readying:
         self.initializer = initializer
         self.initargs = initargs
         self.process = process
-        #: An executor's.
-        self.workers: Workers | None = None
 
     def __del__(self) -> None:
         if self.workers is not None:

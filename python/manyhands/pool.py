@@ -143,6 +143,9 @@ class Pool(_StandardPool):
     pool, busy or idle.
     """
 
+    #: What one is whose making was interrupted, or raised.
+    _state: str = INIT
+
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
         """A process of the pool's context; a subclass may make another one for its workers."""
@@ -574,6 +577,8 @@ def _feed(job: IMapIterator[Any], iterable: Iterable[Any], chunksize: int) -> It
             job.push(chunk, True)
     except BaseException as error:
         job.push_error(error)
+        if not begun and isinstance(error, GeneratorExit):
+            return  # Dropped: there is no thread to call for it.
     finally:
         # Threads that were not made by `threading` stay on its list, on some versions. (What was not begun is dropped
         # by the thread that has made it.)

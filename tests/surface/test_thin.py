@@ -24,6 +24,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("_standard.py", "threading"): "two threads may make the first object of a class at once",
     ("synchronize.py", "threading"): "a lock's repr names the thread that holds it",
     ("queues.py", "threading"): "a simple queue's _rlock and _wlock, for those who use its ends",
+    ("_handlers.py", "threading"): "which thread runs the handlers of signals",
     ("process.py", "threading"): "the end of a child waits for its threads, as BaseProcess._bootstrap does",
 }
 
